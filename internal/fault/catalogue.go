@@ -1,0 +1,160 @@
+package fault
+
+// catalogue is written once here and read by the renderer and by the pages under /problems/.
+var catalogue = []Entry{
+	{
+		MalformedRequest, Malformed, "The request does not follow the contract",
+		"A member, parameter or header is missing, unknown, repeated or of the wrong form. Nothing was changed.",
+		"Look at errors: each row points to the place and says what is expected there. The contract is at /openapi.yaml.",
+	},
+	{
+		MalformedCursor, Malformed, "The cursor is not one of ours",
+		"A cursor is opaque and only good for the list, the filters and the customer that it was made for. This one was made up, cut or changed.",
+		"Take next_cursor from the previous page as it is, with the same filters, or start again without a cursor.",
+	},
+	{
+		Unauthorized, Unauthenticated, "A valid credential is needed",
+		"The request carried no credential, or one that does not count: it may be expired, ended, revoked or misspelt.",
+		"Sign in with POST /v1/sessions, refresh the session, or send a live API key as Authorization: Bearer.",
+	},
+	{
+		InvalidCredentials, Unauthenticated, "These credentials do not sign anybody in",
+		"The customer, the e-mail address and the password do not belong together. The answer is the same whatever the reason.",
+		"Check all three. A forgotten password is set anew by an administrator's help or a reset.",
+	},
+	{
+		RoleNotAllowed, Forbidden, "This role may not do that",
+		"The credential is known, but the operation is for another role.",
+		"Ask an administrator, or use a credential of the role that the contract names for this operation.",
+	},
+	{
+		InsufficientScope, Forbidden, "The API key lacks the scope",
+		"The API key is known, but it was not given the scope that this operation asks for.",
+		"Make a key that has the scope. A key's scopes never change.",
+	},
+	{
+		ResourceNotFound, NotFound, "There is no such thing here",
+		"Nothing with that address exists for this caller. What belongs to another customer answers exactly like what was never there.",
+		"Check the path and the id.",
+	},
+	{
+		MethodNotAllowed, Method, "The path does not take this method",
+		"The path exists, but not with this method.",
+		"The Allow header lists the methods that there are.",
+	},
+	{
+		NotAcceptableType, NotAcceptable, "The answer cannot be given in that form",
+		"The Accept header leaves out every media type in which this operation answers.",
+		"Accept application/json, or leave the header away.",
+	},
+	{
+		EmailTaken, Conflict, "The e-mail address is in use",
+		"Another living user of this customer has that address. Addresses that differ only in letter case, Unicode form or the spelling of an international domain count as one.",
+		"Choose another address, or correct or remove the account that has it.",
+	},
+	{
+		AuditTrailIncomplete, Conflict, "Deleting would leave the audit trail incomplete",
+		"Entries of the audit trail name this user as their actor. Deleting the user would make them say that nobody did it.",
+		"Redact the user instead: name, address and everything else personal go, the id stays so that the trail remains whole.",
+	},
+	{
+		UserRedacted, Conflict, "The user is redacted",
+		"Redaction is final. A redacted user can be looked up, but neither changed nor used.",
+		"Nothing more is needed; the receipt says what was removed. A new person with the same address is registered as a new user.",
+	},
+	{
+		LastAdministrator, Conflict, "This is the last administrator who can sign in",
+		"After this change nobody could administer the customer's users any more.",
+		"Make another user an administrator, let that person sign in, then try again.",
+	},
+	{
+		SlugTaken, Conflict, "The slug is in use",
+		"Another customer has that slug.",
+		"Choose another slug.",
+	},
+	{
+		SourceIDReused, Conflict, "The source id belongs to another entry",
+		"An entry with that source_id was stored before, and it says something else. Entries never change.",
+		"Send the entry as it was sent first, or give the new one a source_id of its own.",
+	},
+	{
+		IdempotencyKeyInUse, Conflict, "A request with this Idempotency-Key is under way",
+		"The first request with the key has not finished.",
+		"Wait for a moment and send the same request again.",
+	},
+	{
+		IdempotencyErased, Conflict, "The answer to this Idempotency-Key was erased",
+		"The key was used before, and the person whom the answer told of was deleted or redacted since, so the answer is gone as well. Nothing was done again.",
+		"If a new account is meant, use a new key.",
+	},
+	{
+		PreconditionFailed, Precondition, "The resource has changed",
+		"The version named by If-Match is not the current one. Nothing was changed.",
+		"Fetch the resource again, look at what changed, and repeat the change with the new ETag.",
+	},
+	{
+		BodyTooLarge, TooLarge, "The body is too large",
+		"The body is longer than the operation takes.",
+		"Send less at once. The contract names the limit of each operation as x-max-body-bytes.",
+	},
+	{
+		UnsupportedMediaType, Unsupported, "The body is in a form that is not taken",
+		"The Content-Type or Content-Encoding is not one that this operation takes.",
+		"Send JSON in UTF-8 without a content coding.",
+	},
+	{
+		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
+		"A key stands for one request. It was used before with another body or another path.",
+		"Make a new key for each new request.",
+	},
+	{
+		WeakPassword, Refused, "The password is too weak",
+		"The password is too short, too common, or too easily made from what is known of the person.",
+		"Take a longer one: a few unrelated words do well. Any character is fine, none is required.",
+	},
+	{
+		CurrentPasswordWrong, Refused, "The current password is wrong",
+		"The password was left as it is, because the current one did not match.",
+		"Type the current password again, or ask for a reset.",
+	},
+	{
+		InvalidName, Refused, "The name cannot be taken",
+		"A name is 1 to 100 characters of any script, without control characters.",
+		"Correct the member that errors points to.",
+	},
+	{
+		InvalidEmail, Refused, "The e-mail address cannot be taken",
+		"The address is not one plain mailbox, such as somebody@example.com.",
+		"Correct the member that errors points to.",
+	},
+	{
+		ForeignMailDomain, Refused, "The e-mail address is outside the customer's mail domains",
+		"The customer takes addresses of its own mail domains only.",
+		"Use an address of the customer's, or let an administrator add the domain.",
+	},
+	{
+		UnknownActor, Refused, "The actor is not a user of this customer",
+		"An entry of the audit trail names somebody who did something. The id belongs to no living user of this customer: it was never given, or the user is deleted.",
+		"Send the id that POST /v1/users answered with.",
+	},
+	{
+		InvalidEntry, Refused, "The entry cannot be taken",
+		"The entry follows the contract's form but not its sense, such as a time that lies in the future.",
+		"Correct the member that errors points to.",
+	},
+	{
+		TooManySignIns, TooMany, "Too many sign-ins at once",
+		"More attempts were made than are let through in a while.",
+		"Wait as long as Retry-After says.",
+	},
+	{
+		InternalError, Internal, "Something went wrong on our side",
+		"The request was not carried out because of a mistake in the service. It was logged under request_id.",
+		"Try again later; if it happens again, send the request_id to the support.",
+	},
+	{
+		ServiceUnavailable, Unavailable, "The service cannot answer just now",
+		"The database is away or the service has more to do than it can. Nothing was changed, or the change is whole; an Idempotency-Key makes repeating safe.",
+		"Try again after the time that Retry-After names.",
+	},
+}

@@ -1,0 +1,86 @@
+package fault
+
+import "slices"
+
+// Kind is the family of a fault. Each kind has one HTTP status.
+type Kind int
+
+// The kinds, in the order of their statuses.
+const (
+	Malformed            Kind = iota + 1 // 400: not according to the contract
+	Unauthenticated                      // 401: no credential, or none that counts
+	Forbidden                            // 403: known, but not allowed
+	NotFound                             // 404: not there, or somebody else's
+	Method                               // 405
+	NotAcceptable                        // 406
+	Conflict                             // 409: the state forbids it
+	Gone                                 // 410: was there once
+	Precondition                         // 412: not the version that the caller saw
+	TooLarge                             // 413
+	Unsupported                          // 415
+	Refused                              // 422: well-formed but not taken
+	PreconditionRequired                 // 428
+	TooMany                              // 429
+	Internal                             // 500
+	Unavailable                          // 503
+)
+
+// Code is the stable, closed name of one problem: the slug of its page under /problems/.
+type Code string
+
+// The codes.
+const (
+	MalformedRequest     Code = "malformed-request"
+	MalformedCursor      Code = "malformed-cursor"
+	Unauthorized         Code = "unauthorized"
+	InvalidCredentials   Code = "invalid-credentials"
+	RoleNotAllowed       Code = "role-not-allowed"
+	InsufficientScope    Code = "insufficient-scope"
+	ResourceNotFound     Code = "not-found"
+	MethodNotAllowed     Code = "method-not-allowed"
+	NotAcceptableType    Code = "not-acceptable"
+	EmailTaken           Code = "email-taken"
+	AuditTrailIncomplete Code = "audit-trail-incomplete"
+	UserRedacted         Code = "user-redacted"
+	LastAdministrator    Code = "last-administrator"
+	SlugTaken            Code = "slug-taken"
+	SourceIDReused       Code = "source-id-reused"
+	IdempotencyKeyInUse  Code = "idempotency-key-in-use"
+	IdempotencyKeyReused Code = "idempotency-key-reused"
+	IdempotencyErased    Code = "idempotency-answer-erased"
+	PreconditionFailed   Code = "precondition-failed"
+	BodyTooLarge         Code = "body-too-large"
+	UnsupportedMediaType Code = "unsupported-media-type"
+	WeakPassword         Code = "weak-password"
+	CurrentPasswordWrong Code = "current-password-wrong"
+	InvalidName          Code = "invalid-name"
+	InvalidEmail         Code = "invalid-email"
+	ForeignMailDomain    Code = "foreign-mail-domain"
+	UnknownActor         Code = "unknown-actor"
+	InvalidEntry         Code = "invalid-entry"
+	InternalError        Code = "internal-error"
+	ServiceUnavailable   Code = "service-unavailable"
+	TooManySignIns       Code = "too-many-sign-ins"
+)
+
+// Entry says what one code means.
+type Entry struct {
+	Code  Code
+	Kind  Kind
+	Title string // one short line, the same every time
+	Means string // what happened, in a few plain sentences
+	ToDo  string // what the caller can do about it
+}
+
+// Describe returns the entry of a code. A code without an entry is a mistake in Steward, found by a test.
+func Describe(code Code) (Entry, bool) {
+	for _, entry := range catalogue {
+		if entry.Code == code {
+			return entry, true
+		}
+	}
+	return Entry{}, false
+}
+
+// Catalogue returns every entry, in the order of their statuses.
+func Catalogue() []Entry { return slices.Clone(catalogue) }

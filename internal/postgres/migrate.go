@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// MinimumVersion is the oldest PostgreSQL that the schema works on, in the form of server_version_num.
+const MinimumVersion = 140000
+
+// Migration is one step of the schema and whether it is applied.
+type Migration struct {
+	Version   int64      `json:"version"`
+	Name      string     `json:"name"`
+	AppliedAt *time.Time `json:"applied_at"`
+}
+
+// MigrateUp brings the schema to the version of this program and returns what it applied. Several replicas may do so at once: one works, the
+// others wait for it. The connection must belong to a role that may create roles, or to which the service's roles were granted beforehand.
+func MigrateUp(ctx context.Context, url sensitive.String) (applied []Migration, err error) {
+	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
+		results, err := provider.Up(ctx)
+		for _, result := range results {
+			applied = append(applied, Migration{Version: result.Source.Version, Name: name(result.Source.Path)})
+		}
+		return err
+	})
+	return applied, err
+}
+
+// MigrateDown takes back the last step, and with it the data that only that step's tables held.
+func MigrateDown(ctx context.Context, url sensitive.String) (undone []Migration, err error) {
+	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
+		result, err := provider.Down(ctx)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return nil
+		}
+		if err == nil {
+			undone = append(undone, Migration{Version: result.Source.Version, Name: name(result.Source.Path)})
+		}
+		return err
+	})
+	return undone, err
+}
+
+// MigrationStatus lists all steps.
+func MigrationStatus(ctx context.Context, url sensitive.String) (all []Migration, err error) {
+	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
+		steps, err := provider.Status(ctx)
+		for _, step := range steps {
+			one := Migration{Version: step.Source.Version, Name: name(step.Source.Path)}
+			if step.State == goose.StateApplied {
+				at := step.AppliedAt.UTC()
+				one.AppliedAt = &at
+			}
+			all = append(all, one)
+		}
+		return err
+	})
+	return all, err
+}
+
+func name(path string) string { return path }
+
+func withMigrations(ctx context.Context, url sensitive.String, use func(*goose.Provider) error) (err error) {
+	config, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		return errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
+	}
+	config.ConnectTimeout = connectTimeout
+	handle := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	if err := checkServer(ctx, handle); err != nil {
+		return err
+	}
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	// A minute of tries a fifth of a second apart: a replica that starts beside the one that migrates goes on as soon as that is done.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, handle, steps, goose.WithSessionLocker(locker))
+	if err != nil {
+		return err
+	}
+	if err := use(provider); err != nil {
+		return fmt.Errorf("postgres: migrating: %w", translate(err))
+	}
+	return nil
+}
+
+func checkServer(ctx context.Context, handle *sql.DB) error {
+	var version int
+	if err := handle.QueryRowContext(ctx, "select current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return fmt.Errorf("postgres: cannot reach the database: %w", translate(err))
+	}
+	if version < MinimumVersion {
+		return fmt.Errorf("postgres: the server is PostgreSQL %d; at least %d is needed", version/10000, MinimumVersion/10000)
+	}
+	return nil
+}
+
+// CheckSchema tells whether the schema is the one that this program knows, and says what to do if it is not.
+func (db *DB) CheckSchema(ctx context.Context) error {
+	var newest int64
+	entries, err := migrations.ReadDir("migrations")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		version, err := goose.NumericComponent(entry.Name())
+		if err != nil {
+			return err
+		}
+		newest = max(newest, version)
+	}
+	var applied int64
+	err = db.InPlatform(ctx, func(tx *Tx) error {
+		return tx.ORM().Raw("select max(version_id) from goose_db_version where is_applied").Row().Scan(&applied)
+	})
+	if fault.Is(err, fault.ServiceUnavailable) {
+		return err
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("postgres: the database has no schema yet; run: steward migrate up (%w)", err)
+	case applied < newest:
+		return fmt.Errorf("postgres: the schema is at version %d and this program needs %d; run: steward migrate up", applied, newest)
+	case applied > newest:
+		return fmt.Errorf("postgres: the schema is at version %d, newer than this program, which knows %d; run a newer steward", applied, newest)
+	}
+	return nil
+}
+
+// CheckRoles makes sure that the service stands behind row security: the roles that it takes must own nothing and bypass nothing.
+func (db *DB) CheckRoles(ctx context.Context) error {
+	for _, p := range []*pool{db.app, db.platform} {
+		var role string
+		var unsafe bool
+		err := p.sql.QueryRowContext(ctx, `
+			select current_user, r.rolsuper or r.rolbypassrls or exists (select from pg_class c where c.relowner = r.oid)
+			from pg_roles r where r.rolname = current_user`).Scan(&role, &unsafe)
+		if err != nil {
+			return fmt.Errorf("postgres: looking up the role: %w", translate(err))
+		}
+		if unsafe {
+			return fmt.Errorf("postgres: the role %s owns tables or bypasses row security; the service will not run like that", role)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+// Package postgres is the way to the database.
+//
+// Owns: the connections, the two doors (InCustomer with its one-statement sister EachInCustomer, and InPlatform), the migrations, and the
+// translation of what PostgreSQL reports into faults.
+// Does not own: any query of a feature. Those live in the features' store.go files, and see the database only through a Tx.
+//
+// Behind the doors stands row security: every connection takes a role that owns nothing, and inside a customer the database shows that
+// customer's rows alone. The connection remembers which customer it was last opened for, so that the setting costs a round trip only when it
+// changes.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	gormpostgres "gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+// The roles that the service takes. Both are made by the migrations, own nothing and cannot sign in.
+const (
+	appRole      = "steward_app"
+	platformRole = "steward_platform"
+)
+
+// Bounds of what one piece of work may take of the database. A request that meets one answers 503 and changes nothing.
+const (
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 5 * time.Second
+	workTimeout      = 20 * time.Second
+	connectTimeout   = 3 * time.Second
+)
+
+// attempts is how often work is begun anew after PostgreSQL broke it off to resolve a deadlock.
+const attempts = 4
+
+// Settings say which database to use and how much of it.
+type Settings struct {
+	URL                 sensitive.String // a connection string that libpq would understand
+	MaxConnections      int              // inside customers, open at most; 0 means 16
+	PlatformConnections int              // outside customers, open at most; 0 means 4
+}
+
+// DB is the database of the service. Safe for concurrent use.
+type DB struct {
+	app      *pool
+	platform *pool
+	clock    clock.Clock
+}
+
+type pool struct {
+	sql  *sql.DB
+	gorm *gorm.DB
+}
+
+// Open prepares the connections. It does not connect: the first use does, so that a service can start while its database is away.
+func Open(settings Settings, now clock.Clock, log *slog.Logger) (*DB, error) {
+	if settings.MaxConnections == 0 {
+		settings.MaxConnections = 16
+	}
+	if settings.PlatformConnections == 0 {
+		settings.PlatformConnections = 4
+	}
+	app, err := openPool(settings.URL, appRole, settings.MaxConnections, now, log)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := openPool(settings.URL, platformRole, settings.PlatformConnections, now, log)
+	if err != nil {
+		return nil, errors.Join(err, app.sql.Close())
+	}
+	return &DB{app: app, platform: platform, clock: now}, nil
+}
+
+// Close ends all connections once they are idle.
+func (db *DB) Close() error { return errors.Join(db.app.sql.Close(), db.platform.sql.Close()) }
+
+// Now tells the time by the clock of the database's users, not of the server.
+func (db *DB) Now() time.Time { return db.clock() }
+
+// Stats reports the connections inside customers and outside, for metrics.
+func (db *DB) Stats() (app, platform sql.DBStats) { return db.app.sql.Stats(), db.platform.sql.Stats() }
+
+func openPool(url sensitive.String, role string, connections int, now clock.Clock, log *slog.Logger) (*pool, error) {
+	config, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		// The library's error repeats the string, and with it the password.
+		return nil, errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
+	}
+	config.ConnectTimeout = connectTimeout
+	for name, value := range map[string]string{
+		"role":                                role,
+		"application_name":                    "steward",
+		"timezone":                            "UTC",
+		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
+		"lock_timeout":                        fmt.Sprint(lockTimeout.Milliseconds()),
+		"idle_in_transaction_session_timeout": fmt.Sprint(workTimeout.Milliseconds()),
+	} {
+		config.RuntimeParams[name] = value
+	}
+	config.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
+		if notice.Code == "01000" {
+			// A commit whose wait for a synchronous standby was cancelled reports success with this warning: the change can be lost still.
+			conn.CustomData()[unsafeCommit] = true
+		}
+		log.Warn("the database gave notice", "code", notice.Code, "severity", notice.Severity)
+	}
+	handle := stdlib.OpenDB(*config)
+	handle.SetMaxOpenConns(connections)
+	handle.SetMaxIdleConns(connections) // or else connections are closed and opened again under load
+	handle.SetConnMaxIdleTime(10 * time.Minute)
+	orm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: handle}), &gorm.Config{
+		SkipDefaultTransaction: true, // the doors open them
+		PrepareStmt:            false,
+		DisableAutomaticPing:   true,
+		NowFunc:                now,
+		Logger:                 logger.Discard,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("postgres: %w", err), handle.Close())
+	}
+	return &pool{sql: handle, gorm: orm}, nil
+}
+
+// Keys of what a connection remembers about itself.
+const (
+	currentCustomer = "steward customer"
+	unsafeCommit    = "steward unsafe commit"
+)
+
+// Tx is the database as one piece of work sees it: through one connection, at one moment by the clock.
+type Tx struct {
+	Customer id.Customer // the customer whose rows are seen; zero outside customers
+	Now      time.Time
+	orm      *gorm.DB
+}
+
+// ORM returns a fresh GORM statement on the connection of the work. Start from it each time: a statement that is kept keeps its conditions.
+func (tx *Tx) ORM() *gorm.DB { return tx.orm.Session(&gorm.Session{NewDB: true, SkipHooks: true}) }
+
+// InCustomer runs the work in one transaction that sees the rows of one customer alone.
+//
+// It commits when the work returns nil and undoes everything otherwise. Work that PostgreSQL broke off because of a deadlock or a conflict of
+// snapshots is done again from the beginning, so it must not leave traces outside the transaction. A caller that goes away does not break off
+// a transaction half way: what is begun is finished or undone within a bounded time.
+//
+// Errors of the work rise unchanged. A database that is away, overloaded or too slow gives the fault ServiceUnavailable.
+func (db *DB) InCustomer(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	return db.app.transaction(ctx, customer, db.clock, work)
+}
+
+// InPlatform runs the work in one transaction outside any customer, under a role that sees no person's row.
+// The rest is as with InCustomer.
+func (db *DB) InPlatform(ctx context.Context, work func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	return db.platform.transaction(ctx, id.Customer{}, db.clock, work)
+}
+
+// EachInCustomer runs work inside a customer of which each statement is a transaction of its own. It saves the round trips of BEGIN and COMMIT
+// where one statement does everything, reading or writing. Nothing holds two statements together.
+func (db *DB) EachInCustomer(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	return again(func() error {
+		return db.app.connection(ctx, customer, func(conn *sql.Conn) error {
+			if err := work(db.app.tx(ctx, conn, customer, db.clock)); err != nil {
+				return err
+			}
+			return committedSafely(conn)
+		})
+	})
+}
+
+func (p *pool) tx(ctx context.Context, handle gorm.ConnPool, customer id.Customer, now clock.Clock) *Tx {
+	orm := p.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
+	orm.Statement.ConnPool = handle
+	return &Tx{Customer: customer, Now: now(), orm: orm}
+}
+
+func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.Clock, work func(tx *Tx) error) error {
+	return again(func() error {
+		return p.connection(ctx, customer, func(conn *sql.Conn) error {
+			begun, err := conn.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			defer begun.Rollback() //nolint:errcheck // after a commit there is nothing to undo; otherwise the connection's end undoes it
+			if err := work(p.tx(ctx, begun, customer, now)); err != nil {
+				return err
+			}
+			if err := begun.Commit(); err != nil {
+				return err
+			}
+			return committedSafely(conn)
+		})
+	})
+}
+
+// connection lends a connection that is set to the customer.
+func (p *pool) connection(ctx context.Context, customer id.Customer, use func(conn *sql.Conn) error) error {
+	conn, err := p.sql.Conn(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer conn.Close() //nolint:errcheck // gives it back to the pool
+	err = conn.Raw(func(driver any) error {
+		raw := driver.(*stdlib.Conn).Conn()
+		if customer.IsZero() || raw.PgConn().CustomData()[currentCustomer] == customer {
+			return nil
+		}
+		delete(raw.PgConn().CustomData(), currentCustomer)
+		if _, err := raw.Exec(ctx, "select set_config('app.customer_id', $1, false)", customer.String()); err != nil {
+			return err
+		}
+		raw.PgConn().CustomData()[currentCustomer] = customer
+		return nil
+	})
+	if err != nil {
+		return translate(err)
+	}
+	return translate(use(conn))
+}
+
+// committedSafely reports a commit that PostgreSQL could not see onto its standby.
+func committedSafely(conn *sql.Conn) error {
+	return conn.Raw(func(driver any) error {
+		data := driver.(*stdlib.Conn).Conn().PgConn().CustomData()
+		if data[unsafeCommit] == true {
+			delete(data, unsafeCommit)
+			return fault.New(fault.ServiceUnavailable, "The change may not have been kept. Look before you repeat it.")
+		}
+		return nil
+	})
+}
+
+func again(work func() error) error {
+	var err error
+	for range attempts {
+		err = work()
+		if code := sqlState(err); code != "40001" && code != "40P01" {
+			return err
+		}
+	}
+	return unavailable(err)
+}
+
+// Ping tells whether the database answers to both roles.
+func (db *DB) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	for _, p := range []*pool{db.app, db.platform} {
+		if _, err := p.sql.ExecContext(ctx, "select 1"); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
