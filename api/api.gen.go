@@ -562,24 +562,7 @@ type AuditActorType string
 
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
-type AuditDetails map[string]AuditDetails_AdditionalProperties
-
-// AuditDetails0 defines model for AuditDetails.0.
-type AuditDetails0 = int64
-
-// AuditDetails1 defines model for AuditDetails.1.
-type AuditDetails1 = bool
-
-// AuditDetails2 defines model for AuditDetails.2.
-type AuditDetails2 = string
-
-// AuditDetails3 defines model for AuditDetails.3.
-type AuditDetails3 = []string
-
-// AuditDetails_AdditionalProperties defines model for AuditDetails.AdditionalProperties.
-type AuditDetails_AdditionalProperties struct {
-	union json.RawMessage
-}
+type AuditDetails = map[string]any
 
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
@@ -591,7 +574,7 @@ type AuditEntry struct {
 	Changed []string `json:"changed"`
 
 	// Details As it was sent; empty otherwise.
-	Details map[string]interface{} `json:"details"`
+	Details json.RawMessage `json:"details"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
@@ -1403,120 +1386,6 @@ type SetUserAlertsJSONRequestBody = AlertsChange
 
 // RedactUserJSONRequestBody defines body for RedactUser for application/json ContentType.
 type RedactUserJSONRequestBody = RedactionOrder
-
-// AsAuditDetails0 returns the union data inside the AuditDetails_AdditionalProperties as a AuditDetails0
-func (t AuditDetails_AdditionalProperties) AsAuditDetails0() (AuditDetails0, error) {
-	var body AuditDetails0
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAuditDetails0 overwrites any union data inside the AuditDetails_AdditionalProperties as the provided AuditDetails0
-func (t *AuditDetails_AdditionalProperties) FromAuditDetails0(v AuditDetails0) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeAuditDetails0 performs a merge with any union data inside the AuditDetails_AdditionalProperties, using the provided AuditDetails0
-func (t *AuditDetails_AdditionalProperties) MergeAuditDetails0(v AuditDetails0) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsAuditDetails1 returns the union data inside the AuditDetails_AdditionalProperties as a AuditDetails1
-func (t AuditDetails_AdditionalProperties) AsAuditDetails1() (AuditDetails1, error) {
-	var body AuditDetails1
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAuditDetails1 overwrites any union data inside the AuditDetails_AdditionalProperties as the provided AuditDetails1
-func (t *AuditDetails_AdditionalProperties) FromAuditDetails1(v AuditDetails1) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeAuditDetails1 performs a merge with any union data inside the AuditDetails_AdditionalProperties, using the provided AuditDetails1
-func (t *AuditDetails_AdditionalProperties) MergeAuditDetails1(v AuditDetails1) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsAuditDetails2 returns the union data inside the AuditDetails_AdditionalProperties as a AuditDetails2
-func (t AuditDetails_AdditionalProperties) AsAuditDetails2() (AuditDetails2, error) {
-	var body AuditDetails2
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAuditDetails2 overwrites any union data inside the AuditDetails_AdditionalProperties as the provided AuditDetails2
-func (t *AuditDetails_AdditionalProperties) FromAuditDetails2(v AuditDetails2) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeAuditDetails2 performs a merge with any union data inside the AuditDetails_AdditionalProperties, using the provided AuditDetails2
-func (t *AuditDetails_AdditionalProperties) MergeAuditDetails2(v AuditDetails2) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsAuditDetails3 returns the union data inside the AuditDetails_AdditionalProperties as a AuditDetails3
-func (t AuditDetails_AdditionalProperties) AsAuditDetails3() (AuditDetails3, error) {
-	var body AuditDetails3
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromAuditDetails3 overwrites any union data inside the AuditDetails_AdditionalProperties as the provided AuditDetails3
-func (t *AuditDetails_AdditionalProperties) FromAuditDetails3(v AuditDetails3) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeAuditDetails3 performs a merge with any union data inside the AuditDetails_AdditionalProperties, using the provided AuditDetails3
-func (t *AuditDetails_AdditionalProperties) MergeAuditDetails3(v AuditDetails3) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t AuditDetails_AdditionalProperties) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *AuditDetails_AdditionalProperties) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {

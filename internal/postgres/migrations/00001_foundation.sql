@@ -93,6 +93,7 @@ create table users (
   label            text,
   redacted_at      timestamptz,
   receipt_id       uuid,
+  sessions_since   timestamptz not null,
   version          bigint      not null,
   created_at       timestamptz not null,
   updated_at       timestamptz not null,
@@ -141,6 +142,7 @@ comment on column users.alerts_set_at is 'time';
 comment on column users.label is 'state: what a redacted user is called; random';
 comment on column users.redacted_at is 'time';
 comment on column users.receipt_id is 'id';
+comment on column users.sessions_since is 'time: sessions that began before it count no more';
 comment on column users.version is 'state';
 comment on column users.created_at is 'time';
 comment on column users.updated_at is 'time';
@@ -254,7 +256,8 @@ create table audit_entries (
   constraint audit_entries_actor_api_key foreign key (customer_id, actor_api_key_id) references api_keys (customer_id, id) on delete restrict
 );
 create unique index audit_entries_source_id on audit_entries (customer_id, source_id) where source_id is not null;
-create index audit_entries_actor_user on audit_entries (customer_id, actor_user_id, source, occurred_at) where actor_user_id is not null;
+create index audit_entries_actor on audit_entries (customer_id, actor_user_id, id) include (source, occurred_at) where actor_user_id is not null;
+create index audit_entries_action on audit_entries (customer_id, action, id);
 create index audit_entries_target on audit_entries (customer_id, target_type, target_id, id);
 create index audit_entries_occurred on audit_entries (customer_id, occurred_at);
 comment on table audit_entries is 'The audit trail: who did what to what, and when. Append-only; holds ids, closed words, numbers and times.';
@@ -377,9 +380,9 @@ grant select, insert on customers to steward_app;
 grant update (guidance_text, privacy_contact, mail_domain_policy, mail_domains, network_policy, networks, version, updated_at) on customers to steward_app;
 grant select, insert, delete on users to steward_app;
 grant update (role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash, alerts_opted_in, alerts_set_by,
-              alerts_set_at, label, redacted_at, receipt_id, version, updated_at) on users to steward_app;
+              alerts_set_at, label, redacted_at, receipt_id, sessions_since, version, updated_at) on users to steward_app;
 grant select, insert, delete on sessions to steward_app;
-grant update (refreshed_at, ended_at) on sessions to steward_app;
+grant update (refreshed_at, expires_at, ended_at) on sessions to steward_app;
 grant select, insert, delete on refresh_tokens to steward_app;
 grant update (used_at) on refresh_tokens to steward_app;
 grant select, insert, delete on login_records to steward_app;

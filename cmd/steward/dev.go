@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fusionspim/steward/internal/app"
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/devpg"
+	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+const (
+	devAddr     = "127.0.0.1:8080"
+	devDatabase = "steward"
+	devRole     = "steward_service" // signs in, and may take the service's two roles, and nothing else
+	devSiblings = 16                // how many may run at once in the default place
+)
+
+// devCommand runs the service with everything that it needs.
+type devCommand struct {
+	Addr      string     `name:"addr" default:"127.0.0.1:8080" help:"Where to listen; port 0 takes a free one. The default gives way to a free port when it is taken."`
+	Data      string     `name:"data" placeholder:"DIR" help:"Where to keep the database between runs; a folder below the user's cache folder by default."`
+	Ephemeral bool       `name:"ephemeral" help:"Leave nothing behind."`
+	JSON      bool       `name:"json" help:"Print one line of JSON with everything that a program needs."`
+	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"The least severe level to log: DEBUG, INFO, WARN or ERROR."`
+}
+
+// Help implements kong.HelpProvider.
+func (devCommand) Help() string {
+	return `Starts a private PostgreSQL from the programs that the machine has (nothing else can reach it), brings it up to date, fills it with two customers and
+an operator, and prints how to sign in. Stop it with Ctrl-C. What was entered is there again the next time.`
+}
+
+// Run serves until the process is told to stop.
+func (c devCommand) Run(s surroundings) (err error) {
+	log := logSettings{LogFormat: "text", LogLevel: c.LogLevel}.logger(s.err)
+	dir, server, err := c.startDatabase(s.context, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(s.context), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, server.Stop(stopping))
+		if c.Ephemeral {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	serviceURL, err := prepareDatabase(s.context, server)
+	if err != nil {
+		return err
+	}
+	masterKey, err := keepMasterKey(filepath.Join(dir, "master.key"))
+	if err != nil {
+		return err
+	}
+	listener, err := c.listen()
+	if err != nil {
+		return err
+	}
+	metrics, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	settings := app.Settings{
+		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
+		Clock: clock.System(), Log: log,
+	}
+	service, err := app.Open(s.context, settings)
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close())
+	}
+	seeded, err := seed(s.context, service, filepath.Join(dir, "dev.json"))
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close(), service.Close())
+	}
+	document := devDocument{
+		BaseURL: settings.PublicURL, MetricsURL: "http://" + metrics.Addr().String() + "/metrics", DatabaseURL: server.URL(devDatabase),
+		Customers: seeded.Customers, Operator: seeded.Operator,
+		Env: map[string]string{
+			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
+		},
+	}
+	if c.JSON {
+		err = s.print(document)
+	} else {
+		document.welcome(s)
+	}
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close(), service.Close())
+	}
+	return serve(s.context, service, listener, metrics, 10*time.Second, log)
+}
+
+// startDatabase finds a place for the database and starts it. In the default place, a second dev takes the place beside the first one's.
+func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir string, server *devpg.Server, err error) {
+	if c.Ephemeral {
+		if c.Data != "" {
+			return "", nil, errors.New("--data and --ephemeral exclude each other")
+		}
+		if dir, err = os.MkdirTemp("", "steward-dev-"); err != nil {
+			return "", nil, err
+		}
+		server, err = devpg.Start(ctx, devpg.Options{Dir: dir, Purpose: devpg.Dev, Ephemeral: true, Log: log})
+		if err != nil {
+			return "", nil, errors.Join(err, os.RemoveAll(dir))
+		}
+		return dir, server, nil
+	}
+	if c.Data != "" {
+		if dir, err = filepath.Abs(c.Data); err != nil {
+			return "", nil, err
+		}
+		server, err = devpg.Start(ctx, devpg.Options{Dir: dir, Purpose: devpg.Dev, Log: log})
+		return dir, server, err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", nil, fmt.Errorf("no cache folder for the database; name a folder with --data: %w", err)
+	}
+	for sibling := 1; sibling <= devSiblings; sibling++ {
+		dir = filepath.Join(cache, "steward", "dev")
+		if sibling > 1 {
+			dir += "-" + strconv.Itoa(sibling)
+		}
+		server, err = devpg.Start(ctx, devpg.Options{Dir: dir, Purpose: devpg.Dev, Log: log})
+		if !errors.Is(err, devpg.ErrInUse) {
+			return dir, server, err
+		}
+	}
+	return "", nil, fmt.Errorf("%d run already: %w", devSiblings, err)
+}
+
+// prepareDatabase makes the database and the role that the service signs in with, if they are missing, and brings the schema up to date.
+func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL sensitive.String, err error) {
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+	if err != nil {
+		return serviceURL, err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
+	var exists bool
+	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", devDatabase).Scan(&exists); err != nil {
+		return serviceURL, err
+	}
+	if !exists {
+		if _, err := conn.Exec(ctx, "create database "+devDatabase); err != nil {
+			return serviceURL, err
+		}
+	}
+	if _, err := postgres.MigrateUp(ctx, sensitive.New(server.URL(devDatabase))); err != nil {
+		return serviceURL, err
+	}
+	_, err = conn.Exec(ctx, `
+		do $$ begin
+			if not exists (select from pg_roles where rolname = '`+devRole+`') then
+				create role `+devRole+` login noinherit;
+			end if;
+			grant steward_app, steward_platform to `+devRole+`;
+		end $$`)
+	if err != nil {
+		return serviceURL, err
+	}
+	config, err := pgx.ParseConfig(server.URL(devDatabase))
+	if err != nil {
+		return serviceURL, err
+	}
+	return sensitive.New(fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d&sslmode=disable", devRole, devDatabase, config.Host, config.Port)), nil
+}
+
+// keepMasterKey reads the master key of an earlier run or makes one.
+func keepMasterKey(file string) (sensitive.String, error) {
+	content, err := os.ReadFile(file)
+	if err == nil {
+		return sensitive.New(string(content)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return sensitive.String{}, err
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails: the program ends instead, since Go 1.24
+	text := base64.StdEncoding.EncodeToString(key)
+	return sensitive.New(text), writeWhole(file, []byte(text))
+}
+
+// writeWhole writes a private file so that it is there whole or not at all, whenever the process ends.
+func writeWhole(file string, content []byte) error {
+	beside, err := os.CreateTemp(filepath.Dir(file), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = beside.Write(content)
+	err = errors.Join(err, beside.Sync(), beside.Close())
+	if err == nil {
+		err = os.Rename(beside.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(beside.Name()))
+	}
+	return nil
+}
+
+func (c devCommand) listen() (net.Listener, error) {
+	listener, err := net.Listen("tcp", c.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) && c.Addr == devAddr {
+		return net.Listen("tcp", "127.0.0.1:0")
+	}
+	return listener, err
+}
+
+// devDocument is what a program needs to use a dev service.
+type devDocument struct {
+	BaseURL     string            `json:"base_url"`
+	MetricsURL  string            `json:"metrics_url"`
+	MailboxURL  *string           `json:"mailbox_url"` // null until the service sends mail
+	DatabaseURL string            `json:"database_url"`
+	Customers   []devCustomer     `json:"customers"`
+	Operator    devPerson         `json:"operator"`
+	Env         map[string]string `json:"env"`
+}
+
+type devCustomer struct {
+	Slug   string    `json:"slug"`
+	Admin  devPerson `json:"admin"`
+	User   devPerson `json:"user"`
+	APIKey string    `json:"api_key"`
+}
+
+type devPerson struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+func (d devDocument) welcome(s surroundings) {
+	fmt.Fprintf(s.out, "\nSteward is at %s\n\n", d.BaseURL)
+	fmt.Fprintf(s.out, "  read and try the API   %s/docs\n", d.BaseURL)
+	fmt.Fprintf(s.out, "  metrics                %s\n", d.MetricsURL)
+	fmt.Fprintf(s.out, "  look into the database psql '%s'\n\n", d.DatabaseURL)
+	row := func(customer, role, email, password string) {
+		fmt.Fprintf(s.out, "  %-10s %-14s %-28s %s\n", customer, role, email, password)
+	}
+	row("customer", "role", "e-mail", "password")
+	for _, one := range d.Customers {
+		row(one.Slug, "administrator", one.Admin.Email, one.Admin.Password)
+		row(one.Slug, "user", one.User.Email, one.User.Password)
+	}
+	row("fusions", "operator", d.Operator.Email, d.Operator.Password)
+	fmt.Fprintln(s.out)
+	for _, one := range d.Customers {
+		fmt.Fprintf(s.out, "  API key of %-10s %s\n", one.Slug, one.APIKey)
+	}
+	fmt.Fprintf(s.out, "\nStop with Ctrl-C.\n\n")
+}
+
+// readSeed reads the credentials of an earlier run. A file that is missing or broken counts as none.
+func readSeed(file string) (seeded seedDocument) {
+	content, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(content, &seeded) != nil {
+		return seedDocument{}
+	}
+	return seeded
+}

@@ -1,0 +1,82 @@
+// Command steward is the service and everything that operates it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+const description = `Steward keeps other companies' user accounts lawfully: a GDPR data-processor service over HTTP.
+
+To try it, with a private PostgreSQL and ready-made accounts:
+
+  steward dev
+
+To run it for good:
+
+  steward migrate up && steward serve
+
+Every flag can be set by the environment variable that is named beside it, and a secret also by a file, through the variable whose name ends in _FILE.`
+
+// commands is the table of contents.
+type commands struct {
+	Dev      devCommand      `cmd:"" help:"Try the service: a private PostgreSQL, two customers, ready-made credentials."`
+	Serve    serveCommand    `cmd:"" help:"Run one replica of the service."`
+	Migrate  migrateCommands `cmd:"" help:"Bring the database's schema to the version of this program."`
+	Operator operatorCommand `cmd:"" help:"Manage the operators, Fusions' own staff."`
+	Customer customerCommand `cmd:"" help:"Manage the customers."`
+	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
+}
+
+// surroundings are what every command may use of the process.
+type surroundings struct {
+	context context.Context
+	out     io.Writer
+	err     io.Writer
+}
+
+// print writes a document for programs to standard output, which holds nothing else then.
+func (s surroundings) print(document any) error {
+	encoder := json.NewEncoder(s.out)
+	encoder.SetEscapeHTML(false) // connection strings hold ampersands
+	return encoder.Encode(document)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, arguments []string, out, errOut io.Writer) int {
+	var all commands
+	exit := -1
+	parser, err := kong.New(&all, kong.Name("steward"), kong.Description(description), kong.Writers(out, errOut), kong.UsageOnError(),
+		kong.Exit(func(code int) { exit = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	if err != nil {
+		fmt.Fprintln(errOut, "steward:", err)
+		return 2
+	}
+	chosen, err := parser.Parse(arguments)
+	if exit >= 0 {
+		return exit // help was asked for and given
+	}
+	if err != nil {
+		parser.FatalIfErrorf(err)
+		return 2
+	}
+	err = chosen.Run(surroundings{context: ctx, out: out, err: errOut})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(errOut, "steward:", err)
+		return 1
+	}
+	return 0
+}

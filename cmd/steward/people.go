@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+// personSettings describe somebody who is to get an account from the command line.
+type personSettings struct {
+	Email        string           `name:"email" required:"" help:"E-mail address to sign in with."`
+	FirstName    string           `name:"first-name" required:"" help:"First name."`
+	LastName     string           `name:"last-name" required:"" help:"Last name."`
+	Password     sensitive.String `name:"password" env:"STEWARD_NEW_PASSWORD" placeholder:"PASSWORD" help:"Password; one is made and printed if it is left out. Prefer the variable, for others may see flags."`
+	PasswordFile string           `name:"password-file" env:"STEWARD_NEW_PASSWORD_FILE" placeholder:"FILE" help:"A file that holds the password."`
+	JSON         bool             `name:"json" help:"Print one JSON document."`
+}
+
+// newPerson checks the description and hashes the password. The password is returned only if it was made here.
+func (p personSettings) newPerson(ctx context.Context, role principal.Role, of customer.New) (in user.New, made sensitive.String, err error) {
+	chosen := p.Password
+	if chosen.IsEmpty() && p.PasswordFile == "" {
+		made = sensitive.New(rand.Text())
+		chosen = made
+	} else if chosen, err = secret("STEWARD_NEW_PASSWORD", p.Password, p.PasswordFile); err != nil {
+		return user.New{}, made, err
+	}
+	about := password.Person{FirstName: p.FirstName, LastName: p.LastName, Email: p.Email, CustomerSlug: of.Slug, CustomerName: of.Name}
+	if err := password.Check(chosen, about, "password"); err != nil {
+		return user.New{}, made, err
+	}
+	hasher, err := password.NewHasher(password.DefaultParameters(), password.Options{})
+	if err != nil {
+		return user.New{}, made, err
+	}
+	hash, err := hasher.Hash(ctx, chosen)
+	return user.New{FirstName: p.FirstName, LastName: p.LastName, Email: p.Email, Role: role, PasswordHash: hash}, made, err
+}
+
+// operatorCommand manages operators.
+type operatorCommand struct {
+	Create operatorCreate `cmd:"" help:"Give a member of Fusions' staff an account."`
+}
+
+type operatorCreate struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+	personSettings   `embed:""`
+}
+
+// Run creates an operator, and the customer "fusions" if this is the first one.
+func (c operatorCreate) Run(s surroundings) error {
+	fusions := customer.New{Slug: customer.OperatorsSlug, Name: "Fusions"}
+	return createWith(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+		in, made, err := c.newPerson(s.context, principal.Operator, fusions)
+		if err != nil {
+			return plain(err)
+		}
+		created, err := ensurePerson(s.context, db, fusions, in)
+		if err != nil {
+			return plain(err)
+		}
+		return c.report(s, customer.OperatorsSlug, created, made)
+	})
+}
+
+// customerCommand manages customers.
+type customerCommand struct {
+	Create customerCreate `cmd:"" help:"Make a customer with its first administrator."`
+}
+
+type customerCreate struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+	personSettings   `embed:"" prefix:"admin-"`
+	Slug             string `name:"slug" required:"" help:"Short name, used to sign in: lower-case letters, digits and inner hyphens."`
+	Name             string `name:"name" required:"" help:"Name of the business."`
+}
+
+// Run makes a customer.
+func (c customerCreate) Run(s surroundings) error {
+	of := customer.New{Slug: c.Slug, Name: c.Name}
+	return createWith(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+		in, made, err := c.newPerson(s.context, principal.Customer, of)
+		if err != nil {
+			return plain(err)
+		}
+		var created user.User
+		_, err = customer.NewService(db).Create(s.context, of, func(tx *postgres.Tx) error {
+			created, err = user.CreateTx(tx, principal.Principal{Customer: tx.Customer}, in)
+			return err
+		})
+		if err != nil {
+			return plain(err)
+		}
+		return c.report(s, c.Slug, created, made)
+	})
+}
+
+func createWith(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
+	url, err := database.url()
+	if err != nil {
+		return err
+	}
+	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1}, clock.System(), logs.logger(s.err))
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // the process ends
+	if err := db.CheckSchema(s.context); err != nil {
+		return err
+	}
+	return work(db)
+}
+
+// ensurePerson creates somebody in a customer, which is made first if it is not there.
+func ensurePerson(ctx context.Context, db *postgres.DB, of customer.New, in user.New) (created user.User, err error) {
+	customers := customer.NewService(db)
+	create := func(tx *postgres.Tx) error {
+		created, err = user.CreateTx(tx, principal.Principal{Customer: tx.Customer}, in)
+		return err
+	}
+	found, ok, err := customers.Find(ctx, of.Slug)
+	if err != nil {
+		return user.User{}, err
+	}
+	if ok {
+		return created, db.InCustomer(ctx, found.ID, create)
+	}
+	_, err = customers.Create(ctx, of, create)
+	return created, err
+}
+
+func (p personSettings) report(s surroundings, slug string, created user.User, made sensitive.String) error {
+	if p.JSON {
+		document := map[string]string{"customer": slug, "id": created.ID.String(), "email": *created.Email}
+		if !made.IsEmpty() {
+			document["password"] = made.Reveal()
+		}
+		return s.print(document)
+	}
+	fmt.Fprintf(s.out, "created %s, who signs in at customer %q\n", *created.Email, slug)
+	if !made.IsEmpty() {
+		fmt.Fprintf(s.out, "password, shown this once: %s\n", made.Reveal())
+	}
+	return nil
+}
+
+// plain makes a sentence for a terminal of a fault.
+func plain(err error) error {
+	var f *fault.Fault
+	if !errors.As(err, &f) || f.Code == fault.InternalError {
+		return err
+	}
+	text := f.Detail
+	for _, member := range f.Members {
+		text += " (" + member.Pointer + " " + member.Detail + ")"
+	}
+	return errors.New(text)
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/fusionspim/steward/internal/app"
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+// serveCommand runs one replica.
+type serveCommand struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+
+	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
+	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	HTTPAddr       string           `name:"http-addr" env:"STEWARD_HTTP_ADDR" default:"127.0.0.1:8080" help:"Where to listen for requests."`
+	MetricsAddr    string           `name:"metrics-addr" env:"STEWARD_METRICS_ADDR" default:"127.0.0.1:9090" help:"Where to listen for the monitoring; keep it private."`
+	PublicURL      string           `name:"public-url" env:"STEWARD_PUBLIC_URL" required:"" placeholder:"URL" help:"Where clients reach the service, such as https://steward.example; the same for all replicas."`
+	TrustedProxies []string         `name:"trusted-proxies" env:"STEWARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of proxies whose X-Forwarded-For is believed. None by default."`
+	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Connections to the database at most, apart from 4 for housekeeping."`
+	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id), in KiB."`
+	PasswordPasses uint32           `name:"password-passes" env:"STEWARD_PASSWORD_PASSES" default:"1" help:"Passes of one password hash over its memory."`
+	StartTimeout   time.Duration    `name:"start-timeout" env:"STEWARD_START_TIMEOUT" default:"60s" help:"How long to wait at the start for a database that is away."`
+	StopTimeout    time.Duration    `name:"stop-timeout" env:"STEWARD_STOP_TIMEOUT" default:"30s" help:"How long requests under way may take to finish at the end."`
+}
+
+// Help implements kong.HelpProvider.
+func (serveCommand) Help() string {
+	return `The database must have been brought up to date by "steward migrate up". Any number of replicas may serve one database; they share the master key
+and the public URL. The service takes the roles steward_app and steward_platform, whatever the connection's own rights are.`
+}
+
+// Run serves until the process is told to stop.
+func (c serveCommand) Run(s surroundings) error {
+	settings, err := c.settings(s)
+	if err != nil {
+		return err
+	}
+	starting, cancel := context.WithTimeout(s.context, c.StartTimeout)
+	defer cancel()
+	service, err := app.WaitForDatabase(starting, settings)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.HTTPAddr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("STEWARD_HTTP_ADDR: %w", err), service.Close())
+	}
+	metrics, err := net.Listen("tcp", c.MetricsAddr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("STEWARD_METRICS_ADDR: %w", err), listener.Close(), service.Close())
+	}
+	settings.Log.Info("serving", "address", listener.Addr().String(), "metrics", metrics.Addr().String(), "public_url", c.PublicURL)
+	return serve(s.context, service, listener, metrics, c.StopTimeout, settings.Log)
+}
+
+func (c serveCommand) settings(s surroundings) (app.Settings, error) {
+	log := c.logger(s.err)
+	databaseURL, err := c.url()
+	if err != nil {
+		return app.Settings{}, err
+	}
+	masterKey, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
+	if err != nil {
+		return app.Settings{}, err
+	}
+	if err := checkPublicURL(c.PublicURL); err != nil {
+		return app.Settings{}, err
+	}
+	proxies, err := parseProxies(c.TrustedProxies)
+	if err != nil {
+		return app.Settings{}, err
+	}
+	return app.Settings{
+		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
+		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,
+	}, nil
+}
+
+// serve answers requests until the context ends, lets those under way finish, and closes the service.
+func serve(ctx context.Context, service *app.App, listener, metricsListener net.Listener, grace time.Duration, log *slog.Logger) error {
+	public := &http.Server{
+		Handler: service.API, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	private := &http.Server{Handler: service.Metrics(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	failed := make(chan error, 2)
+	go func() { failed <- public.Serve(listener) }()
+	go func() { failed <- private.Serve(metricsListener) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	return errors.Join(err, public.Shutdown(stopping), private.Shutdown(stopping), service.Close())
+}

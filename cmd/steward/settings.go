@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/lmittmann/tint"
+	"github.com/mattn/go-isatty"
+
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+// databaseSettings say which database a command works on.
+type databaseSettings struct {
+	DatabaseURL     sensitive.String `name:"database-url" env:"STEWARD_DATABASE_URL" placeholder:"URL" help:"The PostgreSQL database (14 or newer), such as postgres://user:password@host:5432/steward."`
+	DatabaseURLFile string           `name:"database-url-file" env:"STEWARD_DATABASE_URL_FILE" placeholder:"FILE" help:"A file that holds the database URL."`
+}
+
+func (d databaseSettings) url() (sensitive.String, error) {
+	return secret("STEWARD_DATABASE_URL", d.DatabaseURL, d.DatabaseURLFile)
+}
+
+// secret reads a secret from its setting or from the file that the setting beside it names.
+func secret(name string, value sensitive.String, file string) (sensitive.String, error) {
+	switch {
+	case !value.IsEmpty() && file != "":
+		return sensitive.String{}, fmt.Errorf("%s and %s_FILE are both set; set one", name, name)
+	case !value.IsEmpty():
+		return value, nil
+	case file == "":
+		return sensitive.String{}, fmt.Errorf("%s is not set (nor %s_FILE)", name, name)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return sensitive.String{}, fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return sensitive.New(strings.TrimSpace(string(content))), nil
+}
+
+// logSettings say how a command logs.
+type logSettings struct {
+	LogFormat string     `name:"log-format" env:"STEWARD_LOG_FORMAT" enum:"json,text" default:"json" help:"How to write the log: json or text."`
+	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"The least severe level to log: DEBUG, INFO, WARN or ERROR."`
+}
+
+func (l logSettings) logger(to io.Writer) *slog.Logger {
+	if l.LogFormat == "text" {
+		file, ok := to.(*os.File)
+		colour := ok && isatty.IsTerminal(file.Fd())
+		return slog.New(tint.NewHandler(to, &tint.Options{Level: l.LogLevel, TimeFormat: "15:04:05.000", NoColor: !colour}))
+	}
+	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: l.LogLevel}))
+}
+
+// checkPublicURL makes sure that links and tokens can be made from the public URL.
+func checkPublicURL(text string) error {
+	parsed, err := url.Parse(text)
+	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.Path != "" || parsed.RawQuery != "" || parsed.User != nil {
+		return errors.New("STEWARD_PUBLIC_URL must be a scheme and a host, such as https://steward.example")
+	}
+	return nil
+}
+
+// parseProxies reads networks whose word on a caller's address is believed. A network that holds everybody is refused.
+func parseProxies(texts []string) ([]netip.Prefix, error) {
+	networks := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("STEWARD_TRUSTED_PROXIES: %q is not a network in CIDR notation, such as 10.0.0.0/8", text)
+		}
+		if network.Bits() == 0 {
+			return nil, fmt.Errorf("STEWARD_TRUSTED_PROXIES: %s would let anybody choose the address that is recorded", network)
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}

@@ -1,0 +1,196 @@
+// Package app puts the parts of the service together.
+//
+// Owns: which part is made of which, the order in which they start and stop, and the work that goes on in the background of each replica.
+// Does not own: where settings come from (cmd/steward) and what any part does.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/httpapi"
+	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/session"
+	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+const (
+	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
+	sweepEvery = 10 * time.Minute
+	sweepBatch = 5000
+)
+
+// Settings of one replica.
+type Settings struct {
+	DatabaseURL    sensitive.String
+	MaxConnections int
+	MasterKey      sensitive.String
+	PublicURL      string
+	TrustedProxies []netip.Prefix
+	Password       password.Parameters
+	Clock          clock.Clock
+	Log            *slog.Logger
+}
+
+// App is one replica of the service.
+type App struct {
+	httpapi.Features
+	DB       *postgres.DB
+	Hasher   *password.Hasher
+	API      *httpapi.Server
+	Registry *prometheus.Registry
+
+	box  *seal.Box
+	keys *token.Keyring
+	log  *slog.Logger
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+// Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Close ends it.
+func Open(ctx context.Context, settings Settings) (app *App, err error) {
+	box, err := seal.ParseMasterKey(settings.MasterKey)
+	if err != nil {
+		return nil, err
+	}
+	db, err := postgres.Open(postgres.Settings{URL: settings.DatabaseURL, MaxConnections: settings.MaxConnections}, settings.Clock, settings.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	if err := db.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
+	if err := db.CheckRoles(ctx); err != nil {
+		return nil, err
+	}
+	keys := token.NewKeyring()
+	if err := session.LoadKeys(ctx, db, box, keys); err != nil {
+		return nil, err
+	}
+	authority, err := token.New(token.Settings{Issuer: settings.PublicURL, Audience: settings.PublicURL}, keys, settings.Clock)
+	if err != nil {
+		return nil, err
+	}
+	hasher, err := password.NewHasher(settings.Password, password.Options{})
+	if err != nil {
+		return nil, err
+	}
+	customers := customer.NewService(db)
+	app = &App{
+		Features: httpapi.Features{
+			Customers: customers,
+			Users:     user.NewService(db, append(session.Holdings(), idempotency.Answers{})...),
+			Sessions:  session.NewService(db, customers, hasher, authority),
+			APIKeys:   apikey.NewService(db),
+			Audit:     audit.NewService(db),
+		},
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), box: box, keys: keys, log: settings.Log,
+	}
+	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies},
+		steward.Contract, db, box, keys, settings.Log, app.Registry)
+	if err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	app.stop = stop
+	app.every(background, keysEvery, "loading the signing keys", func(ctx context.Context) error { return session.LoadKeys(ctx, db, box, keys) })
+	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	return app, nil
+}
+
+// Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.
+func (a *App) Metrics() http.Handler {
+	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
+}
+
+// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more.
+func (a *App) Sweep(ctx context.Context) error {
+	now := a.DB.Now()
+	for _, expire := range []func(tx *postgres.Tx) (int64, error){
+		func(tx *postgres.Tx) (int64, error) {
+			return idempotency.Expire(tx, now.Add(-idempotency.Lifetime), sweepBatch)
+		},
+		func(tx *postgres.Tx) (int64, error) { return session.ExpireLogins(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
+	} {
+		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
+			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
+				dropped, err = expire(tx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// every does something now and then until the replica closes. A failure is logged; the next time may go better.
+func (a *App) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
+	a.work.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if err := do(ctx); err != nil && ctx.Err() == nil {
+					a.log.Error("work in the background failed", "work", what, "error", err)
+				}
+			}
+		}
+	})
+}
+
+// Close ends the work in the background and the connections. Requests must have ended before.
+func (a *App) Close() error {
+	a.stop()
+	a.work.Wait()
+	return a.DB.Close()
+}
+
+// WaitForDatabase opens a replica and keeps trying while the database is away, until the context ends: a service and its database are often started
+// together. Every other error returns at once.
+func WaitForDatabase(ctx context.Context, settings Settings) (*App, error) {
+	for {
+		app, err := Open(ctx, settings)
+		if !fault.Is(err, fault.ServiceUnavailable) {
+			return app, err
+		}
+		settings.Log.Warn("the database is away; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("app: the database stayed away: %w", err)
+		case <-time.After(time.Second):
+		}
+	}
+}

@@ -1,0 +1,150 @@
+// Package audit is the trail: who did what to what, and when.
+//
+// Owns: the entries, how integrations and the service itself append them, how they are listed, and what of the trail refers to a person.
+// Does not own: people. An entry holds ids, closed words, numbers and times, never a value or free text, for what cannot be erased must not need
+// erasing. Nothing here changes or removes an entry, and the database would refuse it.
+//
+// The actor of an entry is a foreign key, so an actor cannot be deleted; the target is not, so what is done *to* a person never stands in
+// the way. An act of a person on the own account ("self") is recorded by its target alone: signing in and opting out do not make an
+// account undeletable.
+package audit
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/principal"
+)
+
+// ActorType is what kind of actor did it. The set is closed.
+type ActorType string
+
+// The actor types.
+const (
+	ActorUser     ActorType = "user"
+	ActorSelf     ActorType = "self"
+	ActorAPIKey   ActorType = "api_key"
+	ActorOperator ActorType = "operator"
+	ActorSystem   ActorType = "system"
+)
+
+// Source is who recorded an entry. The set is closed.
+type Source string
+
+// The sources.
+const (
+	SourceIntegration Source = "integration" // by API key
+	SourceSteward     Source = "steward"     // the service, of its own acts
+)
+
+// Action is what the service itself did. The set is closed.
+type Action string
+
+// The service's own actions.
+const (
+	UserCreated         Action = "user.created"
+	UserCorrected       Action = "user.corrected"
+	UserDeleted         Action = "user.deleted"
+	UserRedacted        Action = "user.redacted"
+	UserAlertsChanged   Action = "user.alerts_changed"
+	UserPasswordChanged Action = "user.password_changed"
+	APIKeyCreated       Action = "api_key.created"
+	APIKeyRevoked       Action = "api_key.revoked"
+	CustomerChanged     Action = "customer.changed"
+	CustomerCreated     Action = "customer.created"
+)
+
+// Target is what was acted on.
+type Target struct {
+	Type string
+	ID   string
+}
+
+// Targets of the service's own acts.
+func OnUser(user id.User) Target             { return Target{"user", user.String()} }
+func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
+func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+
+// Act is something that the service did on somebody's order.
+type Act struct {
+	Caller  principal.Principal
+	Action  Action
+	Target  Target
+	Changed []string // names of the members that changed
+}
+
+// actor tells how the caller shows in the trail.
+func (a Act) actor() (kind ActorType, user *id.User, key *id.APIKey) {
+	switch caller := a.Caller; {
+	case caller.IsAPIKey():
+		return ActorAPIKey, nil, &caller.APIKey
+	case caller.User.IsZero():
+		return ActorSystem, nil, nil
+	case a.Target == OnUser(caller.User):
+		return ActorSelf, nil, nil
+	case caller.Role == principal.Operator:
+		return ActorOperator, nil, nil
+	default:
+		return ActorUser, &caller.User, nil
+	}
+}
+
+// NewEntry is an entry that an integration sends.
+type NewEntry struct {
+	ActorUserID id.User
+	Action      string
+	Target      Target
+	OccurredAt  time.Time
+	SourceID    string          // empty: none
+	Details     json.RawMessage // nil: none
+}
+
+// Outcome is what became of one sent entry.
+type Outcome struct {
+	Status   Status
+	ID       id.Entry // zero when refused
+	SourceID string
+	Refusal  *Refusal // set when refused
+}
+
+// Status is the kind of an outcome. The set is closed.
+type Status string
+
+// The statuses.
+const (
+	Created  Status = "created"
+	Existing Status = "existing" // an entry with the same source id, saying the same, was there
+	Refused  Status = "refused"
+)
+
+// Entry is one entry of the trail as it is read.
+type Entry struct {
+	ID            id.Entry
+	Source        Source
+	SourceID      *string
+	ActorType     ActorType
+	ActorUserID   *id.User
+	ActorAPIKeyID *id.APIKey
+	ActorRedacted bool
+	ActorLabel    *string // what a redacted actor is called
+	Action        string
+	Target        Target
+	Changed       []string
+	Details       json.RawMessage // nil: none
+	OccurredAt    time.Time
+	RecordedAt    time.Time
+}
+
+// Filter chooses entries; zero members choose all.
+type Filter struct {
+	ActorUserID *id.User
+	Action      string
+	TargetType  string
+	TargetID    string
+	From        *time.Time // occurred at or after
+	To          *time.Time // occurred before
+}
+
+// clockSkew is how far in the future an integration's clock may say that something occurred.
+const clockSkew = 5 * time.Minute

@@ -1,0 +1,188 @@
+package audit
+
+import (
+	"database/sql"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/postgres"
+)
+
+// Clause returns the statement that records an act, to stand alone or as a part of the statement of the act itself. It records the act once for
+// each row of the relation, whose column changed (text[]) names the members that changed: no row, no entry.
+func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments []any) {
+	kind, user, key := act.actor()
+	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, action, target_type, target_id, changed,
+			occurred_at, recorded_at)
+		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::timestamptz, ?::timestamptz from ` + relation,
+		[]any{tx.Customer, id.New[id.Entry](), kind, user, key, act.Action, act.Target.Type, act.Target.ID, tx.Now, tx.Now}
+}
+
+// toMicroseconds cuts a time to what PostgreSQL keeps.
+func toMicroseconds(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// insert stores every entry that is not refused yet, refuses those whose actor is unknown or was redacted before it occurred, and leaves the
+// status of those empty whose source id is taken. One round trip, however many.
+func insert(tx *postgres.Tx, entries []NewEntry, outcomes []Outcome) error {
+	rows := make([]wireEntry, 0, len(entries))
+	for i, entry := range entries {
+		if outcomes[i].Status == Refused {
+			continue
+		}
+		row := wireEntry{
+			Row: i, ID: id.New[id.Entry](), Actor: entry.ActorUserID, Action: entry.Action, TargetType: entry.Target.Type, TargetID: entry.Target.ID,
+			OccurredAt: toMicroseconds(entry.OccurredAt), Details: entry.Details,
+		}
+		if entry.SourceID != "" {
+			row.SourceID = &entries[i].SourceID
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	// "of" the rows: which actor each has and how that actor stands; "stored": the good ones. A row comes back as its number with "stored",
+	// "unknown", "redacted" or "passed over".
+	found, err := tx.ORM().Raw(`
+		with sent as (
+			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, source_id text, actor uuid, action text, target_type text, target_id text,
+				occurred_at timestamptz, details jsonb)
+		), judged as (
+			select s.*, u.id is null as unknown, coalesce(u.status = 'redacted' and u.redacted_at < s.occurred_at, false) as redacted
+			from sent s left join users u on u.customer_id = ? and u.id = s.actor
+		), stored as (
+			insert into audit_entries (customer_id, id, source, source_id, actor_type, actor_user_id, action, target_type, target_id, changed, details,
+				occurred_at, recorded_at)
+			select ?, id, 'integration', source_id, 'user', actor, action, target_type, target_id, '{}', details, occurred_at, ?::timestamptz
+			from judged where not unknown and not redacted order by row
+			on conflict (customer_id, source_id) where source_id is not null do nothing
+			returning id
+		)
+		select row, case when unknown then 'unknown' when redacted then 'redacted' else 'passed over' end from judged
+		where id not in (select id from stored)`, string(sent), tx.Customer, tx.Customer, tx.Now).Rows()
+	if err != nil {
+		return err
+	}
+	defer found.Close() //nolint:errcheck // read to its end or given up
+	for _, row := range rows {
+		outcomes[row.Row].Status, outcomes[row.Row].ID = Created, row.ID
+	}
+	for found.Next() {
+		var row int
+		var verdict string
+		if err := found.Scan(&row, &verdict); err != nil {
+			return err
+		}
+		outcomes[row].Status, outcomes[row].ID = "", id.Entry{}
+		switch verdict {
+		case "unknown":
+			outcomes[row].refuse(fault.UnknownActor, "The actor is not a user of this customer, or is deleted.", "/actor_user_id")
+		case "redacted":
+			outcomes[row].refuse(fault.UserRedacted, "The actor was redacted before this occurred.", "/actor_user_id")
+		}
+	}
+	return found.Err()
+}
+
+type wireEntry struct {
+	Row        int             `json:"row"`
+	ID         id.Entry        `json:"id"`
+	SourceID   *string         `json:"source_id"`
+	Actor      id.User         `json:"actor"`
+	Action     string          `json:"action"`
+	TargetType string          `json:"target_type"`
+	TargetID   string          `json:"target_id"`
+	OccurredAt time.Time       `json:"occurred_at"`
+	Details    json.RawMessage `json:"details"`
+}
+
+const entryColumns = `e.id, e.source, e.source_id, e.actor_type, e.actor_user_id, e.actor_api_key_id, coalesce(u.status = 'redacted', false), u.label,
+	e.action, e.target_type, e.target_id, to_jsonb(e.changed), e.details, e.occurred_at, e.recorded_at`
+
+const entriesWithActors = "from audit_entries e left join users u on u.customer_id = e.customer_id and u.id = e.actor_user_id"
+
+func scanEntries(rows *sql.Rows, err error) ([]Entry, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	var entries []Entry
+	for rows.Next() {
+		var e Entry
+		var changed postgres.JSON[[]string]
+		var details []byte
+		if err := rows.Scan(&e.ID, &e.Source, &e.SourceID, &e.ActorType, &e.ActorUserID, &e.ActorAPIKeyID, &e.ActorRedacted, &e.ActorLabel,
+			&e.Action, &e.Target.Type, &e.Target.ID, &changed, &details, &e.OccurredAt, &e.RecordedAt); err != nil {
+			return nil, err
+		}
+		e.Changed, e.Details = changed.Of, details
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+func list(tx *postgres.Tx, filter Filter, before id.Entry, limit int) ([]Entry, error) {
+	conditions, arguments := []string{"e.customer_id = ?"}, []any{tx.Customer}
+	and := func(condition string, argument any) {
+		conditions, arguments = append(conditions, condition), append(arguments, argument)
+	}
+	if !before.IsZero() {
+		and("e.id < ?", before)
+	}
+	if filter.ActorUserID != nil {
+		and("e.actor_user_id = ?", *filter.ActorUserID)
+	}
+	if filter.Action != "" {
+		and("e.action = ?", filter.Action)
+	}
+	if filter.TargetType != "" {
+		and("e.target_type = ?", filter.TargetType)
+	}
+	if filter.TargetID != "" {
+		and("e.target_id = ?", filter.TargetID)
+	}
+	if filter.From != nil {
+		and("e.occurred_at >= ?", *filter.From)
+	}
+	if filter.To != nil {
+		and("e.occurred_at < ?", *filter.To)
+	}
+	return scanEntries(tx.ORM().Raw("select "+entryColumns+" "+entriesWithActors+" where "+strings.Join(conditions, " and ")+
+		" order by e.id desc limit ?", append(arguments, limit)...).Rows())
+}
+
+func bySourceID(tx *postgres.Tx, sourceIDs []string) (map[string]Entry, error) {
+	entries, err := scanEntries(tx.ORM().Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.source_id = any (?::text[])",
+		tx.Customer, postgres.Strings(sourceIDs)).Rows())
+	kept := make(map[string]Entry, len(entries))
+	for _, entry := range entries {
+		kept[*entry.SourceID] = entry
+	}
+	return kept, err
+}
+
+func references(tx *postgres.Tx, user id.User) (found []fault.Reference, err error) {
+	rows, err := tx.ORM().Raw(`
+		select source, count(*), min(occurred_at), max(occurred_at) from audit_entries
+		where customer_id = ? and actor_user_id = ? group by source order by source`, tx.Customer, user).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var reference fault.Reference
+		if err := rows.Scan(&reference.Source, &reference.Count, &reference.FirstAt, &reference.LastAt); err != nil {
+			return nil, err
+		}
+		reference.FirstAt, reference.LastAt = reference.FirstAt.UTC(), reference.LastAt.UTC()
+		found = append(found, reference)
+	}
+	return found, rows.Err()
+}

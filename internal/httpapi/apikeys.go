@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/principal"
+)
+
+// ListAPIKeys implements GET /v1/api-keys.
+func (h handlers) ListAPIKeys(ctx context.Context, request api.ListAPIKeysRequestObject) (api.ListAPIKeysResponseObject, error) {
+	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.features.APIKeys.List(ctx, caller(ctx), id.APIKey{UUID: asked.before}, asked.limit+1)
+	if err != nil {
+		return nil, err
+	}
+	keys, next, link := cut(asked, keys, func(one apikey.Key) uuid.UUID { return one.ID.UUID })
+	data := make([]api.APIKey, len(keys))
+	for i, one := range keys {
+		data[i] = toAPIKey(one)
+	}
+	return api.ListAPIKeys200JSONResponse{Body: api.APIKeyPage{Data: data, NextCursor: next}, Headers: api.ListAPIKeys200ResponseHeaders{Link: link}}, nil
+}
+
+// CreateAPIKey implements POST /v1/api-keys.
+func (h handlers) CreateAPIKey(ctx context.Context, request api.CreateAPIKeyRequestObject) (api.CreateAPIKeyResponseObject, error) {
+	in := apikey.New{Name: request.Body.Name, ExpiresAt: request.Body.ExpiresAt}
+	for _, scope := range request.Body.Scopes {
+		in.Scopes = append(in.Scopes, principal.Scope(scope))
+	}
+	if request.Body.AllowedNetworks != nil {
+		networks, err := customer.ParseNetworks(*request.Body.AllowedNetworks, "/allowed_networks")
+		if err != nil {
+			return nil, err
+		}
+		in.AllowedNetworks = networks
+	}
+	answer := func(made apikey.Made) api.CreateAPIKey201JSONResponse {
+		key := toAPIKey(made.Key)
+		return api.CreateAPIKey201JSONResponse{
+			Body: api.CreatedAPIKey{
+				ID: key.ID, Name: key.Name, Scopes: key.Scopes, AllowedNetworks: key.AllowedNetworks, CreatedAt: key.CreatedAt,
+				ExpiresAt: key.ExpiresAt, LastUsedAt: key.LastUsedAt, RevokedAt: key.RevokedAt, APIKey: made.Secret.Reveal(),
+			},
+			Headers: api.CreateAPIKey201ResponseHeaders{Location: "/v1/api-keys/" + key.ID.String()},
+		}
+	}
+	made, err := h.features.APIKeys.Create(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+		func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitCreateAPIKeyResponse }))
+	if err != nil {
+		return nil, err
+	}
+	return answer(made), nil
+}
+
+// RevokeAPIKey implements DELETE /v1/api-keys/{id}.
+func (h handlers) RevokeAPIKey(ctx context.Context, request api.RevokeAPIKeyRequestObject) (api.RevokeAPIKeyResponseObject, error) {
+	if err := h.features.APIKeys.Revoke(ctx, caller(ctx), id.APIKey{UUID: request.ID}); err != nil {
+		return nil, err
+	}
+	return api.RevokeAPIKey204Response{}, nil
+}
+
+func toAPIKey(key apikey.Key) api.APIKey {
+	out := api.APIKey{
+		ID: key.ID.UUID, Name: key.Name, Scopes: make([]api.Scope, len(key.Scopes)), AllowedNetworks: toNetworks(key.AllowedNetworks),
+		CreatedAt: key.CreatedAt.UTC(), ExpiresAt: inUTC(key.ExpiresAt), LastUsedAt: inUTC(key.LastUsedAt), RevokedAt: inUTC(key.RevokedAt),
+	}
+	for i, scope := range key.Scopes {
+		out.Scopes[i] = api.Scope(scope)
+	}
+	return out
+}
+
+func toNetworks(networks []netip.Prefix) []string {
+	texts := make([]string, len(networks))
+	for i, network := range networks {
+		texts[i] = network.String()
+	}
+	return texts
+}
+
+func inUTC(at *time.Time) *time.Time {
+	if at == nil {
+		return nil
+	}
+	utc := at.UTC()
+	return &utc
+}

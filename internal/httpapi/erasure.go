@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+// receiptVersion is the version of every receipt: receipts never change.
+const receiptVersion = 1
+
+// GetErasurePlan implements GET /v1/users/{id}/erasure-plan.
+func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlanRequestObject) (api.GetErasurePlanResponseObject, error) {
+	plan, err := h.features.Users.Plan(ctx, caller(ctx), id.User{UUID: request.ID})
+	if err != nil {
+		return nil, err
+	}
+	recommended := api.Delete
+	if !plan.CanDelete {
+		recommended = api.Redact
+	}
+	return api.GetErasurePlan200JSONResponse{
+		CanDelete: plan.CanDelete, CanRedact: plan.CanRedact, LastAdministrator: plan.LastAdministrator, Blocking: toReferences(plan.Blocking),
+		Recommended: recommended, Removes: toCounts(plan.Removes),
+	}, nil
+}
+
+// DeleteUser implements DELETE /v1/users/{id}.
+func (h handlers) DeleteUser(ctx context.Context, request api.DeleteUserRequestObject) (api.DeleteUserResponseObject, error) {
+	receipt, err := h.features.Users.Delete(ctx, caller(ctx), id.User{UUID: request.ID}, condition(request.Params.IfMatch))
+	if err != nil {
+		return nil, err
+	}
+	return api.DeleteUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}, nil
+}
+
+// RedactUser implements POST /v1/users/{id}/redaction.
+func (h handlers) RedactUser(ctx context.Context, request api.RedactUserRequestObject) (api.RedactUserResponseObject, error) {
+	var reason *user.Reason
+	if request.Body != nil && request.Body.Reason != nil {
+		given := user.Reason(*request.Body.Reason)
+		reason = &given
+	}
+	answer := func(receipt user.Receipt) api.RedactUser200JSONResponse {
+		return api.RedactUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}
+	}
+	receipt, err := h.features.Users.Redact(ctx, caller(ctx), id.User{UUID: request.ID}, reason, condition(request.Params.IfMatch),
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(receipt user.Receipt) func(http.ResponseWriter) error {
+				return answer(receipt).VisitRedactUserResponse
+			}))
+	if err != nil {
+		return nil, err
+	}
+	return answer(receipt), nil
+}
+
+// GetErasureReceipt implements GET /v1/erasure-receipts/{id}.
+func (h handlers) GetErasureReceipt(ctx context.Context, request api.GetErasureReceiptRequestObject) (api.GetErasureReceiptResponseObject, error) {
+	receipt, err := h.features.Users.Receipt(ctx, caller(ctx), id.Receipt{UUID: request.ID})
+	if err != nil {
+		return nil, err
+	}
+	return api.GetErasureReceipt200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}, nil
+}
+
+func receiptAnswer(receipt user.Receipt) api.ErasureReceiptJSONResponse {
+	return api.ErasureReceiptJSONResponse{Body: toReceipt(receipt), Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion)}}
+}
+
+func toReceipt(receipt user.Receipt) api.ErasureReceipt {
+	out := api.ErasureReceipt{
+		ID: receipt.ID.UUID, Kind: api.ErasureReceiptKind(receipt.Kind), UserID: receipt.UserID.UUID, Label: receipt.Label,
+		OrderedBy: api.OrderedBy{Authority: api.Authority(receipt.Authority)}, CompletedAt: receipt.CompletedAt.UTC(), Removed: toCounts(receipt.Removed),
+		Kept: make([]api.Kept, len(receipt.Kept)),
+	}
+	if receipt.Reason != nil {
+		reason := string(*receipt.Reason)
+		out.Reason = &reason
+	}
+	if receipt.OrderedByUser != nil {
+		out.OrderedBy.UserID = &receipt.OrderedByUser.UUID
+	}
+	if receipt.OrderedByAPIKey != nil {
+		out.OrderedBy.APIKeyID = &receipt.OrderedByAPIKey.UUID
+	}
+	for i, kept := range receipt.Kept {
+		out.Kept[i] = api.Kept{Store: kept.Store, Count: kept.Count, Why: api.KeptWhy(kept.Why)}
+	}
+	return out
+}
+
+func toCounts(removed []user.Removed) []api.StoreCount {
+	counts := make([]api.StoreCount, len(removed))
+	for i, one := range removed {
+		counts[i] = api.StoreCount{Store: one.Store, Count: one.Count}
+	}
+	return counts
+}

@@ -1,0 +1,237 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/fusionspim/steward/internal/contract"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/principal"
+)
+
+var saneRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// traceparent is the header of W3C Trace Context, of which the log takes the trace id.
+var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}`)
+
+// observe names the request, sets the headers that every answer has, and logs and measures what became of it. The log holds the route and never the
+// path, the query or the address: those can tell who somebody is.
+func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now() // a duration, not a time: measured by the machine's own clock
+		request := c.Request()
+		header := c.Response().Header()
+		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request}
+		if now.requestID = request.Header.Get("X-Request-Id"); !saneRequestID.MatchString(now.requestID) {
+			now.requestID = id.New[id.Request]().String()
+		}
+		header.Set("X-Request-Id", now.requestID)
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("X-Frame-Options", "DENY")
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		header.Set("Cross-Origin-Resource-Policy", "same-origin")
+		header.Set("Cache-Control", "no-store")
+		if strings.HasPrefix(s.settings.PublicURL, "https://") {
+			header.Set("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
+		}
+		address, err := netip.ParseAddr(c.RealIP())
+		if err != nil {
+			address = netip.IPv6Unspecified()
+		}
+		now.address = address.Unmap()
+		c.SetRequest(request.WithContext(context.WithValue(request.Context(), callKey{}, now)))
+
+		err = s.recovered(next, c)
+		if err != nil {
+			s.renderProblem(err, c)
+		}
+		s.report(c, now, err, time.Since(began))
+		return nil
+	}
+}
+
+// recovered turns a panic into an error. The value of a panic may hold anything, so only where it happened goes on.
+func (s *Server) recovered(next echo.HandlerFunc, c echo.Context) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			if reason == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				panic(reason)
+			}
+			err = &panicked{kind: fmt.Sprintf("%T", reason), stack: string(debug.Stack())}
+		}
+	}()
+	return next(c)
+}
+
+type panicked struct{ kind, stack string }
+
+func (p *panicked) Error() string { return "panic of a " + p.kind }
+
+func (s *Server) report(c echo.Context, now *call, err error, took time.Duration) {
+	status := c.Response().Status
+	path := c.Path()
+	if now.operation == nil && status >= http.StatusNotFound {
+		path = "none"
+	}
+	s.metrics.observe(now.request.Method, path, status, took)
+	attributes := []slog.Attr{
+		slog.String("method", now.request.Method), slog.String("route", path), slog.Int("status", status), slog.Int64("bytes", c.Response().Size),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("request_id", now.requestID),
+	}
+	if trace := traceparent.FindStringSubmatch(now.request.Header.Get("Traceparent")); trace != nil {
+		attributes = append(attributes, slog.String("trace_id", trace[1]))
+	}
+	if caller, ok := principal.FromContext(c.Request().Context()); ok {
+		attributes = append(attributes, slog.String("customer_id", caller.Customer.String()), slog.String("authority", caller.Authority()))
+	}
+	level := slog.LevelInfo
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+		attributes = append(attributes, slog.String("error", err.Error()))
+		if crash, ok := err.(*panicked); ok { //nolint:errorlint // made a few lines above, never wrapped
+			attributes = append(attributes, slog.String("stack", crash.stack))
+		}
+	}
+	s.log.LogAttrs(c.Request().Context(), level, "request", attributes...)
+}
+
+// guard lets a request through to its handler when the caller is known and may do what is asked (in this order: 401, then 403, which does not depend on
+// what exists), and the request follows the contract.
+func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		now := callOf(c.Request().Context())
+		operation := now.operation
+		if operation == nil {
+			return next(c) // no such route or method; Echo says which
+		}
+		if !operation.Public {
+			caller, err := s.authenticate(c.Request(), now.address)
+			if err != nil {
+				return err
+			}
+			// Before anything else can fail, so that the log knows the caller.
+			c.SetRequest(c.Request().WithContext(principal.NewContext(c.Request().Context(), caller)))
+			if err := authorise(caller, operation); err != nil {
+				return err
+			}
+		}
+		if err := acceptable(c.Request().Header.Values("Accept"), operation); err != nil {
+			return err
+		}
+		if operation.Tag == pagesTag && operation.ID != "getContractJSON" {
+			return next(c)
+		}
+		parameters := make(map[string]string, len(c.ParamNames()))
+		for i, name := range c.ParamNames() {
+			parameters[name] = c.ParamValues()[i]
+		}
+		if err := operation.Check(c.Request(), parameters); err != nil {
+			return err
+		}
+		// The media type was compared without regard to letter case; what follows compares letters.
+		if kind := c.Request().Header.Get("Content-Type"); kind != "" {
+			if plain, _, err := mime.ParseMediaType(kind); err == nil {
+				c.Request().Header.Set("Content-Type", plain)
+			}
+		}
+		return next(c)
+	}
+}
+
+// authenticate tells who calls. There is one way to say it: Authorization: Bearer (RFC 6750, section 2.1), with an access token or an API key.
+func (s *Server) authenticate(r *http.Request, address netip.Addr) (principal.Principal, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return principal.Principal{}, fault.New(fault.Unauthorized, "Send a credential as Authorization: Bearer.")
+	}
+	scheme, credential, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || credential == "" {
+		return principal.Principal{}, fault.New(fault.Unauthorized, "Send one credential, as Authorization: Bearer.")
+	}
+	if strings.HasPrefix(credential, "stw_") {
+		return s.features.APIKeys.Authenticate(r.Context(), credential, address)
+	}
+	return s.features.Sessions.Authenticate(r.Context(), credential)
+}
+
+// authorise compares the caller with what the contract says of the operation.
+func authorise(caller principal.Principal, operation *contract.Operation) error {
+	if !caller.IsAPIKey() {
+		for _, role := range operation.Roles {
+			if principal.Role(role) == caller.Role {
+				return nil
+			}
+		}
+		return fault.New(fault.RoleNotAllowed, "Your role may not do this.")
+	}
+	if operation.Scope == "" {
+		return fault.New(fault.RoleNotAllowed, "An API key may not do this, whatever its scopes.")
+	}
+	if !caller.Has(principal.Scope(operation.Scope)) {
+		f := fault.New(fault.InsufficientScope, "The API key needs the scope "+operation.Scope+".")
+		f.Scope = operation.Scope
+		return f
+	}
+	return nil
+}
+
+// acceptable tells whether the caller takes what the operation answers. Pages are not refused: a person who follows a link to one should see it.
+func acceptable(values []string, operation *contract.Operation) error {
+	if len(values) == 0 || operation.Tag == pagesTag {
+		return nil
+	}
+	for _, value := range values {
+		for choice := range strings.SplitSeq(value, ",") {
+			kind, parameters, err := mime.ParseMediaType(choice)
+			if err != nil {
+				continue
+			}
+			if quality, err := strconv.ParseFloat(parameters["q"], 64); err == nil && quality == 0 {
+				continue
+			}
+			if kind == "*/*" || kind == "application/*" || kind == "application/json" {
+				return nil
+			}
+		}
+	}
+	return fault.New(fault.NotAcceptableType, "The answer is application/json. Accept it, or leave the Accept header away.")
+}
+
+// extractAddress finds out where a request comes from. X-Forwarded-For is believed as far as trusted proxies wrote it, from the right; with no trusted
+// proxy, the address is that of the connection. Echo's own default would believe anybody.
+func extractAddress(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, network := range trusted {
+		_, parsed, err := net.ParseCIDR(network.String())
+		if err == nil {
+			options = append(options, echo.TrustIPRange(parsed))
+		}
+	}
+	return echo.ExtractIPFromXFFHeader(options...)
+}
+
+// bodyBinder decodes bodies for the generated handlers. They were checked against the contract before; nothing else of a request is bound by Echo.
+type bodyBinder struct{}
+
+// Bind implements echo.Binder.
+func (bodyBinder) Bind(into any, c echo.Context) error {
+	return json.NewDecoder(c.Request().Body).Decode(into)
+}

@@ -1,0 +1,56 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/fusionspim/steward/internal/contract"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/pages"
+)
+
+// pagesTag is the contract's tag of what is for people. These operations are routed here and not by generated code.
+const pagesTag = "pages"
+
+func newPages(specification []byte, checked *contract.Contract, publicURL string) (*pages.Pages, error) {
+	asJSON, err := contract.JSON(specification)
+	if err != nil {
+		return nil, err
+	}
+	older, err := checked.Rendering30()
+	if err != nil {
+		return nil, err
+	}
+	return pages.New(pages.Settings{Contract: specification, ContractJSON: asJSON, ContractJSON30: older, PublicURL: publicURL, StatusOf: statusOf})
+}
+
+func (s *Server) servePages() {
+	docs := echo.WrapHandler(s.pages.Docs())
+	s.echo.GET("/", echo.WrapHandler(s.pages.Home()))
+	s.echo.GET("/docs", docs)
+	s.echo.GET("/docs/*", docs)
+	s.echo.GET("/openapi.yaml", echo.WrapHandler(s.pages.ContractYAML()))
+	s.echo.GET("/openapi.json", func(c echo.Context) error {
+		s.pages.ContractJSON(c.QueryParam("version")).ServeHTTP(c.Response(), c.Request())
+		return nil
+	})
+	s.echo.GET("/problems", func(c echo.Context) error { return page200(c, s.pages.Problems()) })
+	s.echo.GET("/problems/:slug", func(c echo.Context) error {
+		content, ok := s.pages.Problem(c.Param("slug"))
+		if !ok {
+			return fault.New(fault.ResourceNotFound, "There is no problem of that name.")
+		}
+		return page200(c, content)
+	})
+	s.echo.GET("/.well-known/security.txt", func(c echo.Context) error {
+		return c.Blob(http.StatusOK, "text/plain; charset=utf-8", s.pages.SecurityTxt(s.db.Now()))
+	})
+}
+
+// page200 answers with a page of our own. It needs our style sheet and nothing else.
+func page200(c echo.Context, content []byte) error {
+	c.Response().Header().Set("Content-Security-Policy", pages.ContentSecurityPolicy)
+	c.Response().Header().Set("Cache-Control", "public, max-age=300")
+	return c.HTMLBlob(http.StatusOK, content)
+}

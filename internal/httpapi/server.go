@@ -1,0 +1,137 @@
+// Package httpapi is the edge: HTTP on the one side, the features on the other.
+//
+// Owns: routing, who is calling and whether the caller may, checking requests against the contract, problem documents, headers, cursors, and the
+// translation between the contract's types and the features'. It alone knows Echo and package api.
+// Does not own: any rule about people, customers or the trail. A handler is three thoughts: call one method of one feature, fail with what it returned,
+// answer.
+//
+// A request passes, from the outside in: the request id, the headers that every answer has, the log, the guard (authenticate, authorise, check against the
+// contract), the handler. Whatever goes wrong on the way rises as an error to one function, renderProblem.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/contract"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/pages"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/session"
+	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+// Features are what the API opens up.
+type Features struct {
+	Customers *customer.Service
+	Users     *user.Service
+	Sessions  *session.Service
+	APIKeys   *apikey.Service
+	Audit     *audit.Service
+}
+
+// Settings of the API.
+type Settings struct {
+	PublicURL      string         // where clients reach the service, such as https://steward.example; decides whether HSTS is sent
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; empty: nobody's
+}
+
+// Server answers the contract. Safe for concurrent use.
+type Server struct {
+	features   Features
+	settings   Settings
+	contract   *contract.Contract
+	operations map[route]*contract.Operation
+	db         *postgres.DB
+	box        *seal.Box
+	keys       *token.Keyring
+	pages      *pages.Pages
+	log        *slog.Logger
+	metrics    *metrics
+	echo       *echo.Echo
+}
+
+// route is a method and a path as Echo writes it.
+type route struct{ method, path string }
+
+// New makes the API. The registry receives the metrics of requests.
+func New(features Features, settings Settings, specification []byte, db *postgres.DB, box *seal.Box, keys *token.Keyring, log *slog.Logger,
+	registry prometheus.Registerer,
+) (*Server, error) {
+	checked, err := contract.Load(specification)
+	if err != nil {
+		return nil, err
+	}
+	documents, err := newPages(specification, checked, settings.PublicURL)
+	if err != nil {
+		return nil, err
+	}
+	measured, err := newMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		features: features, settings: settings, contract: checked, operations: make(map[route]*contract.Operation), db: db, box: box, keys: keys,
+		pages: documents, log: log, metrics: measured, echo: echo.New(),
+	}
+	for _, operation := range checked.Operations() {
+		s.operations[route{operation.Method, echoPath(operation.Path)}] = operation
+	}
+	s.echo.HideBanner, s.echo.HidePort = true, true
+	s.echo.Binder = bodyBinder{}
+	s.echo.IPExtractor = extractAddress(settings.TrustedProxies)
+	s.echo.HTTPErrorHandler = s.renderProblem
+	s.echo.Use(s.observe, s.guard)
+	api.RegisterHandlers(s.echo, api.NewStrictHandler(handlers{s}, nil))
+	s.servePages()
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler. HEAD is answered like GET; net/http leaves the body away.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		get := *r
+		get.Method = http.MethodGet
+		r = &get
+	}
+	s.echo.ServeHTTP(w, r)
+}
+
+// Operations lists what the contract has, for tests that go through all of it.
+func (s *Server) Operations() []*contract.Operation { return s.contract.Operations() }
+
+// echoPath turns /v1/users/{id} into /v1/users/:id.
+func echoPath(path string) string {
+	return strings.NewReplacer("{", ":", "}", "").Replace(path)
+}
+
+// handlers implements the operations of the contract, in one file for each of its tags.
+type handlers struct{ *Server }
+
+var _ api.StrictServerInterface = handlers{}
+
+// call is what a handler may know of the request besides its parameters.
+type call struct {
+	operation *contract.Operation
+	request   *http.Request
+	address   netip.Addr
+	requestID string
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	found, _ := ctx.Value(callKey{}).(*call)
+	return found
+}

@@ -1,0 +1,33 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/fusionspim/steward/api"
+)
+
+// GetLiveness implements GET /livez.
+func (h handlers) GetLiveness(context.Context, api.GetLivenessRequestObject) (api.GetLivenessResponseObject, error) {
+	return api.GetLiveness200JSONResponse{Status: api.Ok}, nil
+}
+
+// GetReadiness implements GET /readyz.
+func (h handlers) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObject) (api.GetReadinessResponseObject, error) {
+	if err := h.db.Ping(ctx); err != nil {
+		return nil, err
+	}
+	return api.GetReadiness200JSONResponse{Status: api.Ok}, nil
+}
+
+// GetSigningKeys implements GET /.well-known/jwks.json.
+func (h handlers) GetSigningKeys(context.Context, api.GetSigningKeysRequestObject) (api.GetSigningKeysResponseObject, error) {
+	set := h.keys.JWKS()
+	keys := make([]api.SigningKey, len(set.Keys))
+	for i, key := range set.Keys {
+		keys[i] = api.SigningKey{
+			Kty: api.SigningKeyKty(key.KeyType), Crv: api.SigningKeyCrv(key.Curve), X: key.X, Kid: key.KeyID, Alg: api.SigningKeyAlg(key.Algorithm),
+			Use: api.SigningKeyUse(key.Use),
+		}
+	}
+	return api.GetSigningKeys200JSONResponse{Keys: keys}, nil
+}

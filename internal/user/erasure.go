@@ -1,0 +1,233 @@
+package user
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/version"
+)
+
+// Holding is a store outside this package that holds something of a person. Every such store takes part in erasure.
+type Holding interface {
+	// Store names the holding in plans and receipts.
+	Store() string
+	// Count counts what is held of the user.
+	Count(tx *postgres.Tx, user id.User) (int64, error)
+	// Remove removes it and tells how much there was.
+	Remove(tx *postgres.Tx, user id.User) (int64, error)
+}
+
+// profile names this package's own store in plans and receipts.
+const profile = "profile"
+
+// trail names the audit trail in receipts.
+const trail = "audit_entries"
+
+// labelLength is how many characters a label has at first; where it is taken, the next try has one more.
+const labelLength = 4
+
+// Plan tells what erasing a user would do, and changes nothing. Faults: ResourceNotFound, UserRedacted.
+func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.User) (plan Plan, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		found, err := get(tx, user)
+		switch {
+		case err != nil:
+			return err
+		case found.Status == Redacted:
+			return redacted(found.ReceiptID)
+		}
+		if administers(found) {
+			if plan.LastAdministrator, err = isLastAdministrator(tx, found); err != nil {
+				return err
+			}
+		}
+		if plan.Blocking, err = audit.ReferencesTx(tx, user); err != nil {
+			return err
+		}
+		plan.CanRedact = !plan.LastAdministrator
+		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
+		plan.Removes = []Removed{{Store: profile, Count: 1}}
+		for _, holding := range s.holdings {
+			count, err := holding.Count(tx, user)
+			if err != nil {
+				return err
+			}
+			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
+		}
+		return nil
+	})
+	return plan, err
+}
+
+// Delete removes a person and everything of the account, if no entry of the trail names the person as its actor.
+//
+// The row is locked against new references before the existing ones are counted, so that the refusal is true; the foreign key of the trail makes
+// sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
+func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		if _, err := s.prepare(tx, user, lockForDelete, condition); err != nil {
+			return err
+		}
+		references, err := audit.ReferencesTx(tx, user)
+		if err != nil {
+			return err
+		}
+		if len(references) > 0 {
+			return incomplete(user, references)
+		}
+		receipt = newReceipt(tx, caller, Deletion, user)
+		if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+			return err
+		}
+		if err := remove(tx, user); err != nil {
+			return err
+		}
+		if err := insertReceipt(tx, receipt); err != nil {
+			return err
+		}
+		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
+	})
+	if postgres.Violates(err, "audit_entries_actor_user") && !fault.Is(err, fault.AuditTrailIncomplete) {
+		return Receipt{}, incomplete(user, nil)
+	}
+	return receipt, err
+}
+
+// Redact removes everything personal and leaves the id and a label. Redacting again returns the same receipt.
+// Faults: ResourceNotFound, PreconditionFailed, LastAdministrator.
+func (s *Service) Redact(ctx context.Context, caller principal.Principal, user id.User, reason *Reason, condition version.Condition,
+	once *idempotency.Once[Receipt],
+) (receipt Receipt, err error) {
+	if reason != nil && !knownReason(*reason) {
+		return Receipt{}, fault.New(fault.MalformedRequest, "The reason is not one of those known.").At("/reason", "must be one of those in the contract")
+	}
+	for length := labelLength; ; length++ {
+		err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+			receipt, err = once.Do(tx, func() (Receipt, id.User, error) {
+				receipt, err := s.redact(tx, caller, user, reason, condition, newLabel(length))
+				return receipt, id.User{}, err
+			})
+			return err
+		})
+		if !postgres.Violates(err, "users_label") {
+			return receipt, asKnown(err)
+		}
+	}
+}
+
+func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
+	found, err := s.prepare(tx, user, lock, condition)
+	if fault.Is(err, fault.UserRedacted) {
+		return receiptByID(tx, *found.ReceiptID)
+	}
+	if err != nil {
+		return Receipt{}, err
+	}
+	receipt := newReceipt(tx, caller, Redaction, user)
+	receipt.Label, receipt.Reason = &label, reason
+	references, err := audit.ReferencesTx(tx, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	for _, reference := range references {
+		if len(receipt.Kept) == 0 {
+			receipt.Kept = []Kept{{Store: trail, Why: "audit_trail"}}
+		}
+		receipt.Kept[0].Count += reference.Count
+	}
+	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+		return Receipt{}, err
+	}
+	if err := redactRow(tx, user, receipt.ID, label); err != nil {
+		return Receipt{}, err
+	}
+	if err := insertReceipt(tx, receipt); err != nil {
+		return Receipt{}, err
+	}
+	return receipt, audit.AppendTx(tx, audit.Act{
+		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
+	})
+}
+
+// prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
+// returns the user as well.
+func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx, id.User) (User, error), condition version.Condition) (User, error) {
+	if err := customer.LockTx(tx); err != nil {
+		return User{}, err
+	}
+	found, err := lock(tx, user)
+	switch {
+	case err != nil:
+		return User{}, err
+	case found.Status == Redacted:
+		return found, redacted(found.ReceiptID)
+	case !condition.MetBy(found.Version):
+		return User{}, stale()
+	}
+	if administers(found) {
+		last, err := isLastAdministrator(tx, found)
+		if err != nil {
+			return User{}, err
+		}
+		if last {
+			return User{}, lastAdministrator()
+		}
+	}
+	return found, nil
+}
+
+func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {
+	removed := []Removed{{Store: profile, Count: 1}}
+	for _, holding := range s.holdings {
+		count, err := holding.Remove(tx, user)
+		if err != nil {
+			return nil, err
+		}
+		removed = append(removed, Removed{Store: holding.Store(), Count: count})
+	}
+	return removed, nil
+}
+
+func incomplete(user id.User, references []fault.Reference) error {
+	f := fault.New(fault.AuditTrailIncomplete, "Entries of the audit trail name this user as their actor. Redact the user instead.")
+	f.References, f.Redaction = references, RedactionPath(user)
+	return f
+}
+
+func newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) Receipt {
+	receipt := Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+	if caller.IsAPIKey() {
+		receipt.OrderedByAPIKey = &caller.APIKey
+	} else if !caller.User.IsZero() {
+		receipt.OrderedByUser = &caller.User
+	}
+	return receipt
+}
+
+// newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is
+// easily mistaken (Crockford's base 32).
+func newLabel(length int) string {
+	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	random := make([]byte, length)
+	_, _ = rand.Read(random) // never fails: the program ends instead, since Go 1.24
+	for i := range random {
+		random[i] = alphabet[random[i]%byte(len(alphabet))]
+	}
+	return "Redacted user " + string(random)
+}
+
+// Receipt returns a receipt of the caller's customer. Fault: ResourceNotFound.
+func (s *Service) Receipt(ctx context.Context, caller principal.Principal, receipt id.Receipt) (found Receipt, err error) {
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		found, err = receiptByID(tx, receipt)
+		return err
+	})
+	return found, err
+}

@@ -1,0 +1,309 @@
+package user
+
+import (
+	"context"
+	"errors"
+
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/version"
+)
+
+// Service is people as callers use them. Safe for concurrent use.
+type Service struct {
+	db       *postgres.DB
+	holdings []Holding
+}
+
+// NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
+func NewService(db *postgres.DB, holdings ...Holding) *Service {
+	return &Service{db: db, holdings: holdings}
+}
+
+func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
+
+func stale() error {
+	return fault.New(fault.PreconditionFailed, "The user has changed. Fetch it again before you change it.")
+}
+
+func redacted(receipt *id.Receipt) error {
+	f := fault.New(fault.UserRedacted, "Redaction is final. The user can be looked up, but neither changed nor used.")
+	if receipt != nil {
+		f.Receipt = ReceiptPath(*receipt)
+	}
+	return f
+}
+
+func emailTaken() error {
+	return fault.New(fault.EmailTaken, "Another user of this customer has that address.").At("/email", "is in use")
+}
+
+// Create gives a person an account. Role defaults to an ordinary user. Faults: InvalidName, InvalidEmail, ForeignMailDomain, EmailTaken.
+func (s *Service) Create(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[User]) (made User, err error) {
+	person, err := in.clean()
+	if err != nil {
+		return User{}, err
+	}
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		made, err = once.Do(tx, func() (User, id.User, error) {
+			made, err := create(tx, caller, person)
+			return made, made.ID, err
+		})
+		return err
+	})
+	return made, asKnown(err)
+}
+
+// CreateTx is Create within another's transaction, also for roles that no caller of the API can give.
+func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (User, error) {
+	person, err := in.clean()
+	if err != nil {
+		return User{}, err
+	}
+	made, err := create(tx, caller, person)
+	return made, asKnown(err)
+}
+
+func create(tx *postgres.Tx, caller principal.Principal, in person) (User, error) {
+	made, foreign, err := insert(tx, in)
+	if err != nil {
+		return User{}, err
+	}
+	if foreign {
+		return User{}, foreignDomain()
+	}
+	return made, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserCreated, Target: audit.OnUser(made.ID)})
+}
+
+func foreignDomain() error {
+	return fault.New(fault.ForeignMailDomain, "The address is outside the customer's mail domains.").At("/email", "must be of one of the customer's mail domains")
+}
+
+// asKnown gives the constraints of the schema their meaning.
+func asKnown(err error) error {
+	switch {
+	case postgres.Violates(err, "users_email"):
+		return emailTaken()
+	case postgres.Violates(err, "audit_entries_actor_user"):
+		// The caller was deleted a moment ago.
+		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
+	}
+	return err
+}
+
+// person is a New whose members were checked and brought to the form in which they are kept.
+type person struct {
+	id           id.User
+	firstName    string
+	lastName     string
+	address      Address
+	role         principal.Role
+	passwordHash *string
+}
+
+func (in New) clean() (person, error) {
+	var first, last, mail error
+	out := person{id: id.New[id.User](), role: in.Role}
+	if out.role == "" {
+		out.role = principal.User
+	}
+	out.firstName, first = CleanName(in.FirstName, "/first_name")
+	out.lastName, last = CleanName(in.LastName, "/last_name")
+	out.address, mail = ParseAddress(in.Email, "/email")
+	if in.PasswordHash != "" {
+		out.passwordHash = &in.PasswordHash
+	}
+	return out, firstFault(first, last, mail)
+}
+
+// firstFault returns the first fault, with the members of those of the same code that follow.
+func firstFault(faults ...error) error {
+	var first *fault.Fault
+	for _, err := range faults {
+		var next *fault.Fault
+		switch {
+		case err == nil:
+		case !errors.As(err, &next):
+			return err
+		case first == nil:
+			first = next
+		default:
+			first.Members = append(first.Members, next.Members...)
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first
+}
+
+// Get returns a user of the caller's customer. Fault: ResourceNotFound.
+func (s *Service) Get(ctx context.Context, caller principal.Principal, user id.User) (found User, err error) {
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		found, err = get(tx, user)
+		return err
+	})
+	return found, err
+}
+
+// Me returns what the caller sees of the own account.
+func (s *Service) Me(ctx context.Context, caller principal.Principal) (found Me, err error) {
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		found, err = me(tx, caller.User)
+		return err
+	})
+	if fault.Is(err, fault.ResourceNotFound) || (err == nil && found.Status != Active) {
+		return Me{}, fault.New(fault.Unauthorized, "The session has ended. Sign in again.")
+	}
+	return found, err
+}
+
+// List returns users, newest first: at most limit of those made before the one named, or from the newest on.
+func (s *Service) List(ctx context.Context, caller principal.Principal, filter Filter, before id.User, limit int) (users []User, err error) {
+	if filter.Email != "" {
+		address, err := ParseAddress(filter.Email, "?email")
+		if err != nil {
+			return nil, nil // what is no address is nobody's
+		}
+		filter.Email = address.Key
+	}
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		users, err = list(tx, filter, before, limit)
+		return err
+	})
+	return users, err
+}
+
+// Update corrects a user. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, and those of Create.
+func (s *Service) Update(ctx context.Context, caller principal.Principal, user id.User, patch Patch, condition version.Condition) (after User, err error) {
+	change, err := patch.clean()
+	if err != nil {
+		return User{}, err
+	}
+	if patch.Role == nil && patch.Status == nil {
+		// One statement does everything, and is a transaction by itself.
+		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+			after, err = s.correct(tx, caller, user, change, condition)
+			return err
+		})
+		return after, asKnown(err)
+	}
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		if err := customer.LockTx(tx); err != nil {
+			return err
+		}
+		before, err := lock(tx, user)
+		if err != nil {
+			return err
+		}
+		if before.Status != Redacted && change.endsAdministration(before) {
+			last, err := isLastAdministrator(tx, before)
+			if err != nil {
+				return err
+			}
+			if last {
+				return lastAdministrator()
+			}
+		}
+		after, err = s.correct(tx, caller, user, change, condition)
+		return err
+	})
+	return after, asKnown(err)
+}
+
+// correct applies a change together with its entry in the trail, in one statement.
+func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
+	result, err := correct(tx, caller, user, change, condition)
+	switch {
+	case err != nil:
+		return User{}, err
+	case result.user.Status == Redacted:
+		return User{}, redacted(result.user.ReceiptID)
+	case !condition.MetBy(result.versionBefore):
+		return User{}, stale()
+	case result.foreign:
+		return User{}, foreignDomain()
+	}
+	return result.user, nil
+}
+
+func lastAdministrator() error {
+	return fault.New(fault.LastAdministrator, "After this nobody could administer the customer's users. Make another administrator first.")
+}
+
+// change is a Patch whose members were checked.
+type change struct {
+	firstName *string
+	lastName  *string
+	address   *Address
+	role      *principal.Role
+	status    *Status
+}
+
+func (p Patch) clean() (out change, err error) {
+	var first, last, mail error
+	if p.FirstName != nil {
+		name, err := CleanName(*p.FirstName, "/first_name")
+		out.firstName, first = &name, err
+	}
+	if p.LastName != nil {
+		name, err := CleanName(*p.LastName, "/last_name")
+		out.lastName, last = &name, err
+	}
+	if p.Email != nil {
+		address, err := ParseAddress(*p.Email, "/email")
+		out.address, mail = &address, err
+	}
+	out.role, out.status = p.Role, p.Status
+	return out, firstFault(first, last, mail)
+}
+
+// endsAdministration tells whether the change takes an administrator who can sign in away from the customer.
+func (c change) endsAdministration(before User) bool {
+	return administers(before) && (c.role != nil && *c.role != principal.Customer || c.status != nil && *c.status != Active)
+}
+
+func administers(user User) bool {
+	return user.Role == principal.Customer && user.Status == Active && user.PasswordSet
+}
+
+// Alerts returns the alert setting of a user. Fault: ResourceNotFound.
+func (s *Service) Alerts(ctx context.Context, caller principal.Principal, user id.User) (Alerts, error) {
+	found, err := s.Get(ctx, caller, user)
+	return found.Alerts, err
+}
+
+// SetAlerts opts a user in or out. Setting what is set already changes nothing but who set it. Faults: ResourceNotFound, UserRedacted,
+// PreconditionFailed.
+func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, user id.User, optedIn bool, condition version.Condition) (Alerts, error) {
+	var after User
+	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		before, err := lock(tx, user)
+		switch {
+		case err != nil:
+			return err
+		case before.Status == Redacted:
+			return redacted(before.ReceiptID)
+		case !condition.MetBy(before.Version):
+			return stale()
+		}
+		by := caller.Authority()
+		if caller.User == user {
+			by = string(principal.User)
+		}
+		if after, err = setAlerts(tx, user, optedIn, by); err != nil {
+			return err
+		}
+		changed := []string{}
+		if before.Alerts.OptedIn != optedIn {
+			changed = []string{"alerts.opted_in"}
+		}
+		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
+	})
+	return after.Alerts, asKnown(err)
+}

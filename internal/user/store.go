@@ -1,0 +1,257 @@
+package user
+
+import (
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/version"
+)
+
+// columns are those of a User, of a relation u of users and c of customers.
+const columns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
+	coalesce(c.mail_domain_policy = 'flag' and not split_part(u.email_key, '@', 2) = any (c.mail_domains), false),
+	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at, u.receipt_id, u.version, u.created_at, u.updated_at`
+
+const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
+
+// fields are where the columns go, in their order.
+func (u *User) fields() []any {
+	return []any{
+		&u.ID, &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet,
+		&u.Alerts.OptedIn, &u.Alerts.SetBy, &u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.ReceiptID, &u.Version, &u.CreatedAt, &u.UpdatedAt,
+	}
+}
+
+func scanUser(row *sql.Row) (found User, err error) {
+	err = row.Scan(found.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, notFound()
+	}
+	found.Alerts.Version = found.Version
+	return found, err
+}
+
+func get(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row())
+}
+
+// lock reads a user and holds the row against changes. It does not keep the trail from referring to it.
+func lock(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for no key update of u", tx.Customer, user).Row())
+}
+
+// lockForDelete reads a user and holds the row against everything, new references included: their foreign keys ask for a share of the key.
+func lockForDelete(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for update of u", tx.Customer, user).Row())
+}
+
+func me(tx *postgres.Tx, user id.User) (found Me, err error) {
+	err = tx.ORM().Raw("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+usersWithCustomer+
+		" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row().
+		Scan(append(found.fields(), &found.CustomerID, &found.CustomerSlug, &found.CustomerName, &found.CustomerVersion, &found.GuidanceText, &found.PrivacyContact)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Me{}, notFound()
+	}
+	return found, err
+}
+
+// afterAll follows every text that begins with a prefix, in the order of bytes.
+const afterAll = "\U0010FFFF"
+
+func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []User, err error) {
+	conditions, arguments := []string{"u.customer_id = ?"}, []any{tx.Customer}
+	and := func(condition string, values ...any) {
+		conditions, arguments = append(conditions, condition), append(arguments, values...)
+	}
+	if !before.IsZero() {
+		and("u.id < ?", before)
+	}
+	if filter.Email != "" {
+		and("u.email_key = ?", filter.Email)
+	}
+	if filter.Prefix != "" {
+		from := Key(filter.Prefix)
+		// A range in place of LIKE, so that the index serves a prepared statement too.
+		and(`(u.first_name_key ~>=~ ? and u.first_name_key ~<~ ? or u.last_name_key ~>=~ ? and u.last_name_key ~<~ ?
+			or u.email_key ~>=~ ? and u.email_key ~<~ ?)`, from, from+afterAll, from, from+afterAll, from, from+afterAll)
+	}
+	if filter.Status != "" {
+		and("u.status = ?", filter.Status)
+	}
+	if filter.Role != "" {
+		and("u.role = ?", filter.Role)
+	}
+	if filter.AlertsOptedIn != nil {
+		and("u.alerts_opted_in = ?", *filter.AlertsOptedIn)
+	}
+	rows, err := tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit ?",
+		append(arguments, limit)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	users = make([]User, 0, limit)
+	for rows.Next() {
+		var one User
+		if err := rows.Scan(one.fields()...); err != nil {
+			return nil, err
+		}
+		one.Alerts.Version = one.Version
+		users = append(users, one)
+	}
+	return users, rows.Err()
+}
+
+// insert stores a new person, or tells that the customer refuses the domain of the address.
+func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
+	err = tx.ORM().Raw(`
+		with c as (
+			select * from customers where id = ?
+		), u as (
+			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash,
+				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, version, created_at, updated_at)
+			select c.id, ?::uuid, ?, 'active', ?, ?, ?, ?, ?, ?::text, ?, true, 'creation', ?::timestamptz, ?::timestamptz, 1, ?::timestamptz, ?::timestamptz from c
+			where not (c.mail_domain_policy = 'refuse' and not split_part(?::text, '@', 2) = any (c.mail_domains))
+			returning *
+		)
+		select `+columns+` from u join c on c.id = u.customer_id`,
+		tx.Customer, in.id, in.role, in.firstName, in.lastName, in.address.Text, Key(in.firstName), Key(in.lastName), in.address.Key, in.passwordHash,
+		tx.Now, tx.Now, tx.Now, tx.Now, in.address.Key).Row().Scan(made.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, true, nil
+	}
+	made.Alerts.Version = made.Version
+	return made, false, err
+}
+
+// corrected is what became of a correction.
+type corrected struct {
+	foreign       bool // the customer refuses the domain of the new address
+	versionBefore int64
+	user          User // after the correction, or as it is where nothing was to be changed
+}
+
+// carried are the columns that pass from one part of the statement of correct to the next.
+const carried = `customer_id, id, role, status, first_name, last_name, email, email_key, password_hash, alerts_opted_in, alerts_set_by, alerts_set_at, label,
+	redacted_at, receipt_id, version, created_at, updated_at`
+
+// correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
+// the user is redacted, the condition is not met, the domain is refused, or everything is so already.
+func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in change, condition version.Condition) (out corrected, err error) {
+	var email, emailKey *string
+	if in.address != nil {
+		email, emailKey = &in.address.Text, &in.address.Key
+	}
+	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.UserCorrected, Target: audit.OnUser(user)}, "u")
+	err = tx.ORM().Raw(`
+		with c as (
+			select id, mail_domain_policy, mail_domains from customers where id = ?
+		), wanted as (
+			select ?::text as first_name, ?::text as first_name_key, ?::text as last_name, ?::text as last_name_key, ?::text as email,
+				?::text as email_key, ?::text as role, ?::text as status
+		), b as (
+			select u.*, coalesce(c.mail_domain_policy = 'refuse' and not split_part(w.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+				array_remove(array[
+					case when w.first_name <> u.first_name then 'first_name' end,
+					case when w.last_name <> u.last_name then 'last_name' end,
+					case when w.email <> u.email then 'email' end,
+					case when w.role <> u.role then 'role' end,
+					case when w.status <> u.status then 'status' end], null) as changed
+			from users u join c on c.id = u.customer_id cross join wanted w
+			where u.id = ? for no key update of u
+		), u as (
+			update users u set
+				first_name = coalesce(w.first_name, u.first_name), first_name_key = coalesce(w.first_name_key, u.first_name_key),
+				last_name = coalesce(w.last_name, u.last_name), last_name_key = coalesce(w.last_name_key, u.last_name_key),
+				email = coalesce(w.email, u.email), email_key = coalesce(w.email_key, u.email_key),
+				role = coalesce(w.role, u.role), status = coalesce(w.status, u.status),
+				sessions_since = case when array['role', 'status'] && b.changed then ?::timestamptz else u.sessions_since end,
+				version = u.version + 1, updated_at = ?::timestamptz
+			from b, wanted w
+			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
+				and (?::bigint[] is null or b.version = any (?::bigint[]))
+			returning u.*, b.changed
+		), entry as (
+			`+entry+`
+		)
+		select b.is_foreign, b.version, `+columns+`
+		from b join c on true
+		join (select `+carried+` from u union all select `+carried+` from b where not exists (select from u)) u on true`,
+		append([]any{
+			tx.Customer,
+			in.firstName, keyOf(in.firstName), in.lastName, keyOf(in.lastName), email, emailKey, in.role, in.status,
+			user, tx.Now, tx.Now, condition.Array(), condition.Array(),
+		}, entryArguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return corrected{}, notFound()
+	}
+	out.user.Alerts.Version = out.user.Version
+	return out, err
+}
+
+func keyOf(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	key := Key(*text)
+	return &key
+}
+
+func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, error) {
+	return scanUser(tx.ORM().Raw(`
+		with u as (
+			update users set alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?, version = version + 1, updated_at = ?
+			where customer_id = ? and id = ? and status <> 'redacted' returning *
+		)
+		select `+columns+` from u join customers c on c.id = u.customer_id`, optedIn, by, tx.Now, tx.Now, tx.Customer, user).Row())
+}
+
+// isLastAdministrator tells whether nobody else could administer the customer. The caller holds the lock of the customer.
+func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
+	err = tx.ORM().Raw(`
+		select not exists (select from users where customer_id = ? and role = 'customer' and status = 'active' and password_hash is not null and id <> ?)`,
+		tx.Customer, user.ID).Row().Scan(&last)
+	return last, err
+}
+
+func remove(tx *postgres.Tx, user id.User) error {
+	return tx.ORM().Exec("delete from users where customer_id = ? and id = ?", tx.Customer, user).Error
+}
+
+func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string) error {
+	return tx.ORM().Exec(`
+		update users set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
+			email_key = null, password_hash = null, alerts_opted_in = false, sessions_since = ?, label = ?, redacted_at = ?, receipt_id = ?,
+			version = version + 1, updated_at = ?
+		where customer_id = ? and id = ?`, tx.Now, label, tx.Now, receipt, tx.Now, tx.Customer, user).Error
+}
+
+func insertReceipt(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec(`
+		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
+			removed, kept)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
+		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}).Error
+}
+
+func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error) {
+	var removed postgres.JSON[[]Removed]
+	var kept postgres.JSON[[]Kept]
+	err = tx.ORM().Raw(`
+		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept
+		from erasure_receipts where customer_id = ? and id = ?`, tx.Customer, receipt).Row().
+		Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
+			&found.CompletedAt, &removed, &kept)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
+	}
+	found.Removed, found.Kept = removed.Of, kept.Of
+	return found, err
+}
