@@ -23,7 +23,6 @@ type personSettings struct {
 	LastName     string           `name:"last-name" required:"" help:"Last name."`
 	Password     sensitive.String `name:"password" env:"STEWARD_NEW_PASSWORD" placeholder:"PASSWORD" help:"Password; one is made and printed if it is left out. Prefer the variable, for others may see flags."`
 	PasswordFile string           `name:"password-file" env:"STEWARD_NEW_PASSWORD_FILE" placeholder:"FILE" help:"A file that holds the password."`
-	JSON         bool             `name:"json" help:"Print one JSON document."`
 }
 
 // newPerson checks the description and hashes the password. The password is returned only if it was made here.
@@ -56,6 +55,7 @@ type operatorCreate struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	personSettings   `embed:""`
+	JSON             bool `name:"json" help:"Print one JSON document."`
 }
 
 // Run creates an operator, and the customer "fusions" if this is the first one.
@@ -70,7 +70,7 @@ func (c operatorCreate) Run(s surroundings) error {
 		if err != nil {
 			return plain(err)
 		}
-		return c.report(s, customer.OperatorsSlug, created, made)
+		return report(s, c.JSON, customer.OperatorsSlug, created, made)
 	})
 }
 
@@ -85,6 +85,7 @@ type customerCreate struct {
 	personSettings   `embed:"" prefix:"admin-"`
 	Slug             string `name:"slug" required:"" help:"Short name, used to sign in: lower-case letters, digits and inner hyphens."`
 	Name             string `name:"name" required:"" help:"Name of the business."`
+	JSON             bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Run makes a customer.
@@ -103,7 +104,7 @@ func (c customerCreate) Run(s surroundings) error {
 		if err != nil {
 			return plain(err)
 		}
-		return c.report(s, c.Slug, created, made)
+		return report(s, c.JSON, c.Slug, created, made)
 	})
 }
 
@@ -141,8 +142,8 @@ func ensurePerson(ctx context.Context, db *postgres.DB, of customer.New, in user
 	return created, err
 }
 
-func (p personSettings) report(s surroundings, slug string, created user.User, made sensitive.String) error {
-	if p.JSON {
+func report(s surroundings, asJSON bool, slug string, created user.User, made sensitive.String) error {
+	if asJSON {
 		document := map[string]string{"customer": slug, "id": created.ID.String(), "email": *created.Email}
 		if !made.IsEmpty() {
 			document["password"] = made.Reveal()

@@ -74,6 +74,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	hasher, err := password.NewHasher(settings.Password, password.Options{})
+	if err != nil {
+		return nil, err
+	}
 	db, err := postgres.Open(postgres.Settings{URL: settings.DatabaseURL, MaxConnections: settings.MaxConnections}, settings.Clock, settings.Log)
 	if err != nil {
 		return nil, err
@@ -94,10 +98,6 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	authority, err := token.New(token.Settings{Issuer: settings.PublicURL, Audience: settings.PublicURL}, keys, settings.Clock)
-	if err != nil {
-		return nil, err
-	}
-	hasher, err := password.NewHasher(settings.Password, password.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -181,12 +181,14 @@ func (a *App) Close() error {
 // WaitForDatabase opens a replica and keeps trying while the database is away, until the context ends: a service and its database are often started
 // together. Every other error returns at once.
 func WaitForDatabase(ctx context.Context, settings Settings) (*App, error) {
-	for {
+	for attempt := 0; ; attempt++ {
 		app, err := Open(ctx, settings)
 		if !fault.Is(err, fault.ServiceUnavailable) {
 			return app, err
 		}
-		settings.Log.Warn("the database is away; trying again", "error", err)
+		if attempt%10 == 0 {
+			settings.Log.Warn("the database is away; trying again every second", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("app: the database stayed away: %w", err)

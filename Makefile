@@ -1,0 +1,65 @@
+# Steward. "make help" lists what there is to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+# Runs a command with a private PostgreSQL for tests, unless STEWARD_TEST_DATABASE_URL names one.
+WITH_DATABASE := $(GO) run ./internal/dbtest/with
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: postgres ## Run the service with a private database and ready-made accounts
+	$(GO) run ./cmd/steward dev
+
+.PHONY: build
+build: ## Build the program into bin/
+	$(GO) build -trimpath -o bin/steward ./cmd/steward
+
+.PHONY: test
+test: postgres verify lint ## Run every check: generated files, format, linters, all tests with the race detector
+	$(WITH_DATABASE) $(GO) test -race -shuffle=on -timeout 15m ./...
+
+.PHONY: quick
+quick: postgres ## Run the tests without the race detector
+	$(WITH_DATABASE) $(GO) test -shuffle=on ./...
+
+.PHONY: bench
+bench: postgres ## Compare with an ideal server on the same database, and run the Go benchmarks
+	$(GO) run ./internal/bench/compare
+	$(WITH_DATABASE) $(GO) test -run '^$$' -bench . -benchmem ./internal/bench/... ./internal/contract ./internal/token ./internal/password
+
+.PHONY: generate
+generate: ## Generate code from openapi.yaml
+	$(GO) tool oapi-codegen -config api/oapi-codegen.yaml openapi.yaml
+	$(GO) tool oapi-codegen -config pkg/client/oapi-codegen.yaml openapi.yaml
+
+.PHONY: verify
+verify: ## Fail if generated code is not what openapi.yaml gives
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
+	cp api/api.gen.go pkg/client/client.gen.go "$$before"; \
+	$(MAKE) --no-print-directory generate; \
+	for file in api/api.gen.go pkg/client/client.gen.go; do \
+	  cmp "$$file" "$$before/$$(basename $$file)" || { echo "$$file is not what openapi.yaml gives; commit what make generate made" >&2; exit 1; }; \
+	done
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: lint
+lint: ## Check format, go vet and staticcheck
+	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: postgres
+postgres: ## Make sure that PostgreSQL's programs are here, or say how to get them
+	@scripts/need-postgres
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
