@@ -93,8 +93,8 @@ func withMigrations(ctx context.Context, url sensitive.String, use func(*goose.P
 	if err != nil {
 		return err
 	}
-	// A minute of tries a fifth of a second apart: a replica that starts beside the one that migrates goes on as soon as that is done.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	// A minute of tries a second apart: a replica that starts beside the one that migrates goes on as soon as that is done.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 	if err != nil {
 		return err
 	}

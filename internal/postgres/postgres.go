@@ -221,7 +221,7 @@ func (p *pool) connection(ctx context.Context, customer id.Customer, use func(co
 	defer conn.Close() //nolint:errcheck // gives it back to the pool
 	err = conn.Raw(func(driver any) error {
 		raw := driver.(*stdlib.Conn).Conn()
-		if customer.IsZero() || raw.PgConn().CustomData()[currentCustomer] == customer {
+		if raw.PgConn().CustomData()[currentCustomer] == customer {
 			return nil
 		}
 		delete(raw.PgConn().CustomData(), currentCustomer)

@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
+	"errors"
+	"net/url"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/fusionspim/steward/internal/dbtest"
 )
@@ -40,48 +38,20 @@ func TestTheExitCodeIsTheCommands(t *testing.T) {
 	}
 }
 
-// An interrupt reaches the command; when that has ended, its server is gone, and so are the server's files.
+// A signal reaches the command; when that has ended, its server is gone, and so are the server's files.
 func TestTheServerEndsWithTheCommand(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a PostgreSQL")
-	}
 	t.Setenv(dbtest.Variable, "")
-	before, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
+	const script = `trap 'exit 5' TERM; echo "$` + dbtest.Variable + `"; kill -TERM $PPID; while :; do sleep 0.05; done`
+	var out, complaints bytes.Buffer
+	code := run([]string{"sh", "-c", script}, &out, &complaints)
+	if code != 5 || complaints.Len() > 0 {
+		t.Errorf("got code %d and complaints %q, want the command's 5 and none", code, complaints.String())
 	}
-	_ = before
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	address, err := url.Parse(strings.TrimSpace(out.String()))
+	if err != nil || address.Scheme != "postgres" {
+		t.Fatalf("the command found no server, but %q (%v)", out.String(), err)
 	}
-	wrapper := exec.CommandContext(ctx, self)
-	wrapper.Env = append(os.Environ(), beTheCommand+"=1")
-	var complaints bytes.Buffer
-	wrapper.Stderr = &complaints
-	out, err := wrapper.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := wrapper.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line := make([]byte, 1024)
-	n, err := out.Read(line)
-	if err != nil {
-		t.Fatalf("the command said nothing: %v\n%s", err, complaints.String())
-	}
-	found, _, _ := strings.Cut(strings.TrimSpace(string(line[:n])), "?")
-	if !strings.HasPrefix(found, "postgres://") {
-		t.Fatalf("the command found no server but %q", line[:n])
-	}
-	if err := wrapper.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	_ = wrapper.Wait()
-	if code := wrapper.ProcessState.ExitCode(); code != 5 {
-		t.Errorf("the exit code is %d instead of the command's 5\n%s", code, complaints.String())
+	if _, err := os.Stat(address.Query().Get("host")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory of the socket is still there: %v", err)
 	}
 }
