@@ -28,8 +28,7 @@ func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
 // AppendTx records an act of the service in the transaction of the act.
 func AppendTx(tx *postgres.Tx, act Act) error {
-	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	return tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	return appendAct(tx, act)
 }
 
 // Record appends entries that an integration sends, 1 to 1,000 at once, and tells for each what became of it. The good ones are kept even when

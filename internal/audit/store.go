@@ -21,6 +21,11 @@ func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments
 		[]any{tx.Customer, id.New[id.Entry](), kind, user, key, act.Action, act.Target.Type, act.Target.ID, tx.Now, tx.Now}
 }
 
+func appendAct(tx *postgres.Tx, act Act) error {
+	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
+	return tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+}
+
 // toMicroseconds cuts a time to what PostgreSQL keeps.
 func toMicroseconds(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 

@@ -101,9 +101,8 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, patch 
 		if !condition.MetBy(before.Version) {
 			return fault.New(fault.PreconditionFailed, "The settings have changed. Fetch them again before you change them.")
 		}
-		changed := []string{}
-		after, changed = patch.apply(before)
-		if len(changed) == 0 {
+		var changed []string
+		if after, changed = patch.apply(before); len(changed) == 0 {
 			return nil
 		}
 		after.Version, after.UpdatedAt = before.Version+1, tx.Now

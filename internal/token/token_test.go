@@ -543,6 +543,7 @@ func TestASigningKeySurvivesStorageAndNeverPrints(t *testing.T) {
 			t.Errorf("%s prints %q", verb, text)
 		}
 	}
+	//lint:ignore SA9005 that nothing is encoded is what is tested
 	if text, err := json.Marshal(key); err != nil || string(text) != "{}" {
 		t.Errorf("JSON gives %s, %v", text, err)
 	}
