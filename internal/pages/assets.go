@@ -1,0 +1,81 @@
+package pages
+
+import (
+	"embed"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+)
+
+// assetRoot is where the files of all pages are: one place, so that the router needs one route.
+const assetRoot = "/docs/"
+
+const (
+	forEver   = "public, max-age=31536000, immutable"
+	askBefore = "public, no-cache"
+)
+
+//go:embed assets
+var assetFiles embed.FS
+
+//go:embed templates/*.html
+var templateFiles embed.FS
+
+// loadAssets makes a document of every file that pages refer to, by name. assets/README tells where the foreign ones come from.
+func loadAssets() (map[string]*document, error) {
+	const script, style, text = "text/javascript; charset=utf-8", "text/css; charset=utf-8", "text/plain; charset=utf-8"
+	documents := map[string]*document{}
+	for name, contentType := range map[string]string{
+		"steward.css":                      style,
+		"docs.css":                         style,
+		"docs.js":                          script,
+		"icon.svg":                         "image/svg+xml",
+		"swagger-ui-bundle.js":             script,
+		"swagger-ui.css":                   style,
+		"swagger-ui.LICENSE.txt":           text,
+		"swagger-ui.NOTICE.txt":            text,
+		"swagger-ui-bundle.js.LICENSE.txt": text,
+	} {
+		if packed, err := assetFiles.ReadFile("assets/" + name + ".gz"); err == nil {
+			documents[name] = newPackedDocument(contentType, forEver, packed)
+			continue
+		}
+		plain, err := assetFiles.ReadFile("assets/" + name)
+		if err != nil {
+			return nil, fmt.Errorf("pages: read a file: %w", err)
+		}
+		documents[name] = newDocument(contentType, forEver, plain)
+	}
+	return documents, nil
+}
+
+// assetPath is the path of a file. It holds the digest of the content, so what it leads to never changes and need not be asked for twice.
+func (p *Pages) assetPath(name string) (string, error) {
+	asset, ok := p.assets[name]
+	if !ok {
+		return "", fmt.Errorf("there is no file %q", name)
+	}
+	return assetRoot + asset.version + "/" + name, nil
+}
+
+// serveAsset serves a file by its path below assetRoot. While a new version is rolled out, a page of one replica asks another for a file that
+// has another digest there: it gets what there is rather than nothing, but must not keep it under that path.
+func (p *Pages) serveAsset(w http.ResponseWriter, r *http.Request, below string) {
+	version, name := path.Split(below)
+	asset, ok := p.assets[name]
+	switch {
+	case !ok || strings.Count(below, "/") > 1:
+		w.Header().Set("Content-Security-Policy", ContentSecurityPolicy)
+		w.Header().Set("Content-Type", htmlType)
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNotFound)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(p.lost)
+		}
+	case version == asset.version+"/":
+		asset.serve(w, r, asset.cacheControl)
+	default:
+		asset.serve(w, r, askBefore)
+	}
+}
