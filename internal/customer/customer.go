@@ -82,8 +82,14 @@ func CheckSlug(slug string) error {
 
 // ParseDomain brings a mail domain to the form in which domains are compared: ASCII (RFC 5891), lower case, without a final dot.
 func ParseDomain(text string) (domain string, ok bool) {
-	domain, err := idna.Lookup.ToASCII(strings.TrimSuffix(strings.ToLower(text), "."))
-	if err != nil || len(domain) > 253 || !strings.Contains(domain, ".") {
+	domain, err := idna.Lookup.ToASCII(strings.ToLower(text))
+	if err != nil {
+		return "", false
+	}
+	domain = strings.TrimSuffix(domain, ".") // only now: idna reads other scripts' full stops as dots
+	labels := strings.Split(domain, ".")
+	badLabel := func(label string) bool { return label == "" || len(label) > 63 } // RFC 1035, section 2.3.4; Lookup lets both through
+	if len(domain) > 253 || len(labels) < 2 || slices.ContainsFunc(labels, badLabel) {
 		return "", false
 	}
 	return domain, !strings.ContainsAny(domain, " @/:[]_")

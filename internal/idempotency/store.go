@@ -70,7 +70,7 @@ func (Answers) Remove(tx *postgres.Tx, user id.User) (int64, error) {
 // Expire drops, for all customers, at most limit answers that were made before the time, and tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
-		delete from idempotency_answers where ctid = any (array(
-			select ctid from idempotency_answers where created_at < ? limit ?))`, before, limit)
+		delete from idempotency_answers where (customer_id, credential_id, key_hash) in (
+			select customer_id, credential_id, key_hash from idempotency_answers where created_at < ? limit ?)`, before, limit)
 	return done.RowsAffected, done.Error
 }

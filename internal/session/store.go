@@ -162,7 +162,7 @@ const loginsKept = 90 * 24 * time.Hour
 
 // ExpireLogins drops, for all customers, at most limit login records that are past their time, and tells how many.
 func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec("delete from login_records where ctid = any (array(select ctid from login_records where occurred_at < ? limit ?))",
+	done := tx.ORM().Exec("delete from login_records where (customer_id, id) in (select customer_id, id from login_records where occurred_at < ? limit ?)",
 		now.Add(-loginsKept), limit)
 	return done.RowsAffected, done.Error
 }

@@ -404,13 +404,13 @@ create policy sign on signing_keys to steward_platform using (true) with check (
 grant select, insert on signing_keys to steward_platform;
 grant update (retired_at) on signing_keys to steward_platform;
 create policy expire on idempotency_answers to steward_platform using (true);
-grant select (created_at), delete on idempotency_answers to steward_platform;
+grant select (customer_id, credential_id, key_hash, created_at), delete on idempotency_answers to steward_platform;
 create policy expire on sessions to steward_platform using (true);
 grant select (customer_id, id, expires_at, ended_at), delete on sessions to steward_platform;
 create policy expire on refresh_tokens to steward_platform using (true);
 grant select (customer_id, session_id), delete on refresh_tokens to steward_platform;
 create policy expire on login_records to steward_platform using (true);
-grant select (occurred_at), delete on login_records to steward_platform;
+grant select (customer_id, id, occurred_at), delete on login_records to steward_platform;
 
 -- +goose Down
 drop table signing_keys, idempotency_answers, erasure_receipts, audit_entries, api_keys, login_records, refresh_tokens, sessions, users, customers;
