@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
@@ -61,12 +62,33 @@ func record(tx *postgres.Tx, entries []NewEntry) ([]Outcome, error) {
 		outcomes[i] = Outcome{SourceID: entry.SourceID}
 		if entry.OccurredAt.After(tx.Now.Add(clockSkew)) {
 			outcomes[i].refuse(fault.InvalidEntry, "The time lies in the future.", "/occurred_at")
+		} else if !namedPlainly(entry.Details) {
+			outcomes[i].refuse(fault.InvalidEntry, "A member of the details is not named by a word like revision.", "/details")
 		}
 	}
 	if err := insert(tx, entries, outcomes); err != nil {
 		return nil, err
 	}
 	return outcomes, settle(tx, entries, outcomes)
+}
+
+var detailName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+
+// namedPlainly tells whether the members of the details are named by closed words. The contract sees to their values; a name could be an address.
+func namedPlainly(details json.RawMessage) bool {
+	var members map[string]json.RawMessage
+	if len(details) == 0 {
+		return true
+	}
+	if err := json.Unmarshal(details, &members); err != nil {
+		return false
+	}
+	for name := range members {
+		if !detailName.MatchString(name) {
+			return false
+		}
+	}
+	return true
 }
 
 func (o *Outcome) refuse(code fault.Code, detail, pointer string) {

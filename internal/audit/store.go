@@ -23,7 +23,12 @@ func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments
 
 func appendAct(tx *postgres.Tx, act Act) error {
 	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	return tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	err := tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	if postgres.Violates(err, "audit_entries_actor_user") {
+		// The caller was deleted a moment ago.
+		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
+	}
+	return err
 }
 
 // toMicroseconds cuts a time to what PostgreSQL keeps.
@@ -55,7 +60,7 @@ func insert(tx *postgres.Tx, entries []NewEntry, outcomes []Outcome) error {
 	}
 	// "of" the rows: which actor each has and how that actor stands; "stored": the good ones. A row comes back as its number with "stored",
 	// "unknown", "redacted" or "passed over".
-	found, err := tx.ORM().Raw(`
+	found, err := tx.Raw(`
 		with sent as (
 			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, source_id text, actor uuid, action text, target_type text, target_id text,
 				occurred_at timestamptz, details jsonb)
@@ -159,12 +164,12 @@ func list(tx *postgres.Tx, filter Filter, before id.Entry, limit int) ([]Entry, 
 	if filter.To != nil {
 		and("e.occurred_at < ?", *filter.To)
 	}
-	return scanEntries(tx.ORM().Raw("select "+entryColumns+" "+entriesWithActors+" where "+strings.Join(conditions, " and ")+
+	return scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where "+strings.Join(conditions, " and ")+
 		" order by e.id desc limit ?", append(arguments, limit)...).Rows())
 }
 
 func bySourceID(tx *postgres.Tx, sourceIDs []string) (map[string]Entry, error) {
-	entries, err := scanEntries(tx.ORM().Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.source_id = any (?::text[])",
+	entries, err := scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.source_id = any (?::text[])",
 		tx.Customer, postgres.Strings(sourceIDs)).Rows())
 	kept := make(map[string]Entry, len(entries))
 	for _, entry := range entries {
@@ -174,7 +179,7 @@ func bySourceID(tx *postgres.Tx, sourceIDs []string) (map[string]Entry, error) {
 }
 
 func references(tx *postgres.Tx, user id.User) (found []fault.Reference, err error) {
-	rows, err := tx.ORM().Raw(`
+	rows, err := tx.Raw(`
 		select source, count(*), min(occurred_at), max(occurred_at) from audit_entries
 		where customer_id = ? and actor_user_id = ? group by source order by source`, tx.Customer, user).Rows()
 	if err != nil {

@@ -126,8 +126,13 @@ func isDateTime(s string) bool {
 			return false
 		}
 	}
-	_, err := time.Parse(time.RFC3339, s)
-	return err == nil
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return false
+	}
+	// In UTC a zone can carry a time out of the years that JSON can write, and PostgreSQL knows no year 0.
+	year := at.UTC().Year()
+	return 1 <= year && year <= 9999
 }
 
 func isDate(s string) bool {

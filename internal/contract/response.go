@@ -59,6 +59,9 @@ func (c *Contract) CheckResponse(op *Operation, status int, header http.Header, 
 	return found.plain(where)
 }
 
+// Declares tells whether the document knows the answer with this status.
+func (op *Operation) Declares(status int) bool { return op.declaredResponse(status) != nil }
+
 // declaredResponse finds the response for a status: its own, that of its class such as 4XX, or the default one.
 func (op *Operation) declaredResponse(status int) *openapi3.Response {
 	if op.responses == nil {

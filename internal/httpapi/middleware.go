@@ -53,7 +53,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			address = netip.IPv6Unspecified()
 		}
-		now.address = address.Unmap()
+		now.address = address.Unmap().WithZone("") // a zone is a name of ours for a link, and PostgreSQL's inet takes none
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), callKey{}, now)))
 
 		err = s.recovered(next, c)
@@ -191,8 +191,9 @@ func authorise(caller principal.Principal, operation *contract.Operation) error 
 }
 
 // acceptable tells whether the caller takes what the operation answers. Pages are not refused: a person who follows a link to one should see it.
+// Neither is an operation whose answer has no body, nor a probe: the contract does not know 406 of them.
 func acceptable(values []string, operation *contract.Operation) error {
-	if len(values) == 0 || operation.Tag == pagesTag {
+	if len(values) == 0 || operation.Tag == pagesTag || !operation.Declares(http.StatusNotAcceptable) {
 		return nil
 	}
 	for _, value := range values {

@@ -98,7 +98,7 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 	status := statusOf(entry.Kind)
 	now := callOf(c.Request().Context())
 	problem := api.Problem{
-		Type: "/problems/" + string(entry.Code), Title: entry.Title, Status: int32(status), Detail: f.Detail, Instance: instance(c.Request().URL.Path),
+		Type: "/problems/" + string(entry.Code), Title: entry.Title, Status: int32(status), Detail: f.Detail, Instance: s.instance(c.Request().URL.Path),
 	}
 	if now != nil {
 		problem.RequestID = now.requestID
@@ -145,17 +145,17 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 	_, _ = c.Response().Write(append(body, '\n')) // a caller that went away hears nothing, and need not
 }
 
-// plainSegment is a part of a path that tells nothing about a person: a word of the contract's or an id.
-var plainSegment = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+// plainID is a part of a path that is an id, which tells nothing about a person.
+var plainID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// instance is the path as far as it is known to be ours. A path that somebody made up may hold a name or an address.
-func instance(path string) string {
+// instance is the path as far as it is ours: words of the contract and ids. A path that somebody made up may hold a name or an address.
+func (s *Server) instance(path string) string {
 	segments := strings.Split(path, "/")
 	if len(segments) > 8 {
 		segments = segments[:8]
 	}
 	for i, segment := range segments {
-		if segment != "" && !plainSegment.MatchString(strings.ToLower(segment)) {
+		if segment != "" && !s.words[segment] && !plainID.MatchString(strings.ToLower(segment)) {
 			segments[i] = "-"
 		}
 	}

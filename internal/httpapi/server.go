@@ -53,6 +53,7 @@ type Server struct {
 	settings   Settings
 	contract   *contract.Contract
 	operations map[route]*contract.Operation
+	words      map[string]bool // the fixed parts of the contract's paths
 	db         *postgres.DB
 	box        *seal.Box
 	keys       *token.Keyring
@@ -82,11 +83,14 @@ func New(features Features, settings Settings, specification []byte, db *postgre
 		return nil, err
 	}
 	s := &Server{
-		features: features, settings: settings, contract: checked, operations: make(map[route]*contract.Operation), db: db, box: box, keys: keys,
+		features: features, settings: settings, contract: checked, operations: make(map[route]*contract.Operation), words: make(map[string]bool), db: db, box: box, keys: keys,
 		pages: documents, log: log, metrics: measured, echo: echo.New(),
 	}
 	for _, operation := range checked.Operations() {
 		s.operations[route{operation.Method, echoPath(operation.Path)}] = operation
+		for word := range strings.SplitSeq(operation.Path, "/") {
+			s.words[word] = true
+		}
 	}
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.Binder = bodyBinder{}

@@ -1,6 +1,8 @@
 package idempotency
 
 import (
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,18 +17,23 @@ type keptAnswer struct {
 }
 
 // claim takes the lock of the key until the transaction ends and looks for what was remembered. One that is past its time is dropped.
+//
+// The look is a statement of its own: a statement sees what was committed when it began, and so one that took the lock as well would overlook the
+// answer of whoever gave the lock back in the meantime.
 func claim(tx *postgres.Tx, credential uuid.UUID, keyHash []byte) (locked bool, kept *keptAnswer, err error) {
-	var createdAt *time.Time
-	var fingerprint, answer []byte
-	err = tx.ORM().Raw(`
-		select pg_try_advisory_xact_lock(?), a.created_at, a.fingerprint, a.answer
-		from (select) as always
-		left join idempotency_answers a on a.customer_id = ? and a.credential_id = ? and a.key_hash = ?`,
-		lockNumber(keyHash), tx.Customer, credential, keyHash).Row().Scan(&locked, &createdAt, &fingerprint, &answer)
-	switch {
-	case err != nil || !locked || createdAt == nil:
+	if err = tx.ORM().Raw("select pg_try_advisory_xact_lock(?)", lockNumber(keyHash)).Row().Scan(&locked); err != nil || !locked {
 		return locked, nil, err
-	case tx.Now.Sub(*createdAt) >= Lifetime:
+	}
+	var createdAt time.Time
+	var fingerprint, answer []byte
+	err = tx.ORM().Raw("select created_at, fingerprint, answer from idempotency_answers where customer_id = ? and credential_id = ? and key_hash = ?",
+		tx.Customer, credential, keyHash).Row().Scan(&createdAt, &fingerprint, &answer)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return true, nil, nil
+	case err != nil:
+		return true, nil, err
+	case tx.Now.Sub(createdAt) >= Lifetime:
 		err = tx.ORM().Exec("delete from idempotency_answers where customer_id = ? and credential_id = ? and key_hash = ?",
 			tx.Customer, credential, keyHash).Error
 		return true, nil, err

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -33,11 +34,27 @@ const (
 	minKnown = 3
 )
 
-// Check tells whether a text may become somebody's password: at least MinLength and at most MaxLength characters, and hard to guess, also for
-// somebody who knows the person. There are no rules about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is a fault
-// WeakPassword with a member at the pointer, and holds nothing of the password.
+// Rules are what may differ from one account to another.
+type Rules struct {
+	// MinLength is the least number of characters: MinLengthWithSecondFactor for an account that has a second factor. Zero means MinLength, and
+	// less than MinLengthWithSecondFactor means that.
+	MinLength int
+}
+
+// Check is CheckWith with the rules for an account whose password is its only factor.
 func Check(password sensitive.String, about Person, pointer string) error {
+	return CheckWith(password, about, pointer, Rules{})
+}
+
+// CheckWith tells whether a text may become somebody's password: long enough, at most MaxLength characters, not a common one, and hard to guess,
+// also for somebody who knows the person. There are no rules about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is a
+// fault WeakPassword with a member at the pointer, and holds nothing of the password.
+func CheckWith(password sensitive.String, about Person, pointer string, rules Rules) error {
 	weak := func(detail string) error { return fault.New(fault.WeakPassword, detail).At(pointer, detail) }
+	least := MinLength
+	if rules.MinLength != 0 {
+		least = max(rules.MinLength, MinLengthWithSecondFactor)
+	}
 
 	text := password.Reveal()
 	if !utf8.ValidString(text) {
@@ -46,9 +63,13 @@ func Check(password sensitive.String, about Person, pointer string) error {
 	normal, ok := normalise(password)
 	switch {
 	case text != "" && !ok:
-		return weak("The password is too long: use at most 128 characters.")
-	case utf8.RuneCount(normal) < MinLength:
-		return weak("The password is too short: use at least 15 characters. A few words that have nothing to do with each other are good.")
+		return weak(fmt.Sprintf("The password is too long: use at most %d characters.", MaxLength))
+	case utf8.RuneCount(normal) < least:
+		return weak(fmt.Sprintf("The password is too short: use at least %d characters. "+
+			"A few words that have nothing to do with each other are good.", least))
+	case isCommon(commonList, string(normal)):
+		return weak("The password is one that many people use, perhaps with digits or signs added at its end, and is among the first that are tried. " +
+			"Use another: a few words that have nothing to do with each other, and with you, are good.")
 	case score(fold(string(normal)), known(about)) < minScore:
 		return weak("The password is easy to guess. Use no names, addresses, common words in a row, runs or repetitions; " +
 			"a few words that have nothing to do with each other, and with you, are good.")

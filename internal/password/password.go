@@ -1,7 +1,9 @@
 // Package password keeps passwords: what may be one, how it is stored, how it is compared.
 //
-// Owns: the rules for a new password, the hash (Argon2id, RFC 9106) and its text, and how many hashes are worked on at once.
-// Does not own: whose password it is, how often somebody may try (httpapi's limits), and where the hash is stored (user).
+// Owns: the rules for a new password, the list of common ones, the hash (Argon2id, RFC 9106) and its text, and how many hashes are worked on at
+// once.
+// Does not own: whose password it is, whether there is a second factor (the caller says so by Rules), how often somebody may try (httpapi's
+// limits), and where the hash is stored (user).
 //
 // A password is text, not bytes: it is normalised to NFKC whenever it is set or compared, because one keyboard sends an é as one character
 // and another as two. Nothing else is changed, and every character counts.
@@ -28,6 +30,9 @@ const (
 	// MinLength is the least number of characters of a new password: Unicode code points after normalisation. It is what NIST SP 800-63B-4,
 	// section 3.1.1.2, asks where a password may be the only factor.
 	MinLength = 15
+	// MinLengthWithSecondFactor is the least number of characters where a second factor is asked for as well (the same section). No rule may ask
+	// for less.
+	MinLengthWithSecondFactor = 8
 	// MaxLength is the greatest number of characters.
 	MaxLength = 128
 	// maxBytes bounds the work of normalising. No text of MaxLength characters has more, however it is spelt: the longest canonical spelling of

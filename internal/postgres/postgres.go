@@ -15,6 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,6 +67,7 @@ type DB struct {
 type pool struct {
 	sql  *sql.DB
 	gorm *gorm.DB
+	raw  sync.Map // statement with question marks → the same with numbers; as many as there are statements in the stores
 }
 
 // Open prepares the connections. It does not connect: the first use does, so that a service can start while its database is away.
@@ -118,7 +122,10 @@ func openPool(url sensitive.String, role string, connections int, now clock.Cloc
 		}
 		log.Warn("the database gave notice", "code", notice.Code, "severity", notice.Severity)
 	}
-	handle := stdlib.OpenDB(*config)
+	handle := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().TryWrapEncodePlanFuncs = append(conn.TypeMap().TryWrapEncodePlanFuncs, wrapID)
+		return nil
+	}))
 	handle.SetMaxOpenConns(connections)
 	handle.SetMaxIdleConns(connections) // or else connections are closed and opened again under load
 	handle.SetConnMaxIdleTime(10 * time.Minute)
@@ -146,10 +153,34 @@ type Tx struct {
 	Customer id.Customer // the customer whose rows are seen; zero outside customers
 	Now      time.Time
 	orm      *gorm.DB
+	pool     *pool
 }
 
 // ORM returns a fresh GORM statement on the connection of the work. Start from it each time: a statement that is kept keeps its conditions.
 func (tx *Tx) ORM() *gorm.DB { return tx.orm.Session(&gorm.Session{NewDB: true, SkipHooks: true}) }
+
+// Raw is ORM().Raw for a statement that runs often: its question marks are numbered the first time and not each time, which GORM does byte by byte.
+// Arguments go to the driver as they are; a slice is not spread out. A question mark stands for an argument wherever it stands, also in quotes.
+func (tx *Tx) Raw(statement string, arguments ...any) *gorm.DB {
+	numbered, known := tx.pool.raw.Load(statement)
+	if !known {
+		numbered, _ = tx.pool.raw.LoadOrStore(statement, number(statement))
+	}
+	raw := tx.ORM().Raw("") // a statement of its own
+	raw.Statement.SQL.WriteString(numbered.(string))
+	raw.Statement.Vars = arguments
+	return raw
+}
+
+// number turns the first question mark into $1, the second into $2, and so on.
+func number(statement string) string {
+	parts := strings.Split(statement, "?")
+	var numbered strings.Builder
+	for i, part := range parts[:len(parts)-1] {
+		numbered.WriteString(part + "$" + strconv.Itoa(i+1))
+	}
+	return numbered.String() + parts[len(parts)-1]
+}
 
 // InCustomer runs the work in one transaction that sees the rows of one customer alone.
 //
@@ -190,7 +221,7 @@ func (db *DB) EachInCustomer(ctx context.Context, customer id.Customer, work fun
 func (p *pool) tx(ctx context.Context, handle gorm.ConnPool, customer id.Customer, now clock.Clock) *Tx {
 	orm := p.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
 	orm.Statement.ConnPool = handle
-	return &Tx{Customer: customer, Now: now(), orm: orm}
+	return &Tx{Customer: customer, Now: now(), orm: orm, pool: p}
 }
 
 func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.Clock, work func(tx *Tx) error) error {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Strings is a text[] as an argument of a statement. (GORM would spread a plain slice into a list.)
@@ -51,4 +53,40 @@ func (j *JSON[T]) Scan(source any) error {
 func (j JSON[T]) Value() (driver.Value, error) {
 	text, err := json.Marshal(j.Of)
 	return string(text), err
+}
+
+// identifier is every id.ID, and a bare UUID.
+type identifier interface {
+	MarshalBinary() ([]byte, error)
+	URN() string
+}
+
+// wrapID lets identifiers go to the server as their 16 bytes. They are driver.Valuers as well, and as such would be written as text, and that text be
+// parsed, for every argument of every statement.
+func wrapID(value any) (pgtype.WrappedEncodePlanNextSetter, any, bool) {
+	one, ok := value.(identifier)
+	if !ok {
+		return nil, nil, false
+	}
+	return &encodeID{}, binaryID{one}, true
+}
+
+type encodeID struct{ next pgtype.EncodePlan }
+
+// SetNext implements pgtype.WrappedEncodePlanNextSetter.
+func (e *encodeID) SetNext(next pgtype.EncodePlan) { e.next = next }
+
+// Encode implements pgtype.EncodePlan.
+func (e *encodeID) Encode(value any, buf []byte) ([]byte, error) {
+	return e.next.Encode(binaryID{value.(identifier)}, buf)
+}
+
+type binaryID struct{ identifier }
+
+// UUIDValue implements pgtype.UUIDValuer.
+func (b binaryID) UUIDValue() (out pgtype.UUID, err error) {
+	bytes, err := b.MarshalBinary()
+	copy(out.Bytes[:], bytes)
+	out.Valid = err == nil
+	return out, err
 }

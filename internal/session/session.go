@@ -197,8 +197,11 @@ func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.On
 				return Tokens{}, id.User{}, ended()
 			}
 			if found.used {
-				refusal = ended()
-				return Tokens{}, found.user, end(tx, session)
+				if err := end(tx, session); err != nil {
+					return Tokens{}, id.User{}, err
+				}
+				refusal = ended() // an error, so that no answer is remembered
+				return Tokens{}, id.User{}, refusal
 			}
 			until := found.createdAt.Add(AbsoluteLifetime)
 			if idle := tx.Now.Add(IdleLifetime); idle.Before(until) {
@@ -210,6 +213,9 @@ func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.On
 			tokens, err := s.issue(tx, session, found.user, found.role)
 			return tokens, found.user, err
 		})
+		if refusal != nil {
+			return nil // the end of the session is to be kept
+		}
 		return err
 	})
 	if err == nil && refusal != nil {

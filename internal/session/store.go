@@ -50,23 +50,28 @@ type refreshable struct {
 	used      bool // the token was exchanged before
 }
 
-// lockRefreshable looks a refresh token up and holds its session, so that of two exchanges at once the second sees what the first did.
+// lockRefreshable looks a refresh token up and holds its person and then its session, the order in which an erasure and a change of the password
+// take them as well. Of two exchanges at once the second sees what the first did.
 func lockRefreshable(tx *postgres.Tx, session id.Session, hash []byte) (found refreshable, err error) {
-	var held id.Session
-	err = tx.ORM().Raw("select id from sessions where customer_id = ? and id = ? for no key update", tx.Customer, session).Row().Scan(&held)
-	if errors.Is(err, sql.ErrNoRows) {
-		return refreshable{}, nil
-	}
-	if err != nil {
-		return refreshable{}, err
+	for _, hold := range []string{
+		"select s.id from sessions s join users u on u.customer_id = s.customer_id and u.id = s.user_id where s.customer_id = ? and s.id = ? for share of u",
+		"select id from sessions where customer_id = ? and id = ? for no key update",
+	} {
+		var held id.Session
+		err = tx.ORM().Raw(hold, tx.Customer, session).Row().Scan(&held)
+		if errors.Is(err, sql.ErrNoRows) {
+			return refreshable{}, nil
+		}
+		if err != nil {
+			return refreshable{}, err
+		}
 	}
 	err = tx.ORM().Raw(`
 		select u.id, u.role, s.created_at, `+good+`, t.used_at is not null
 		from sessions s
 		join users u on u.customer_id = s.customer_id and u.id = s.user_id
 		join refresh_tokens t on t.customer_id = s.customer_id and t.session_id = s.id and t.hash = ?
-		where s.customer_id = ? and s.id = ?
-		for share of u`, tx.Now, hash, tx.Customer, session).Row().Scan(&found.user, &found.role, &found.createdAt, &found.live, &found.used)
+		where s.customer_id = ? and s.id = ?`, tx.Now, hash, tx.Customer, session).Row().Scan(&found.user, &found.role, &found.createdAt, &found.live, &found.used)
 	if errors.Is(err, sql.ErrNoRows) {
 		return refreshable{}, nil
 	}

@@ -1,8 +1,10 @@
-// Package token makes and checks what a caller shows to be let in: access tokens, refresh tokens and the text of API keys.
+// Package token makes and checks what a caller shows to be let in: access tokens, and the opaque texts of refresh tokens, cookies, mailed
+// links and API keys.
 //
 // Owns: the form of each, the keys that sign access tokens while they are in memory, and the memory of tokens already verified.
 // Does not own: where signing keys are kept (loaded by somebody else into a Keyring), whether a session, a user or an API key still counts
-// (session, user, apikey: a good token of an ended session is still a good token here), and the HTTP header that carries them.
+// (session, user, apikey: a good token of an ended session is still a good token here), what a link is for and until when (user), and the HTTP
+// header, the cookie or the mail that carries them.
 //
 // An access token is a JWT (RFC 7519, RFC 9068) signed with Ed25519. Nobody but Steward makes or reads one, so Steward takes one form only,
 // to the byte, rather than everything that the standards allow: the header is compared with the headers of the known keys and never

@@ -275,7 +275,15 @@ func administers(user User) bool {
 // Alerts returns the alert setting of a user. Fault: ResourceNotFound.
 func (s *Service) Alerts(ctx context.Context, caller principal.Principal, user id.User) (Alerts, error) {
 	found, err := s.Get(ctx, caller, user)
-	return found.Alerts, err
+	return found.Alerts, ofOwn(caller, user, err)
+}
+
+// ofOwn turns what is said of somebody who is gone into what is said to that person: erased a moment ago, the caller is not signed in any more.
+func ofOwn(caller principal.Principal, user id.User, err error) error {
+	if caller.User == user && (fault.Is(err, fault.ResourceNotFound) || fault.Is(err, fault.UserRedacted)) {
+		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
+	}
+	return err
 }
 
 // SetAlerts opts a user in or out. Setting what is set already changes nothing but who set it. Faults: ResourceNotFound, UserRedacted,
@@ -305,5 +313,5 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 		}
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 	})
-	return after.Alerts, asKnown(err)
+	return after.Alerts, ofOwn(caller, user, asKnown(err))
 }

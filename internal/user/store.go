@@ -38,21 +38,21 @@ func scanUser(row *sql.Row) (found User, err error) {
 }
 
 func get(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row())
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row())
 }
 
 // lock reads a user and holds the row against changes. It does not keep the trail from referring to it.
 func lock(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for no key update of u", tx.Customer, user).Row())
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for no key update of u", tx.Customer, user).Row())
 }
 
 // lockForDelete reads a user and holds the row against everything, new references included: their foreign keys ask for a share of the key.
 func lockForDelete(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for update of u", tx.Customer, user).Row())
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for update of u", tx.Customer, user).Row())
 }
 
 func me(tx *postgres.Tx, user id.User) (found Me, err error) {
-	err = tx.ORM().Raw("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+usersWithCustomer+
+	err = tx.Raw("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+usersWithCustomer+
 		" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row().
 		Scan(append(found.fields(), &found.CustomerID, &found.CustomerSlug, &found.CustomerName, &found.CustomerVersion, &found.GuidanceText, &found.PrivacyContact)...)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -90,7 +90,7 @@ func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []Us
 	if filter.AlertsOptedIn != nil {
 		and("u.alerts_opted_in = ?", *filter.AlertsOptedIn)
 	}
-	rows, err := tx.ORM().Raw("select "+columns+" from "+usersWithCustomer+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit ?",
+	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit ?",
 		append(arguments, limit)...).Rows()
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []Us
 
 // insert stores a new person, or tells that the customer refuses the domain of the address.
 func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
-	err = tx.ORM().Raw(`
+	err = tx.Raw(`
 		with c as (
 			select * from customers where id = ?
 		), u as (
@@ -149,7 +149,7 @@ func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in chang
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
 	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.UserCorrected, Target: audit.OnUser(user)}, "u")
-	err = tx.ORM().Raw(`
+	err = tx.Raw(`
 		with c as (
 			select id, mail_domain_policy, mail_domains from customers where id = ?
 		), wanted as (
@@ -204,7 +204,7 @@ func keyOf(text *string) *string {
 }
 
 func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, error) {
-	return scanUser(tx.ORM().Raw(`
+	return scanUser(tx.Raw(`
 		with u as (
 			update users set alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?, version = version + 1, updated_at = ?
 			where customer_id = ? and id = ? and status <> 'redacted' returning *
@@ -214,7 +214,7 @@ func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, er
 
 // isLastAdministrator tells whether nobody else could administer the customer. The caller holds the lock of the customer.
 func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
-	err = tx.ORM().Raw(`
+	err = tx.Raw(`
 		select not exists (select from users where customer_id = ? and role = 'customer' and status = 'active' and password_hash is not null and id <> ?)`,
 		tx.Customer, user.ID).Row().Scan(&last)
 	return last, err
@@ -244,7 +244,7 @@ func insertReceipt(tx *postgres.Tx, r Receipt) error {
 func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error) {
 	var removed postgres.JSON[[]Removed]
 	var kept postgres.JSON[[]Kept]
-	err = tx.ORM().Raw(`
+	err = tx.Raw(`
 		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept
 		from erasure_receipts where customer_id = ? and id = ?`, tx.Customer, receipt).Row().
 		Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,

@@ -1,0 +1,461 @@
+package app_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/contract"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/version"
+)
+
+// object is what the path of an operation names.
+type object string
+
+const (
+	noObject object = ""
+	aUser    object = "user"
+	anAPIKey object = "api key"
+	aReceipt object = "receipt"
+)
+
+// row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
+// belong to another customer. The statuses are written out by hand: they are what was promised, not what the contract happens to say.
+type row struct {
+	operation string
+	object    object
+	scope     principal.Scope // with which a key may; empty: no key may
+
+	nobody, operator, admin, user, key, otherKey, foreignAdmin, foreignKey int
+}
+
+var matrix = []row{
+	//                                                   nobody oper. admin user  key   other foreign foreign
+	//                                                                            scope scopes admin  key
+	{"getLiveness", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getReadiness", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getContractYAML", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getContractJSON", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getDocs", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getProblem", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getSigningKeys", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getSecurityContact", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"createSession", noObject, "", 201, 201, 201, 201, 201, 201, 201, 201},
+	{"refreshSession", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"endCurrentSession", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
+	{"getMe", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"changeMyPassword", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
+	{"getMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
+	{"setMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
+	{"listUsers", noObject, principal.UsersRead, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"createUser", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getUser", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"updateUser", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"deleteUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"getErasurePlan", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"redactUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"getUserAlerts", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"setUserAlerts", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"getErasureReceipt", aReceipt, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listAuditEntries", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
+	// The sample's actor is acme's: for the foreign key it is nobody, told in the row of an array.
+	{"createAuditEntries", noObject, principal.AuditWrite, 401, 403, 403, 403, 200, 403, 403, 200},
+	{"listAPIKeys", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"createAPIKey", noObject, "", 401, 403, 201, 403, 403, 403, 201, 403},
+	{"revokeAPIKey", anAPIKey, "", 401, 403, 204, 403, 403, 403, 404, 403},
+	{"getCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"updateCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+}
+
+// TestEveryOperationAnswersEachCallerByItsRole goes through all operations, all callers and all objects. The order of refusals is always the
+// same: who are you (401), may you do such a thing (403), is there such a thing (404). So a 403 tells nothing about what exists.
+func TestEveryOperationAnswersEachCallerByItsRole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	rows := make(map[string]row, len(matrix))
+	for _, row := range matrix {
+		rows[row.operation] = row
+	}
+	for _, operation := range w.API.Operations() {
+		row, ok := rows[operation.ID]
+		delete(rows, operation.ID)
+		if !ok {
+			t.Errorf("%s has no row in the matrix: write down who may call it", operation.ID)
+			continue
+		}
+		t.Run(operation.ID, func(t *testing.T) { w.tryAll(t, operation, row) })
+	}
+	for name := range rows {
+		t.Errorf("the matrix has a row %s, which is no operation of the contract", name)
+	}
+}
+
+func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
+	right, others := []principal.Scope{row.scope}, slices.DeleteFunc(principal.Scopes(), func(s principal.Scope) bool { return s == row.scope })
+	if row.scope == "" {
+		right = principal.Scopes()
+	}
+	key, otherKey := w.key(t, w.acme, right), w.key(t, w.acme, others)
+	signsOut := operation.ID == "endCurrentSession" || operation.ID == "changeMyPassword"
+	person := func(of apptest.Customer, role principal.Role, standing apptest.Credential) apptest.Credential {
+		if !signsOut {
+			return standing
+		}
+		return w.SignIn(t, of.Slug, w.Person(t, of, role, fresh("signs-out")+"@"+of.Slug+".example"))
+	}
+	callers := []struct {
+		name       string
+		of         apptest.Customer
+		credential apptest.Credential
+		want       int
+	}{
+		{"nobody", w.acme, "", row.nobody},
+		{"operator", w.acme, person(w.fusions, principal.Operator, w.operator), row.operator},
+		{"admin", w.acme, person(w.acme, principal.Customer, w.admin), row.admin},
+		{"user", w.acme, person(w.acme, principal.User, w.user), row.user},
+		{"key", w.acme, key, row.key},
+		{"key with all other scopes", w.acme, otherKey, row.otherKey},
+		{"admin of another customer", w.other, person(w.other, principal.Customer, w.otherAdmin), row.foreignAdmin},
+		{"key of another customer", w.other, w.key(t, w.other, right), row.foreignKey},
+	}
+	for _, caller := range callers {
+		what := operation.ID + " by " + caller.name
+		options := []apptest.Option{}
+		if caller.credential != "" {
+			options = append(options, apptest.As(caller.credential))
+		}
+		try := func(objectID string) apptest.Answer {
+			path, sample := w.sample(t, operation.ID, objectID)
+			return call(t, w.Service, operation.Method, path, append(options, sample...)...)
+		}
+		if row.object == noObject {
+			if answer := try(""); answer.Status != caller.want {
+				t.Errorf("%s: got %d, want %d: %s", what, answer.Status, caller.want, answer.Body)
+			}
+			continue
+		}
+		acmes, others, none := try(w.make(t, row.object, w.acme)), try(w.make(t, row.object, w.other)), try(id.New[id.User]().String())
+		if acmes.Status != caller.want {
+			t.Errorf("%s on acme's %s: got %d, want %d: %s", what, row.object, acmes.Status, caller.want, acmes.Body)
+		}
+		// Who may not do such a thing at all hears so, whatever the object. Who may gets at the own customer's objects only.
+		mine, hidden := acmes, others
+		if caller.of.ID == w.other.ID {
+			mine, hidden = others, acmes
+		}
+		absent := caller.want
+		if absent < 300 {
+			absent = http.StatusNotFound
+		}
+		if may := absent == http.StatusNotFound; may != (mine.Status < 300) {
+			t.Errorf("%s on an own %s: got %d", what, row.object, mine.Status)
+		}
+		if hidden.Status != absent || none.Status != absent {
+			t.Errorf("%s: got %d on another customer's %s and %d on none, want %d for both", what, hidden.Status, row.object, none.Status, absent)
+		}
+		if a, b := anonymous(t, hidden), anonymous(t, none); a != b {
+			t.Errorf("%s: another customer's %s can be told from none:\n%s\n%s", what, row.object, a, b)
+		}
+		// What is no id at all is answered like an id of nothing, and after the question of the role.
+		if malformed := try("48151623"); malformed.Status != absent {
+			t.Errorf("%s on a path that is no id: got %d, want %d", what, malformed.Status, absent)
+		}
+	}
+}
+
+// anonymous is a problem without what differs from request to request.
+func anonymous(t *testing.T, answer apptest.Answer) string {
+	t.Helper()
+	var members map[string]any
+	answer.Into(t, &members)
+	delete(members, "request_id")
+	delete(members, "instance")
+	header := answer.Header.Clone()
+	for _, name := range []string{"Date", "X-Request-Id"} {
+		header.Del(name)
+	}
+	text, err := json.Marshal([]any{answer.Status, header, members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestTheRoleIsJudgedBeforeTheRequest: somebody who may not do a thing learns nothing about how it would be done.
+func TestTheRoleIsJudgedBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.key(t, w.acme, []principal.Scope{principal.AnalyticsWrite})
+	for _, operation := range w.API.Operations() {
+		if operation.Public {
+			continue
+		}
+		path, _ := w.sample(t, operation.ID, "no-id")
+		nonsense := []apptest.Option{apptest.Raw("text/plain", "nonsense"), apptest.Header("Accept", "image/png")}
+		call(t, w.Service, operation.Method, path+"?nonsense=1", nonsense...).WantProblem(t, 401, "unauthorized")
+		answer := call(t, w.Service, operation.Method, path+"?nonsense=1", append(nonsense, apptest.As(key))...).Want(t, 403)
+		challenge := answer.Header.Get("WWW-Authenticate")
+		if wantScope := operation.Scope != ""; wantScope != strings.Contains(challenge, `scope="`+operation.Scope+`"`) {
+			t.Errorf("%s: 403 with the challenge %q, want it to name the scope %q", operation.ID, challenge, operation.Scope)
+		}
+	}
+}
+
+// world is a service with the operators, the customer acme and another customer, and somebody of each kind signed in.
+type world struct {
+	*apptest.Service
+	fusions, acme, other              apptest.Customer
+	operator, admin, user, otherAdmin apptest.Credential
+	refreshToken                      string // of a session of acme's user, always the last one
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{Service: apptest.Start(t), fusions: apptest.Customer{Slug: "fusions"}}
+	w.fusions.Admin = w.Operators(t)
+	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
+	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
+	w.acme, w.other = w.Customer(t, "acme"), w.Customer(t, "umbrella")
+	w.admin, w.user, w.otherAdmin = w.SignIn(t, "acme", w.acme.Admin), w.SignIn(t, "acme", w.acme.User), w.SignIn(t, "umbrella", w.other.Admin)
+	return w
+}
+
+// Superuser asks the database for one value, past row security.
+func (w *world) Superuser(t *testing.T, query string, into any, arguments ...any) {
+	t.Helper()
+	peek(t, w.Service, query, into, arguments...)
+}
+
+func peek(t *testing.T, s *apptest.Service, query string, into any, arguments ...any) {
+	t.Helper()
+	if err := s.Database.Superuser(t).QueryRow(t.Context(), query, arguments...).Scan(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// key makes an API key with these scopes.
+func (w *world) key(t *testing.T, of apptest.Customer, scopes []principal.Scope) apptest.Credential {
+	t.Helper()
+	return keyOf(t, w.Service, of, apikey.New{Name: "a key", Scopes: scopes}).credential
+}
+
+type madeKey struct {
+	id         string
+	credential apptest.Credential
+}
+
+func keyOf(t *testing.T, s *apptest.Service, of apptest.Customer, in apikey.New) (made madeKey) {
+	t.Helper()
+	err := s.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {
+		key, err := apikey.CreateTx(tx, principal.Principal{Customer: of.ID}, in)
+		made = madeKey{key.ID.String(), apptest.Credential(key.Secret.Reveal())}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// make makes something of a customer and returns its id.
+func (w *world) make(t *testing.T, kind object, of apptest.Customer) string {
+	t.Helper()
+	switch kind {
+	case aUser:
+		return w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID.String()
+	case anAPIKey:
+		return keyOf(t, w.Service, of, apikey.New{Name: "object", Scopes: principal.Scopes()}).id
+	case aReceipt:
+		person := w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example")
+		receipt, err := w.Users.Redact(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, person.ID, nil, anyVersion, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return receipt.ID.String()
+	case noObject:
+	}
+	return ""
+}
+
+// sample is a request that is carried out when a caller who may makes it. The id stands where the path has one.
+func (w *world) sample(t *testing.T, operation, objectID string) (path string, options []apptest.Option) {
+	t.Helper()
+	with := func(path string, body any) (string, []apptest.Option) {
+		return path, []apptest.Option{apptest.JSON(body)}
+	}
+	switch operation {
+	case "getLiveness":
+		return "/livez", nil
+	case "getReadiness":
+		return "/readyz", nil
+	case "getContractYAML":
+		return "/openapi.yaml", nil
+	case "getContractJSON":
+		return "/openapi.json", nil
+	case "getDocs":
+		return "/docs", nil
+	case "getProblem":
+		return "/problems/user-redacted", nil
+	case "getSigningKeys":
+		return "/.well-known/jwks.json", nil
+	case "getSecurityContact":
+		return "/.well-known/security.txt", nil
+	case "createSession":
+		return with("/v1/sessions", members{"customer": "acme", "email": w.acme.User.Email, "password": apptest.Password})
+	case "refreshSession":
+		return with("/v1/sessions/refresh", members{"refresh_token": w.nextRefreshToken(t)})
+	case "endCurrentSession":
+		return "/v1/sessions/current", nil
+	case "getMe":
+		return "/v1/me", nil
+	case "changeMyPassword":
+		return with("/v1/me/password", members{"current_password": apptest.Password, "new_password": "violet umbrellas hum at seven dusks"})
+	case "getMyAlerts":
+		return "/v1/me/alerts", nil
+	case "setMyAlerts":
+		return with("/v1/me/alerts", members{"opted_in": false})
+	case "listUsers":
+		return "/v1/users", nil
+	case "createUser":
+		return with("/v1/users", members{"first_name": "Noor", "last_name": "Haddad", "email": fresh("noor") + "@acme.example", "role": "user"})
+	case "getUser", "deleteUser":
+		return "/v1/users/" + objectID, nil
+	case "updateUser":
+		return with("/v1/users/"+objectID, members{"last_name": "Haddad-Lind"})
+	case "getErasurePlan":
+		return "/v1/users/" + objectID + "/erasure-plan", nil
+	case "redactUser":
+		return with("/v1/users/"+objectID+"/redaction", members{"reason": "left_employment"})
+	case "getUserAlerts":
+		return "/v1/users/" + objectID + "/alerts", nil
+	case "setUserAlerts":
+		return with("/v1/users/"+objectID+"/alerts", members{"opted_in": false})
+	case "getErasureReceipt":
+		return "/v1/erasure-receipts/" + objectID, nil
+	case "listAuditEntries":
+		return "/v1/audit-entries", nil
+	case "createAuditEntries":
+		return with("/v1/audit-entries", []any{entryBy(w.acme.User.ID, nil)})
+	case "listAPIKeys":
+		return "/v1/api-keys", nil
+	case "createAPIKey":
+		return with("/v1/api-keys", members{"name": "PIM production", "scopes": []string{"users:read"}})
+	case "revokeAPIKey":
+		return "/v1/api-keys/" + objectID, nil
+	case "getCustomer":
+		return "/v1/customer", nil
+	case "updateCustomer":
+		return with("/v1/customer", members{"guidance_text": "Ask the service desk on extension 4100."})
+	}
+	t.Fatalf("%s has no sample: write down a request that is carried out", operation)
+	return "", nil
+}
+
+// nextRefreshToken opens a session of which nobody else has the refresh token.
+func (w *world) nextRefreshToken(t *testing.T) string {
+	t.Helper()
+	if w.refreshToken == "" {
+		path, sample := w.sample(t, "createSession", "")
+		w.refreshToken = call(t, w.Service, "POST", path, sample...).Want(t, 201).Text(t, "refresh_token")
+	}
+	// Every exchange gives the next token; the one before it is what the sample may use up.
+	answer := call(t, w.Service, "POST", "/v1/sessions/refresh", apptest.JSON(members{"refresh_token": w.refreshToken})).Want(t, 200)
+	spare := answer.Text(t, "refresh_token")
+	w.refreshToken = ""
+	return spare
+}
+
+// members is a JSON object.
+type members = map[string]any
+
+// entryBy is an audit entry by an actor; the changes replace members, and nil takes one away.
+func entryBy(actor id.User, changes members) members {
+	entry := members{
+		"actor_user_id": actor.String(), "action": "product.updated", "target": members{"type": "product", "id": "48151623"},
+		"occurred_at": "2026-02-28T09:30:00Z",
+	}
+	maps.Copy(entry, changes)
+	maps.DeleteFunc(entry, func(_ string, value any) bool { return value == nil })
+	return entry
+}
+
+var freshNumber atomic.Int64
+
+// fresh is a word that no other call returns.
+func fresh(word string) string { return fmt.Sprintf("%s-%d", word, freshNumber.Add(1)) }
+
+var sane = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// call sends a request, holds the answer against the contract, and against what is true of every answer whatever was asked.
+func call(t testing.TB, s *apptest.Service, method, path string, options ...apptest.Option) apptest.Answer {
+	t.Helper()
+	answer := s.Call(t, method, path, options...)
+	checkAlways(t, method, path, answer)
+	return answer
+}
+
+func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
+	t.Helper()
+	header := answer.Header
+	complain := func(format string, arguments ...any) {
+		t.Errorf("%s %s: %d: %s\n%v\n%s", method, path, answer.Status, fmt.Sprintf(format, arguments...), header, answer.Body)
+	}
+	if len(header.Values("Set-Cookie")) > 0 {
+		complain("sets a cookie")
+	}
+	if !sane.MatchString(header.Get("X-Request-Id")) {
+		complain("has no request id")
+	}
+	for name, want := range map[string]string{
+		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
+	} {
+		if header.Get(name) != want {
+			complain("%s is %q, want %q", name, header.Get(name), want)
+		}
+	}
+	if policy := header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") {
+		complain("the content security policy %q lets through by default", policy)
+	}
+	if strings.HasPrefix(path, "/v1/") && header.Get("Cache-Control") != "no-store" {
+		complain("may be kept by a cache")
+	}
+	if answer.Status < 400 || method == http.MethodHead {
+		return
+	}
+	var problem struct {
+		Type      string           `json:"type"`
+		Title     string           `json:"title"`
+		Status    int              `json:"status"`
+		Detail    string           `json:"detail"`
+		Instance  string           `json:"instance"`
+		RequestID string           `json:"request_id"`
+		Errors    []map[string]any `json:"errors"`
+	}
+	answer.Into(t, &problem)
+	switch {
+	case header.Get("Content-Type") != "application/problem+json":
+		complain("a problem comes as %s", header.Get("Content-Type"))
+	case problem.Status != answer.Status, problem.RequestID != header.Get("X-Request-Id"):
+		complain("a problem tells another status or request id than the answer")
+	case !strings.HasPrefix(problem.Type, "/problems/"), problem.Title == "", problem.Detail == "", !strings.HasPrefix(problem.Instance, "/"):
+		complain("a problem lacks a member")
+	case answer.Status == 401 && !strings.HasPrefix(header.Get("WWW-Authenticate"), `Bearer realm="steward"`):
+		complain("a 401 without a challenge")
+	case answer.Status == 503 && header.Get("Retry-After") == "":
+		complain("a 503 that does not say when to try again")
+	}
+}
+
+// anyVersion is met by every version of a user.
+var anyVersion version.Condition

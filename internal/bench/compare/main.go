@@ -1,0 +1,232 @@
+// Command compare measures the service beside an ideal server (package bench) on the same database, in one run.
+//
+// Ratios within one run are what it is for: the machine, its neighbours and the client's own share of the processors are the same for both. The
+// figures of two runs are not comparable.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/app"
+	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/devpg"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+const (
+	deadline    = 3 * time.Minute // of everything
+	connections = 16              // to the database, for each server: what steward serve has when nothing is said
+	publicURL   = "https://steward.example"
+	secret      = "plum lantern quietly orbits nine harbours"
+)
+
+// The data: one customer of some size, and a few beside it.
+const (
+	users         = 10_000
+	entries       = 20_000
+	neighbours    = 4
+	neighbourSize = 500
+)
+
+type options struct {
+	seconds float64
+	rounds  int
+	clients int
+	only    string
+	json    bool
+	profile string
+}
+
+func main() {
+	var o options
+	flag.Float64Var(&o.seconds, "seconds", 6, "how long to measure each operation on each of the two servers")
+	flag.IntVar(&o.rounds, "rounds", 10, "in how many turns to do so; the medians count")
+	flag.IntVar(&o.clients, "clients", 8, "how many clients there are, each with one connection and one request at a time")
+	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this word, and no start-up")
+	flag.BoolVar(&o.json, "json", false, "print one JSON document")
+	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done within %s; try a smaller -seconds", deadline))
+	defer cancel()
+	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = errors.Join(cause, err)
+		}
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	if o.seconds <= 0 || o.rounds < 1 || o.clients < 1 {
+		return errors.New("-seconds, -rounds and -clients must be above 0")
+	}
+	dir, err := os.MkdirTemp("", "steward-bench-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	fmt.Fprintln(progress, "starting a private PostgreSQL and filling it")
+	server, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(dir, "postgres"), Ephemeral: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+	url := sensitive.New(server.URL("postgres"))
+	if _, err := postgres.MigrateUp(ctx, url); err != nil {
+		return err
+	}
+	masterKey := sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32]))
+	service, err := app.Open(ctx, app.Settings{
+		DatabaseURL: url, MaxConnections: connections, MasterKey: masterKey, PublicURL: publicURL, Password: password.DefaultParameters(),
+		Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.Close()) }()
+	data, err := fill(ctx, service, url)
+	if err != nil {
+		return err
+	}
+	ideal, err := bench.NewIdeal(ctx, url, connections, data.customer, data.admin)
+	if err != nil {
+		return err
+	}
+	defer ideal.Close()
+
+	idealAddress, stopIdeal, err := listen(ideal)
+	if err != nil {
+		return err
+	}
+	defer stopIdeal()
+	ourAddress, stopOurs, err := listen(service.API)
+	if err != nil {
+		return err
+	}
+	defer stopOurs()
+	if data.token, err = signIn(ctx, ourAddress, data); err != nil {
+		return err
+	}
+
+	result := result{Clients: o.clients, Rounds: o.rounds, Seconds: o.seconds, Users: users}
+	for _, operation := range operations(data) {
+		if !operation.matches(o.only) {
+			continue
+		}
+		fmt.Fprintf(progress, "measuring %s\n", operation.name)
+		measured, err := compare(ctx, o, operation, idealAddress, ourAddress)
+		if err != nil {
+			return err
+		}
+		result.Operations = append(result.Operations, measured)
+	}
+	if o.only == "" {
+		fmt.Fprintln(progress, "starting steward serve, again and again")
+		if result.Process, err = measureProcess(ctx, dir, url, masterKey, data, o); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(result)
+	}
+	result.print(out)
+	return nil
+}
+
+// listen serves on a free port of the loopback, with the limits of steward serve.
+func listen(handler http.Handler) (address string, stop func(), err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener) // ends with ErrServerClosed
+	}()
+	return listener.Addr().String(), func() {
+		_ = server.Close() // no request is under way
+		<-ended
+	}, nil
+}
+
+// dataset is what the operations work on.
+type dataset struct {
+	customer id.Customer
+	slug     string
+	admin    id.User
+	email    string
+	users    []id.User
+	apiKey   string
+	token    string
+}
+
+// fill makes the customers with their people.
+func fill(ctx context.Context, service *app.App, url sensitive.String) (data dataset, err error) {
+	hash, err := service.Hasher.Hash(ctx, sensitive.New(secret))
+	if err != nil {
+		return dataset{}, err
+	}
+	data.slug, data.email = "acme", "admin@acme.example"
+	made, err := service.Customers.Create(ctx, customer.New{
+		Slug: data.slug, Name: "Acme Tools", MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example", "people.example"}},
+	}, func(tx *postgres.Tx) error {
+		nobody := principal.Principal{Customer: tx.Customer}
+		admin, err := user.CreateTx(tx, nobody, user.New{FirstName: "Ada", LastName: "Park", Email: data.email, Role: principal.Customer, PasswordHash: hash})
+		if err != nil {
+			return err
+		}
+		key, err := apikey.CreateTx(tx, nobody, apikey.New{Name: "bench", Scopes: principal.Scopes()})
+		data.admin, data.apiKey = admin.ID, key.Secret.Reveal()
+		return err
+	})
+	if err != nil {
+		return dataset{}, err
+	}
+	data.customer = made.ID
+	for i := range neighbours {
+		of, err := service.Customers.Create(ctx, customer.New{Slug: fmt.Sprint("neighbour-", i), Name: "Neighbour"}, func(*postgres.Tx) error { return nil })
+		if err != nil {
+			return dataset{}, err
+		}
+		if _, err := bench.Seed(ctx, url, of.ID, bench.Population{Users: neighbourSize, Entries: neighbourSize}); err != nil {
+			return dataset{}, err
+		}
+	}
+	data.users, err = bench.Seed(ctx, url, data.customer, bench.Population{Users: users, Entries: entries})
+	return data, err
+}
