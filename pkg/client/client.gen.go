@@ -831,13 +831,15 @@ type Me struct {
 	// international domain in its ASCII form.
 	Email EmailAddress `json:"email"`
 
-	// FirstName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	FirstName PersonName `json:"first_name"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
 
-	// LastName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
 	Role     Role       `json:"role"`
 }
@@ -903,10 +905,12 @@ type NewUser struct {
 	// international domain in its ASCII form.
 	Email EmailAddress `json:"email"`
 
-	// FirstName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	FirstName PersonName `json:"first_name"`
 
-	// LastName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
 
 	// Role `customer` administers the customer's users; `user` is everybody else.
@@ -943,7 +947,8 @@ type PasswordChange struct {
 	NewPassword Password `json:"new_password"`
 }
 
-// PersonName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+// PersonName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+// composed form (NFC); as it is sent it may be longer.
 type PersonName = string
 
 // Policy What happens to what lies outside: let through (`off`), let through and `flag`ged, or `refuse`d.
@@ -1147,10 +1152,12 @@ type UserPatch struct {
 	// international domain in its ASCII form.
 	Email *EmailAddress `json:"email,omitempty"`
 
-	// FirstName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	FirstName *PersonName `json:"first_name,omitempty"`
 
-	// LastName 1 to 100 characters of any script, without control characters. White space around it is cut off.
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
 	LastName *PersonName `json:"last_name,omitempty"`
 
 	// Role `customer` administers the customer's users; `user` is everybody else.
