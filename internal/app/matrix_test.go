@@ -20,21 +20,21 @@ import (
 	"github.com/fusionspim/steward/internal/version"
 )
 
-// object is what the path of an operation names.
-type object string
+// target is what the path of an operation names.
+type target string
 
 const (
-	noObject object = ""
-	aUser    object = "user"
-	anAPIKey object = "api key"
-	aReceipt object = "receipt"
+	noObject target = ""
+	aUser    target = "user"
+	anAPIKey target = "api key"
+	aReceipt target = "receipt"
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
 // belong to another customer. The statuses are written out by hand: they are what was promised, not what the contract happens to say.
 type row struct {
 	operation string
-	object    object
+	object    target
 	scope     principal.Scope // with which a key may; empty: no key may
 
 	nobody, operator, admin, user, key, otherKey, foreignAdmin, foreignKey int
@@ -269,7 +269,7 @@ func keyOf(t *testing.T, s *apptest.Service, of apptest.Customer, in apikey.New)
 }
 
 // make makes something of a customer and returns its id.
-func (w *world) make(t *testing.T, kind object, of apptest.Customer) string {
+func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 	t.Helper()
 	switch kind {
 	case aUser:
@@ -418,7 +418,8 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 		complain("has no request id")
 	}
 	for name, want := range map[string]string{
-		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin",
+		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+		"Cross-Origin-Resource-Policy": "same-origin",
 	} {
 		if header.Get(name) != want {
 			complain("%s is %q, want %q", name, header.Get(name), want)

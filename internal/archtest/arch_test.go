@@ -26,7 +26,7 @@ const module = "github.com/fusionspim/steward"
 var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
 	{"internal/principal"}, // who is calling, in those words
-	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages"}, // mechanisms
+	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp"}, // mechanisms
 	{"internal/idempotency"}, // a mechanism with a table
 	{"internal/audit"},       // the trail, which every act writes to
 	{"internal/customer"},    // features that know no person
@@ -48,6 +48,7 @@ var keepers = map[string][]string{
 	"github.com/getkin/kin-openapi":       {"internal/contract"},
 	"gorm.io/":                            {"internal/postgres"},
 	"github.com/golang-jwt/jwt/v5":        {"internal/token"},
+	"github.com/pquerna/otp":              {"internal/totp"},
 	"golang.org/x/crypto/argon2":          {"internal/password"},
 	"github.com/pressly/goose/v3":         {"internal/postgres"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},

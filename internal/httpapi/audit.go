@@ -96,7 +96,7 @@ func (h handlers) CreateAuditEntries(ctx context.Context, request api.CreateAudi
 // recordedAnswer tells what became of each entry. One entry that was sent by itself and refused is a problem of the whole request.
 func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntriesResponseObject, error) {
 	if refusal := outcomes[0].Refusal; !many && refusal != nil {
-		return nil, fault.New(refusal.Code, refusal.Detail).At(refusal.Pointer, "see detail")
+		return nil, fault.New(refusal.Code, refusal.Detail).At(refusal.Pointer, refusal.Detail)
 	}
 	results := api.AuditEntryResults{Data: make([]api.AuditEntryResult, len(outcomes))}
 	for i, outcome := range outcomes {

@@ -64,10 +64,13 @@ func (p Principal) IsAPIKey() bool { return !p.APIKey.IsZero() }
 // Has tells whether an API key carries the scope.
 func (p Principal) Has(scope Scope) bool { return slices.Contains(p.Scopes, scope) }
 
-// Authority is on whose authority an act was done, in one closed word: "customer", "user", "operator" or "api_key".
+// Authority is on whose authority an act was done, in one closed word: "customer", "user", "operator", "api_key", or "system" where nobody ordered it.
 func (p Principal) Authority() string {
-	if p.IsAPIKey() {
+	switch {
+	case p.IsAPIKey():
 		return "api_key"
+	case p.User.IsZero():
+		return "system"
 	}
 	return string(p.Role)
 }

@@ -201,6 +201,9 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 		if err != nil {
 			return err
 		}
+		if before.Status != Redacted && !condition.MetBy(before.Version) {
+			return stale()
+		}
 		if before.Status != Redacted && change.endsAdministration(before) {
 			last, err := isLastAdministrator(tx, before)
 			if err != nil {

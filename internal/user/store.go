@@ -98,12 +98,12 @@ func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []Us
 	defer rows.Close() //nolint:errcheck // read to its end or given up
 	users = make([]User, 0, limit)
 	for rows.Next() {
-		var one User
+		users = append(users, User{})
+		one := &users[len(users)-1]
 		if err := rows.Scan(one.fields()...); err != nil {
 			return nil, err
 		}
 		one.Alerts.Version = one.Version
-		users = append(users, one)
 	}
 	return users, rows.Err()
 }
