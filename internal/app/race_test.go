@@ -776,7 +776,7 @@ func signInAs(t testing.TB, service *apptest.Service, of apptest.Customer, email
 // A sign-in and a redaction at the same moment: whoever comes first, nothing of the account is left behind.
 func TestSignInMeetsRedaction(t *testing.T) {
 	t.Parallel()
-	const rounds = 200
+	const rounds = 120
 	service := apptest.Start(t)
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")

@@ -1,0 +1,973 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/user"
+)
+
+// The canary: a person whose every detail is a made-up word that occurs nowhere else. The person goes through every operation of the contract, by
+// every kind of caller, rightly and wrongly. Then the person is erased, and none of the words may be found anywhere.
+
+// marks are texts that must be gone. They know the shapes in which a text can hide.
+type marks struct {
+	texts   []string
+	needles map[string]string // shape → text, to be found as it is
+	folded  map[string]string // shape in lower case → text, to be found whatever the case
+}
+
+// shortest is the length from which on a text is no accident.
+const shortest = 8
+
+func (m *marks) add(texts ...string) {
+	if m.needles == nil {
+		m.needles, m.folded = make(map[string]string), make(map[string]string)
+	}
+	for _, text := range texts {
+		if len(text) < shortest {
+			panic("too short for a mark: " + text)
+		}
+		m.texts = append(m.texts, text)
+		for _, form := range []string{text, strings.ToLower(text), strings.ToUpper(text), user.Key(text), norm.NFD.String(text)} {
+			quoted := strconv.QuoteToASCII(form)
+			reversed := []rune(form)
+			slices.Reverse(reversed)
+			for _, shape := range []string{
+				form, string(reversed), url.QueryEscape(form), url.PathEscape(form), quoted[1 : len(quoted)-1], hex.EncodeToString([]byte(form)),
+				url.QueryEscape(string(reversed)),
+			} {
+				m.folded[strings.ToLower(shape)] = text
+			}
+			// Base64 looks different at each of three positions in a longer text; what is common to all neighbours is in the middle.
+			for shift := range 3 {
+				for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+					encoded := encoding.EncodeToString(append(make([]byte, shift), form...))
+					m.needles[encoded[(shift*8+5)/6:len(encoded)-1]] = text
+				}
+			}
+		}
+	}
+}
+
+// bytes adds a value that is not text.
+func (m *marks) bytes(value []byte, name string) {
+	if m.needles == nil {
+		m.needles, m.folded = make(map[string]string), make(map[string]string)
+	}
+	m.needles[string(value)] = name
+	m.needles[base64.RawStdEncoding.EncodeToString(value)] = name
+	m.folded[hex.EncodeToString(value)] = name
+}
+
+// in returns the marks that content holds.
+func (m *marks) in(content []byte) []string {
+	found := make(map[string]bool)
+	for shape, text := range m.needles {
+		if !found[text] && bytes.Contains(content, []byte(shape)) {
+			found[text] = true
+		}
+	}
+	lower := bytes.ToLower(content)
+	for shape, text := range m.folded {
+		if !found[text] && bytes.Contains(lower, []byte(shape)) {
+			found[text] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// A canary that does not sing proves nothing: every shape is found.
+func TestMarksAreFoundInEveryShape(t *testing.T) {
+	t.Parallel()
+	const text = "Žoraquél-Vintrix"
+	var m marks
+	m.add(text)
+	for _, hidden := range []string{
+		text, "žoraquél-vintrix", "ŽORAQUÉL-VINTRIX", norm.NFD.String(text), user.Key(text), "xirtniV-léuqaroŽ", url.QueryEscape(text), url.PathEscape(text),
+		`\u017doraqu\u00e9l-Vintrix`, hex.EncodeToString([]byte(text)), strings.ToUpper(hex.EncodeToString([]byte(text))),
+		base64.StdEncoding.EncodeToString([]byte(text)), base64.StdEncoding.EncodeToString([]byte("x" + text + "yz")),
+		base64.URLEncoding.EncodeToString([]byte("xy" + text + "z")), base64.StdEncoding.EncodeToString([]byte(`{"name":"` + strings.ToLower(text) + `"}`)),
+	} {
+		if len(m.in([]byte("before "+hidden+" after"))) != 1 {
+			t.Errorf("%q is overlooked", hidden)
+		}
+	}
+	for _, innocent := range []string{"", "Žora", "something else altogether"} {
+		if found := m.in([]byte(innocent)); len(found) != 0 {
+			t.Errorf("%v is found in %q", found, innocent)
+		}
+	}
+}
+
+// word makes up a word in mixed case. Of letters outside ASCII it is no word that the trail would take.
+func word(vowels string) string {
+	choose := func(from string) string {
+		letters := []rune(from)
+		return string(letters[rand.N(len(letters))])
+	}
+	made := strings.ToUpper(choose("bdfgklmnprstvz"))
+	for range 5 {
+		made += choose(vowels) + choose("bdfgklmnprstvz")
+	}
+	return made + strings.ToUpper(choose("qxwj")) + choose(vowels)
+}
+
+func name() string { return word("áéíóúàèò") }
+
+func plain() string { return word("aeiou") }
+
+// canary is the person and everybody who deals with the person.
+type canary struct {
+	*testing.T
+	service *apptest.Service
+	conn    *pgx.Conn
+	of      apptest.Customer
+	admin   apptest.Option // the credentials
+	key     apptest.Option
+	other   apptest.Customer // another customer, with an administrator who tries too
+
+	marks    marks
+	keys     []string        // every Idempotency-Key that was sent
+	called   map[string]bool // operations, by their ids
+	id       string          // of the person
+	first    string          // as they are now
+	last     string
+	email    string
+	password string
+	addresses
+}
+
+type addresses struct{ four, six netip.Addr }
+
+func (c *canary) path() string { return "/v1/users/" + c.id }
+
+// call calls an operation. A problem must not tell anything of the person.
+func (c *canary) call(method, path string, options ...apptest.Option) apptest.Answer {
+	c.Helper()
+	options = append([]apptest.Option{
+		// What a browser says about itself and its owner is not wanted, wherever it comes in.
+		apptest.Header("User-Agent", "Canary "+c.last), apptest.Header("Referer", "https://example.com/?"+url.QueryEscape(c.email)),
+		apptest.Header("X-Request-Id", c.email), apptest.Header("X-Forwarded-For", "10.1.2.3, "+c.four.String()), apptest.Header("From", c.email),
+	}, options...)
+	answer := c.service.Call(c, method, path, options...)
+	if strings.HasPrefix(answer.Header.Get("Content-Type"), "application/problem+json") {
+		var whole bytes.Buffer
+		_ = answer.Header.Write(&whole) // to memory: does not fail
+		whole.Write(answer.Body)
+		if found := c.marks.in(whole.Bytes()); len(found) > 0 {
+			c.Errorf("%s %s: the problem tells %q: %s", method, path, found, whole.Bytes())
+		}
+	}
+	plainPath, _, _ := strings.Cut(path, "?")
+	for _, operation := range c.service.API.Operations() {
+		if operation.Method == method && fits(operation.Path, plainPath) {
+			c.called[operation.ID] = true
+		}
+	}
+	return answer
+}
+
+// fits tells whether a path is one of a template such as /v1/users/{id}.
+func fits(template, path string) bool {
+	parts, given := strings.Split(template, "/"), strings.Split(path, "/")
+	if len(parts) != len(given) {
+		return false
+	}
+	for i, part := range parts {
+		if part != given[i] && !strings.HasPrefix(part, "{") {
+			return false
+		}
+	}
+	// Between two templates that both fit, such as sessions/current and sessions/{id}, it does not matter here.
+	return true
+}
+
+// once sends an Idempotency-Key, a new one.
+func (c *canary) once() (string, apptest.Option) {
+	key := "key-of-" + plain() + plain()
+	c.marks.add(key)
+	c.keys = append(c.keys, key)
+	return key, apptest.Header("Idempotency-Key", key)
+}
+
+func (c *canary) from(address netip.Addr) apptest.Option {
+	return apptest.Header("X-Forwarded-For", address.String())
+}
+
+type object = map[string]any
+
+// newCanary makes a service with two customers. The person is not made yet.
+func newCanary(t *testing.T) *canary {
+	service := apptest.Start(t)
+	c := &canary{
+		T: t, service: service, conn: service.Database.Superuser(t), of: service.Customer(t, "cage"), other: service.Customer(t, "next-door"),
+		called: make(map[string]bool), first: name(), last: name() + " " + name(), email: plain() + "." + plain() + "@" + plain() + ".example",
+		addresses: addresses{netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("2001:db8:77aa:1::c0de")},
+	}
+	c.admin, c.key = apptest.As(service.SignIn(t, c.of.Slug, c.of.Admin)), apptest.As(c.of.APIKey)
+	c.known()
+	for _, address := range []netip.Addr{c.four, c.six} {
+		c.marks.add(address.String(), address.StringExpanded())
+		c.marks.bytes(address.AsSlice(), address.String())
+	}
+	return c
+}
+
+// known adds what the person is called now to the marks, whole and in parts.
+func (c *canary) known() {
+	local, domain, _ := strings.Cut(c.email, "@")
+	c.marks.add(c.first, c.last, c.email, local, domain)
+	c.marks.add(strings.Fields(c.last)...)
+	c.marks.add(strings.Split(local, ".")...)
+}
+
+// rename corrects the person by PATCH, which is one of both media types in turn.
+func (c *canary) rename(as apptest.Option, mediaType string, members object) {
+	c.Helper()
+	for member, value := range members {
+		switch member {
+		case "first_name":
+			c.first = value.(string)
+		case "last_name":
+			c.last = value.(string)
+		case "email":
+			c.email = value.(string)
+		}
+	}
+	c.known()
+	body, err := json.Marshal(members)
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.call("PATCH", c.path(), as, apptest.Raw(mediaType, string(body))).Want(c, http.StatusOK)
+}
+
+func (c *canary) setPassword() {
+	c.Helper()
+	c.password = strings.Join([]string{plain(), plain(), plain()}, " ")
+	c.marks.add(c.password)
+	hash, err := c.service.Hasher.Hash(c.Context(), sensitive.New(c.password))
+	if err != nil {
+		c.Fatal(err)
+	}
+	// The invitation by which a person sets the first password is not there yet.
+	execute(c, c.conn, "update users set password_hash = $1 where id = $2", hash, c.id)
+}
+
+func (c *canary) signIn(password string, options ...apptest.Option) apptest.Answer {
+	c.Helper()
+	return c.call("POST", "/v1/sessions",
+		append(options, apptest.JSON(object{"customer": c.of.Slug, "email": strings.ToUpper(c.email), "password": password}))...)
+}
+
+// person is what an erased person may come back with.
+type person struct {
+	creation    []apptest.Option // the request that made the person, to be repeated
+	access      apptest.Option
+	refresh     string
+	refreshOnce apptest.Option // a refresh with a key, to be repeated
+	refreshed   string         // what was exchanged in it
+	signInOnce  apptest.Option
+}
+
+// live goes through every operation of the contract with the person.
+func (c *canary) live(role principal.Role, withEntries bool) (p person) {
+	c.Helper()
+	_, key := c.once()
+	p.creation = []apptest.Option{c.key, key, apptest.JSON(object{"first_name": c.first, "last_name": " " + c.last + " ", "email": c.email, "role": role})}
+	made := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated)
+	c.id = made.Text(c, "id")
+	if again := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated); again.Header.Get("Idempotency-Replayed") != "true" {
+		c.Error("the creation was not replayed")
+	}
+	c.correct()
+	c.misuse()
+	c.setPassword()
+	c.enter(&p)
+	c.record(withEntries)
+	if role == principal.Customer {
+		c.administer(p.access)
+	}
+	for _, address := range []string{c.path() + "/erasure-plan", c.path(), c.path() + "/alerts", "/v1/users", "/v1/audit-entries?target_id=" + c.id} {
+		c.call("GET", address, c.admin).Want(c, http.StatusOK)
+		c.call("GET", address, c.key).Want(c, http.StatusOK)
+	}
+	for _, filter := range []string{"email=" + url.QueryEscape(c.email), "q=" + url.QueryEscape(c.first), "q=" + url.QueryEscape(c.last[:9]) + "&limit=1"} {
+		if answer := c.call("GET", "/v1/users?"+filter, c.key).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+			c.Errorf("the list by %s does not show the person, so the marks cannot be found: %s", filter, answer.Body)
+		}
+	}
+	// The operations that touch nobody, called with what does not belong there.
+	for _, page := range []string{
+		"/livez", "/readyz", "/openapi.yaml", "/openapi.json", "/docs", "/problems/email-taken", "/.well-known/jwks.json", "/.well-known/security.txt",
+	} {
+		c.call("GET", page+"?"+url.QueryEscape(c.email)+"="+url.QueryEscape(c.last))
+	}
+	return p
+}
+
+// correct changes everything that can be changed, several times.
+func (c *canary) correct() {
+	const merge = "application/merge-patch+json"
+	c.rename(c.admin, "application/json", object{"first_name": name()})
+	c.rename(c.key, merge, object{"last_name": name() + " " + name()})
+	c.rename(c.admin, merge, object{"email": plain() + "@" + plain() + ".example", "first_name": name()})
+	c.rename(c.key, "application/json", object{"email": plain() + "." + plain() + "@" + plain() + ".example", "status": "disabled"})
+	c.rename(c.key, "application/json", object{"first_name": name(), "last_name": name() + " " + name(), "status": "active"})
+	c.call("PUT", c.path()+"/alerts", c.admin, apptest.JSON(object{"opted_in": false})).Want(c, http.StatusOK)
+	c.call("PUT", c.path()+"/alerts", c.key, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+}
+
+// misuse sends what must be refused, with the details in every place where they could come back or be kept.
+func (c *canary) misuse() {
+	person, escaped := object{"first_name": c.first, "last_name": c.last, "email": c.email}, url.QueryEscape(c.email)
+	with := func(member string, value any) apptest.Option {
+		changed := maps.Clone(person)
+		changed[member] = value
+		return apptest.JSON(changed)
+	}
+	c.call("PATCH", "/v1/customer", c.admin, apptest.JSON(object{"mail_domains": object{"policy": "refuse", "domains": []string{"cage.example"}}})).
+		Want(c, http.StatusOK)
+	c.call("POST", "/v1/users", c.admin, with("email", plain()+"."+c.email)).WantProblem(c, http.StatusUnprocessableEntity, "foreign-mail-domain")
+	c.call("PATCH", c.path(), c.key, apptest.JSON(object{"email": "x" + c.email})).WantProblem(c, http.StatusUnprocessableEntity, "foreign-mail-domain")
+	c.call("PATCH", "/v1/customer", c.admin, apptest.JSON(object{"mail_domains": object{"policy": "off", "domains": []string{}}})).Want(c, http.StatusOK)
+
+	for _, email := range []string{c.email, strings.ToUpper(c.email)} {
+		_, key := c.once()
+		c.call("POST", "/v1/users", c.key, key, with("email", email)).WantProblem(c, http.StatusConflict, "email-taken")
+		c.call("PATCH", "/v1/users/"+c.of.User.ID.String(), c.admin, apptest.JSON(object{"email": email})).WantProblem(c, http.StatusConflict, "email-taken")
+	}
+	_, key := c.once()
+	c.call("POST", "/v1/api-keys", c.admin, key, apptest.JSON(object{"name": "made", "scopes": []string{"users:read"}})).Want(c, http.StatusCreated)
+	c.call("POST", "/v1/api-keys", c.admin, key, apptest.JSON(object{"name": c.last, "scopes": []string{"users:read"}})).
+		WantProblem(c, http.StatusUnprocessableEntity, "idempotency-key-reused")
+
+	type try struct {
+		status       int
+		method, path string
+		options      []apptest.Option
+	}
+	tries := []try{
+		{422, "POST", "/v1/users", []apptest.Option{c.key, with("first_name", c.first+"\u202e")}},
+		{422, "POST", "/v1/users", []apptest.Option{c.key, with("email", c.last+" <"+c.email+">")}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, with("last_name", strings.Repeat(c.last, 20))}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, with("role", c.first)}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, with(c.email, c.first)}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, with("email", []string{c.email})}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, apptest.Raw("application/json", `{"first_name":"`+c.first+`","first_name":"`+c.last)}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, apptest.Raw("application/json", c.email)}},
+		{415, "POST", "/v1/users", []apptest.Option{c.key, apptest.Raw("text/"+escaped, c.email)}},
+		{400, "POST", "/v1/users", []apptest.Option{c.key, with("email", "x"+c.email), apptest.Header("Idempotency-Key", c.last)}},
+		{400, "POST", "/v1/users?" + escaped + "=" + escaped, []apptest.Option{c.key, with("email", "x"+c.email)}},
+		{400, "GET", "/v1/users?cursor=" + escaped, []apptest.Option{c.admin}},
+		{400, "GET", "/v1/users?limit=" + escaped, []apptest.Option{c.admin}},
+		{400, "GET", "/v1/users?status=" + escaped, []apptest.Option{c.admin}},
+		{400, "GET", "/v1/audit-entries?action=" + escaped, []apptest.Option{c.admin}},
+		{406, "GET", "/v1/users", []apptest.Option{c.admin, apptest.Header("Accept", "text/"+escaped)}},
+		{404, "GET", "/v1/users/" + url.PathEscape(c.email), []apptest.Option{c.admin}},
+		{404, "GET", "/v1/users/" + strings.ToLower(url.PathEscape(c.email[:6])) + "abc", []apptest.Option{c.admin}},
+		{404, "GET", "/" + plain() + "/" + url.PathEscape(c.last), nil},
+		{404, "DELETE", "/v1/users/" + url.PathEscape(c.email), []apptest.Option{c.admin}},
+		{405, "POST", "/v1/users/" + url.PathEscape(c.last), []apptest.Option{c.admin}},
+		{401, "GET", "/v1/users", []apptest.Option{apptest.As(apptest.Credential(c.email))}},
+		{401, "GET", "/v1/users", []apptest.Option{apptest.Header("Authorization", c.last+" "+c.email)}},
+		{412, "PATCH", c.path(), []apptest.Option{c.admin, apptest.Header("If-Match", c.email), apptest.JSON(object{"first_name": c.first})}},
+		{400, "PATCH", c.path(), []apptest.Option{c.admin, apptest.JSON(object{"status": c.first})}},
+		{422, "PATCH", c.path(), []apptest.Option{c.admin, apptest.JSON(object{"email": c.last})}},
+		{422, "PATCH", "/v1/customer", []apptest.Option{c.admin, apptest.JSON(object{"privacy_contact": c.last})}},
+		{400, "POST", c.path() + "/redaction", []apptest.Option{c.admin, apptest.JSON(object{"reason": c.last})}},
+		{400, "POST", c.path() + "/redaction", []apptest.Option{c.admin, apptest.JSON(object{"reason": "other", c.last: c.email})}},
+		{400, "PUT", c.path() + "/alerts", []apptest.Option{c.admin, apptest.JSON(object{"opted_in": c.email})}},
+		{404, "GET", "/v1/erasure-receipts/" + url.PathEscape(c.email), []apptest.Option{c.admin}},
+		{401, "POST", "/v1/sessions/refresh", []apptest.Option{apptest.JSON(object{"refresh_token": c.email})}},
+		{401, "POST", "/v1/sessions", []apptest.Option{apptest.JSON(object{"customer": "nowhere", "email": c.email, "password": c.last})}},
+		{401, "POST", "/v1/sessions", []apptest.Option{apptest.JSON(object{"customer": c.of.Slug, "email": c.last, "password": c.email})}},
+		{400, "POST", "/v1/sessions", []apptest.Option{apptest.JSON(object{"customer": c.of.Slug, "email": c.email, c.last: c.email})}},
+	}
+	// The administrator next door, and one from here with the ids of next door.
+	stranger := apptest.As(c.service.SignIn(c, c.other.Slug, c.other.Admin))
+	for _, one := range []struct{ method, below, body string }{
+		{"GET", "", ""}, {"PATCH", "", `{"first_name":"` + c.first + `"}`}, {"DELETE", "", ""}, {"GET", "/erasure-plan", ""},
+		{"POST", "/redaction", "{}"}, {"PUT", "/alerts", `{"opted_in":false}`}, {"GET", "/alerts", ""},
+	} {
+		options := []apptest.Option{stranger}
+		if one.body != "" {
+			options = append(options, apptest.Raw("application/json", one.body))
+		}
+		tries = append(tries, try{404, one.method, c.path() + one.below, options})
+	}
+	for _, one := range tries {
+		if answer := c.call(one.method, one.path, one.options...); answer.Status != one.status {
+			c.Errorf("%s %s: got %d, want %d: %s", one.method, one.path, answer.Status, one.status, answer.Body)
+		}
+	}
+}
+
+// enter signs the person in and out and lets the person look after the own account.
+func (c *canary) enter(p *person) {
+	c.signIn(c.password+"!", c.from(c.six)).WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
+	leaving := apptest.As(apptest.Credential(c.signIn(c.password, c.from(c.six)).Want(c, http.StatusCreated).Text(c, "access_token")))
+	c.call("DELETE", "/v1/sessions/current", leaving).Want(c, http.StatusNoContent)
+	_, p.signInOnce = c.once()
+	signedIn := c.signIn(c.password, p.signInOnce, c.from(c.four)).Want(c, http.StatusCreated)
+	c.signIn(c.password, p.signInOnce, c.from(c.four)).Want(c, http.StatusCreated) // replayed
+
+	p.refreshed = signedIn.Text(c, "refresh_token")
+	_, p.refreshOnce = c.once()
+	for range 2 { // the second time replayed
+		refreshed := c.call("POST", "/v1/sessions/refresh", p.refreshOnce, apptest.JSON(object{"refresh_token": p.refreshed})).Want(c, http.StatusOK)
+		p.refresh, p.access = refreshed.Text(c, "refresh_token"), apptest.As(apptest.Credential(refreshed.Text(c, "access_token")))
+		c.marks.add(p.refreshed, p.refresh, refreshed.Text(c, "access_token"), signedIn.Text(c, "access_token"))
+	}
+	if answer := c.call("GET", "/v1/me", p.access).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+		c.Errorf("/v1/me does not show the person: %s", answer.Body)
+	}
+	c.call("GET", "/v1/me/alerts", p.access).Want(c, http.StatusOK)
+	c.call("PUT", "/v1/me/alerts", p.access, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+	next := strings.Join([]string{plain(), plain(), plain()}, " ")
+	c.marks.add(next)
+	c.call("PUT", "/v1/me/password", p.access, apptest.JSON(object{"current_password": c.last, "new_password": next})).
+		WantProblem(c, http.StatusUnprocessableEntity, "current-password-wrong")
+	c.call("PUT", "/v1/me/password", p.access, apptest.JSON(object{"current_password": c.password, "new_password": c.email})).
+		WantProblem(c, http.StatusUnprocessableEntity, "weak-password")
+	c.call("PUT", "/v1/me/password", p.access, apptest.JSON(object{"current_password": c.password, "new_password": next})).
+		Want(c, http.StatusNoContent)
+	c.password = next
+
+	// A stolen token: the same exchange by another ends that session, and says so each time.
+	stolen := c.signIn(c.password, c.from(c.six)).Want(c, http.StatusCreated).Text(c, "refresh_token")
+	c.call("POST", "/v1/sessions/refresh", apptest.JSON(object{"refresh_token": stolen})).Want(c, http.StatusOK)
+	_, key := c.once()
+	for range 2 {
+		c.call("POST", "/v1/sessions/refresh", key, apptest.JSON(object{"refresh_token": stolen})).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+	}
+}
+
+// record writes about the person in the trail, or tries to write what the person is called.
+func (c *canary) record(withEntries bool) {
+	good := object{
+		"actor_user_id": c.of.User.ID.String(), "action": "product.updated", "target": object{"type": "user", "id": c.id},
+		"occurred_at": "2026-03-01T11:00:00Z", "details": object{"revision": 7, "changed": []string{"price"}},
+	}
+	if withEntries {
+		good["actor_user_id"] = c.id
+	}
+	_, key := c.once()
+	c.call("POST", "/v1/audit-entries", c.key, key, apptest.JSON(good)).Want(c, http.StatusCreated)
+	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON([]any{good, good})).Want(c, http.StatusOK)
+
+	// A bare word in small ASCII letters is what a closed word looks like, so that the service cannot tell a name of that form. Everything else of a
+	// person is refused: addresses everywhere, names with capitals, blanks or accents everywhere that a word is asked for.
+	for _, smuggled := range []string{c.email, c.first, c.last} {
+		for _, hidden := range []object{
+			{"action": smuggled}, {"action": "user." + smuggled}, {"source_id": smuggled}, {"target": object{"type": smuggled, "id": "1"}},
+			{"target": object{"type": "user", "id": smuggled}}, {"details": object{"who": smuggled}}, {"details": object{"who": []string{smuggled}}},
+			{"details": object{smuggled: 1}}, {"details": object{strings.ToLower(smuggled): true}}, {"details": object{"who": object{"is": smuggled}}},
+			{"details": smuggled}, {"occurred_at": smuggled}, {"actor_user_id": smuggled}, {smuggled: smuggled}, {"details": object{"note": "by " + smuggled}},
+		} {
+			entry := maps.Clone(good)
+			maps.Copy(entry, hidden)
+			if answer := c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry)); answer.Status != 400 && answer.Status != 422 {
+				c.Errorf("the trail took %v: %d %s", hidden, answer.Status, answer.Body)
+			}
+			batch := c.call("POST", "/v1/audit-entries", c.key, apptest.JSON([]any{entry}))
+			if found := c.marks.in(batch.Body); batch.Status == http.StatusOK && !bytes.Contains(batch.Body, []byte(`"refused":1`)) || len(found) > 0 {
+				c.Errorf("the trail took %v: %d %s", hidden, batch.Status, batch.Body)
+			}
+		}
+	}
+	for _, filter := range []string{"", "?actor_user_id=" + c.id, "?target_type=user&target_id=" + c.id, "?action=user.corrected", "?limit=2"} {
+		answer := c.call("GET", "/v1/audit-entries"+filter, c.key).Want(c, http.StatusOK)
+		if found := c.marks.in(answer.Body); len(found) > 0 {
+			c.Errorf("the trail tells %q", found)
+		}
+	}
+}
+
+// administer lets the person act on others.
+func (c *canary) administer(access apptest.Option) {
+	_, key := c.once()
+	made := c.call("POST", "/v1/users", access, key, apptest.JSON(object{"first_name": "Some", "last_name": "Body", "email": "some@cage.example"})).
+		Want(c, http.StatusCreated).Text(c, "id")
+	c.call("PATCH", "/v1/users/"+made, access, apptest.JSON(object{"last_name": "Else"})).Want(c, http.StatusOK)
+	_, key = c.once()
+	redacted := c.call("POST", "/v1/users/"+made+"/redaction", access, key).Want(c, http.StatusOK)
+	c.call("GET", "/v1/erasure-receipts/"+redacted.Text(c, "id"), access).Want(c, http.StatusOK)
+	c.call("GET", "/v1/customer", access).Want(c, http.StatusOK)
+	c.call("PATCH", "/v1/customer", access, apptest.JSON(object{"guidance_text": "Ask the desk."})).Want(c, http.StatusOK)
+	_, key = c.once()
+	apiKey := c.call("POST", "/v1/api-keys", access, key, apptest.JSON(object{"name": "by the person", "scopes": []string{"users:read"}})).
+		Want(c, http.StatusCreated).Text(c, "id")
+	c.call("GET", "/v1/api-keys", access).Want(c, http.StatusOK)
+	c.call("DELETE", "/v1/api-keys/"+apiKey, access).Want(c, http.StatusNoContent)
+}
+
+// column is one column of one table.
+type column struct{ schema, table, name, kind string }
+
+func (c column) String() string { return c.table + "." + c.name }
+
+// scan looks for the marks in every column of every table of the database, whatever its schema, and in what PostgreSQL itself keeps of values. It
+// returns where each mark was found.
+func (c *canary) scan() map[string][]string {
+	c.Helper()
+	rows, err := c.conn.Query(c.Context(), `
+		select table_schema, table_name, column_name, data_type from information_schema.columns join information_schema.tables t using (table_schema, table_name)
+		where t.table_type in ('BASE TABLE', 'FOREIGN') and table_schema not in ('pg_catalog', 'information_schema')
+		union all -- materialised views are not in the standard's view of things
+		select n.nspname, r.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a
+		join pg_class r on r.oid = a.attrelid join pg_namespace n on n.oid = r.relnamespace where r.relkind = 'm' and a.attnum > 0 and not a.attisdropped
+		union all
+		values ('pg_catalog', 'pg_stats', 'most_common_vals', 'anyarray'), ('pg_catalog', 'pg_stats', 'histogram_bounds', 'anyarray'),
+			('pg_catalog', 'pg_stats', 'most_common_elems', 'anyarray'), ('pg_catalog', 'pg_largeobject', 'data', 'bytea'),
+			('pg_catalog', 'pg_stat_activity', 'query', 'text'), ('pg_catalog', 'pg_description', 'description', 'text')
+		order by 1, 2, 3`)
+	if err != nil {
+		c.Fatal(err)
+	}
+	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one column, err error) {
+		return one, row.Scan(&one.schema, &one.table, &one.name, &one.kind)
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	found := make(map[string][]string)
+	for _, one := range columns {
+		value := pgx.Identifier{one.name}.Sanitize()
+		if one.kind != "bytea" {
+			value += "::text"
+		}
+		where := ""
+		if one.table == "pg_stat_activity" {
+			where = " and datname = current_database()"
+		}
+		rows, err := c.conn.Query(c.Context(), "select "+value+" from "+pgx.Identifier{one.schema, one.table}.Sanitize()+" where "+
+			pgx.Identifier{one.name}.Sanitize()+" is not null"+where)
+		if err != nil {
+			c.Fatal(err)
+		}
+		var content bytes.Buffer
+		for rows.Next() {
+			content.Write(rows.RawValues()[0])
+			content.WriteByte('\n')
+		}
+		if rows.Err() != nil {
+			c.Fatalf("%v: %v", one, rows.Err())
+		}
+		if held := c.marks.in(content.Bytes()); len(held) > 0 {
+			found[one.String()] = held
+		}
+	}
+	return found
+}
+
+// personalColumns are those that the schema says are personal.
+func (c *canary) personalColumns() []column {
+	c.Helper()
+	rows, err := c.conn.Query(c.Context(), `
+		select n.nspname, r.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_description d
+		join pg_class r on r.oid = d.objoid and d.classoid = 'pg_class'::regclass join pg_namespace n on n.oid = r.relnamespace
+		join pg_attribute a on a.attrelid = r.oid and a.attnum = d.objsubid where d.description like 'personal%' order by 1, 2, 3`)
+	if err != nil {
+		c.Fatal(err)
+	}
+	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one column, err error) {
+		return one, row.Scan(&one.schema, &one.table, &one.name, &one.kind)
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	return columns
+}
+
+// ofPerson says, for each table with personal columns, which rows are the person's. A new table needs a new line, or the test fails.
+var ofPerson = map[string]string{
+	"users": "id = $1", "login_records": "user_id = $1", "idempotency_answers": "subject_user_id = $1",
+}
+
+// checkFilled makes sure that the canary sings: each personal column holds a mark of the person in the clear or something derived from one, which
+// becomes a mark from here on.
+func (c *canary) checkFilled() {
+	c.Helper()
+	found := c.scan()
+	// What is derived cannot be found by looking, so each of these is shown to come from a mark.
+	derived := map[string]func(values [][]byte) bool{
+		"users.password_hash": func(values [][]byte) bool {
+			right, _, err := c.service.Hasher.Verify(c.Context(), string(values[0]), sensitive.New(c.password))
+			return err == nil && right
+		},
+		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
+		"idempotency_answers.fingerprint": func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the request: see the answer
+	}
+	for _, one := range c.personalColumns() {
+		rows, ok := ofPerson[one.table]
+		if !ok {
+			c.Errorf("the table %s has personal columns and is unknown to the canary: say in ofPerson which rows are a person's", one.table)
+			continue
+		}
+		value := pgx.Identifier{one.name}.Sanitize()
+		if one.kind != "bytea" {
+			value += "::text"
+		}
+		held, err := c.conn.Query(c.Context(), "select "+value+" from "+pgx.Identifier{one.schema, one.table}.Sanitize()+" where "+rows, c.id)
+		if err != nil {
+			c.Fatal(err)
+		}
+		var values [][]byte
+		for held.Next() {
+			if raw := held.RawValues()[0]; raw != nil {
+				values = append(values, bytes.Clone(raw))
+			}
+		}
+		switch proof, isDerived := derived[one.String()]; {
+		case held.Err() != nil:
+			c.Fatal(held.Err())
+		case len(values) == 0:
+			c.Errorf("the canary never filled the personal column %v", one)
+			continue
+		case isDerived && !proof(values):
+			c.Errorf("the personal column %v does not come from what the canary is made of", one)
+		case !isDerived && len(found[one.String()]) == 0:
+			c.Errorf("the personal column %v holds no mark, or the scan is blind: fill it, or say above what it is derived from", one)
+		}
+		for _, value := range values {
+			c.marks.bytes(value, "what "+one.String()+" held")
+		}
+	}
+	for place := range found {
+		if !slices.ContainsFunc(c.personalColumns(), func(one column) bool { return one.String() == place }) {
+			c.Errorf("%s holds %q of a person and is not classed as personal", place, found[place])
+		}
+	}
+}
+
+// answers opens every remembered answer with the keys that were sent, as only the senders can, and returns those that tell of the person. One that
+// does not open fails the test: then somebody remembers what this test does not see.
+func (c *canary) answers() (telling []string) {
+	c.Helper()
+	master, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		c.Fatal(err)
+	}
+	rows, err := c.conn.Query(c.Context(), "select credential_id, key_hash, answer from idempotency_answers where answer is not null")
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		var keyHash, sealed []byte
+		if err := rows.Scan(&text, &keyHash, &sealed); err != nil {
+			c.Fatal(err)
+		}
+		credential := uuid.MustParse(text)
+		opened := false
+		for _, key := range c.keys {
+			box, err := seal.New(master.MAC("idempotency answer", credential[:], []byte(key)))
+			if err != nil {
+				c.Fatal(err)
+			}
+			if answer, err := box.Open("answer", sealed, keyHash); err == nil {
+				opened = true
+				var kept idempotency.Answer
+				if err := json.Unmarshal(answer, &kept); err != nil {
+					c.Fatal(err)
+				}
+				if found := c.marks.in(answer); len(found) > 0 {
+					telling = append(telling, fmt.Sprintf("%q in %s", found, answer))
+				}
+			}
+		}
+		if !opened {
+			c.Error("an answer is remembered that none of the keys opens")
+		}
+	}
+	if rows.Err() != nil {
+		c.Fatal(rows.Err())
+	}
+	return telling
+}
+
+// checkGone makes sure that nothing of the person is left.
+func (c *canary) checkGone() {
+	c.Helper()
+	for place, found := range c.scan() {
+		c.Errorf("%s still holds %q", place, found)
+	}
+	for _, table := range slices.Sorted(maps.Keys(ofPerson)) {
+		for _, one := range c.personalColumns() {
+			if one.table != table {
+				continue
+			}
+			if left := number(c, c.conn, "select count("+one.name+") from "+table+" where "+ofPerson[table], c.id); left != 0 {
+				c.Errorf("%v is still filled", one)
+			}
+		}
+	}
+	for _, answer := range c.answers() {
+		c.Errorf("a remembered answer holds %s", answer)
+	}
+	log := c.service.Database.Log.String()
+	if !strings.Contains(log, "/v1/users/:id") || !strings.Contains(log, `"route":"/v1/sessions"`) {
+		c.Error("the log is not the one of these requests")
+	}
+	if found := c.marks.in([]byte(log)); len(found) > 0 {
+		c.Errorf("the log tells %q", found)
+	}
+}
+
+// checkRefused makes sure that nothing that the person had is good for anything any more.
+func (c *canary) checkRefused(p person) {
+	c.Helper()
+	people := number(c, c.conn, "select count(*) from users")
+	c.call("POST", "/v1/users", p.creation...).WantProblem(c, http.StatusConflict, "idempotency-answer-erased")
+	if now := number(c, c.conn, "select count(*) from users"); now != people {
+		c.Errorf("repeating the request that made the person made %d more", now-people)
+	}
+	c.service.Database.Clock.Advance(time.Second) // which is how long a credential may be good still
+	for _, path := range []string{"/v1/me", "/v1/me/alerts"} {
+		c.call("GET", path, p.access).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+	}
+	c.call("DELETE", "/v1/sessions/current", p.access).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+	c.signIn(c.password, c.from(c.four)).WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
+	c.signIn(c.password, p.signInOnce).WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
+	c.call("POST", "/v1/sessions/refresh", apptest.JSON(object{"refresh_token": p.refresh})).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+	c.call("POST", "/v1/sessions/refresh", p.refreshOnce, apptest.JSON(object{"refresh_token": p.refreshed})).
+		WantProblem(c, http.StatusConflict, "idempotency-answer-erased")
+	for _, filter := range []string{"email=" + url.QueryEscape(c.email), "q=" + url.QueryEscape(c.first), "q=" + url.QueryEscape(c.last)} {
+		if answer := c.call("GET", "/v1/users?"+filter, c.admin).Want(c, http.StatusOK); !bytes.Contains(answer.Body, []byte(`"data":[]`)) {
+			c.Errorf("the list by %s still shows somebody: %s", filter, answer.Body)
+		}
+	}
+	for _, path := range []string{"/v1/users?limit=200", "/v1/audit-entries?limit=200"} {
+		for _, as := range []apptest.Option{c.admin, c.key} {
+			if found := c.marks.in(c.call("GET", path, as).Want(c, http.StatusOK).Body); len(found) > 0 {
+				c.Errorf("%s tells %q", path, found)
+			}
+		}
+	}
+}
+
+// checkHeir makes sure that a new person with the same name and address inherits nothing.
+func (c *canary) checkHeir(p person) {
+	c.Helper()
+	_, key := c.once()
+	made := c.call("POST", "/v1/users", c.key, key, apptest.JSON(object{"first_name": c.first, "last_name": c.last, "email": c.email})).
+		Want(c, http.StatusCreated)
+	var heir struct {
+		ID          string
+		Role        string
+		Status      string
+		PasswordSet bool `json:"password_set"`
+		Alerts      struct {
+			OptedIn bool   `json:"opted_in"`
+			SetBy   string `json:"set_by"`
+		}
+	}
+	made.Into(c, &heir)
+	if heir.ID == c.id || heir.Role != "user" || heir.Status != "active" || heir.PasswordSet || !heir.Alerts.OptedIn || heir.Alerts.SetBy != "creation" {
+		c.Errorf("the new person has something of the old one: %s", made.Body)
+	}
+	if held := number(c, c.conn, heldOfPerson, heir.ID) + number(c, c.conn, "select count(*) from audit_entries where actor_user_id = $1", heir.ID); held != 0 {
+		c.Errorf("the new person begins with %d sessions, login records and entries", held)
+	}
+	if list := c.call("GET", "/v1/audit-entries?target_id="+heir.ID, c.key).Want(c, http.StatusOK); bytes.Count(list.Body, []byte(`"action"`)) != 1 {
+		c.Errorf("the trail of the new person is not its creation alone: %s", list.Body)
+	}
+	c.signIn(c.password).WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
+	c.call("GET", "/v1/me", p.access).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+}
+
+// checkComplete fails when the contract has an operation that the canary was never taken through.
+func (c *canary) checkComplete() {
+	c.Helper()
+	for _, operation := range c.service.API.Operations() {
+		if !c.called[operation.ID] {
+			c.Errorf("the canary was not taken through the operation %s: what would it keep of a person?", operation.ID)
+		}
+	}
+}
+
+// Deleting a person who has left nothing in the trail removes everything.
+func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
+	t.Parallel()
+	c := newCanary(t)
+	p := c.live(principal.User, false)
+	execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
+	c.checkFilled()
+	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
+	c.checkReceipt(receipt, "deletion")
+	c.checkGone()
+	c.checkRefused(p)
+	c.checkGone()
+	for _, try := range []struct{ method, below string }{{"GET", ""}, {"DELETE", ""}, {"GET", "/alerts"}, {"GET", "/erasure-plan"}, {"POST", "/redaction"}} {
+		c.call(try.method, c.path()+try.below, c.admin).WantProblem(t, http.StatusNotFound, "not-found")
+	}
+	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
+	c.call("GET", "/v1/erasure-receipts/"+receipt.Text(t, "id"), c.key).Want(t, http.StatusOK)
+	c.checkHeir(p)
+}
+
+// Redacting a person whom the trail names leaves the id and a label.
+func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
+	t.Parallel()
+	c := newCanary(t)
+	p := c.live(principal.Customer, true)
+	execute(t, c.conn, "analyze")
+	c.checkFilled()
+	c.call("DELETE", c.path(), c.admin).WantProblem(t, http.StatusConflict, "audit-trail-incomplete")
+	_, key := c.once()
+	order := []apptest.Option{c.key, key, apptest.JSON(object{"reason": "left_employment"})}
+	receipt := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
+	label := c.checkReceipt(receipt, "redaction")
+	c.checkGone()
+	c.checkRefused(p)
+	c.checkGone()
+
+	var shown struct {
+		Status, Label, Receipt     string
+		FirstName, LastName, Email *string
+		RedactedAt                 time.Time `json:"redacted_at"`
+		Alerts                     struct {
+			OptedIn bool `json:"opted_in"`
+		}
+	}
+	answer := c.call("GET", c.path(), c.admin).Want(t, http.StatusOK)
+	answer.Into(t, &shown)
+	receiptPath := "/v1/erasure-receipts/" + receipt.Text(t, "id")
+	if shown.Status != "redacted" || shown.Label != label || shown.Receipt != receiptPath || shown.RedactedAt.IsZero() || shown.Alerts.OptedIn ||
+		len(c.marks.in(answer.Body)) > 0 || !bytes.Contains(answer.Body, []byte(`"first_name":null`)) {
+		t.Errorf("shown as %s", answer.Body)
+	}
+	for _, try := range []struct {
+		method, below string
+		body          any
+	}{
+		{"PATCH", "", object{"first_name": c.first}},
+		{"PATCH", "", object{"status": "active", "email": c.email}},
+		{"PUT", "/alerts", object{"opted_in": true}},
+		{"DELETE", "", nil},
+		{"GET", "/erasure-plan", nil},
+	} {
+		options := []apptest.Option{c.admin}
+		if try.body != nil {
+			options = append(options, apptest.JSON(try.body))
+		}
+		refused := c.call(try.method, c.path()+try.below, options...).WantProblem(t, http.StatusConflict, "user-redacted")
+		if refused.Text(t, "receipt") != receiptPath {
+			t.Errorf("%s %s names another receipt: %s", try.method, try.below, refused.Body)
+		}
+	}
+	// Again, with the key and without, by another: the same receipt.
+	again := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
+	byAdmin := c.call("POST", c.path()+"/redaction", c.admin).Want(t, http.StatusOK)
+	if again.Text(t, "id") != receipt.Text(t, "id") || byAdmin.Text(t, "id") != receipt.Text(t, "id") {
+		t.Errorf("a second receipt: %s, %s and %s", receipt.Body, again.Body, byAdmin.Body)
+	}
+	if got := number(t, c.conn, "select count(*) from erasure_receipts where user_id = $1", c.id); got != 1 {
+		t.Errorf("%d receipts", got)
+	}
+	// The trail still says that it was this person, by a name that means nothing.
+	var trail struct {
+		Data []struct {
+			Actor struct {
+				UserID   string `json:"user_id"`
+				Redacted bool
+				Label    string
+			}
+		}
+	}
+	c.call("GET", "/v1/audit-entries?limit=200&actor_user_id="+c.id, c.admin).Want(t, http.StatusOK).Into(t, &trail)
+	if len(trail.Data) < 3 {
+		t.Errorf("the trail has lost entries: %+v", trail)
+	}
+	for _, one := range trail.Data {
+		if one.Actor.UserID != c.id || !one.Actor.Redacted || one.Actor.Label != label {
+			t.Errorf("an entry shows its actor as %+v", one.Actor)
+		}
+	}
+	c.checkGone()
+	c.checkHeir(p)
+	c.checkComplete()
+}
+
+// checkReceipt looks at what a receipt tells, and returns its label.
+func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string) {
+	c.Helper()
+	var receipt struct {
+		Kind, Label string
+		UserID      string `json:"user_id"`
+		Removed     []struct {
+			Store string
+			Count int
+		}
+		Kept []struct{ Store string }
+	}
+	answer.Into(c, &receipt)
+	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
+		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
+	}
+	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers"} {
+		if !slices.ContainsFunc(receipt.Removed, func(one struct {
+			Store string
+			Count int
+		},
+		) bool {
+			return one.Store == store && one.Count > 0
+		}) {
+			c.Errorf("the receipt does not count %s: %s", store, answer.Body)
+		}
+	}
+	return receipt.Label
+}
+
+// What the service itself writes to the trail are names of members, never their values, and it may not touch an entry again.
+func TestTrailHoldsNoValuesOfCorrections(t *testing.T) {
+	t.Parallel()
+	service := apptest.Start(t)
+	of := service.Customer(t, "acme")
+	service.Call(t, "PATCH", "/v1/users/"+of.User.ID.String(), apptest.As(of.APIKey), apptest.JSON(object{"first_name": "Žoraquél", "status": "disabled"})).
+		Want(t, http.StatusOK)
+	entries, err := service.Audit.List(context.WithoutCancel(t.Context()), principal.Principal{Customer: of.ID}, audit.Filter{TargetID: of.User.ID.String()},
+		id.Entry{}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := entries[0]
+	if newest.Action != string(audit.UserCorrected) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
+		t.Errorf("the entry is %+v", newest)
+	}
+	err = service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {
+		return tx.ORM().Exec("update audit_entries set changed = '{}' where id = ?", newest.ID).Error
+	})
+	if err == nil {
+		t.Error("the service may change an entry")
+	}
+}

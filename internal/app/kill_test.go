@@ -1,0 +1,431 @@
+package app_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/principal"
+)
+
+// buildSteward builds the real program.
+func buildSteward(t testing.TB) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "steward")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/steward").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	return program
+}
+
+// serving is "steward serve" as a process of its own.
+type serving struct {
+	*exec.Cmd
+	URL   string
+	ended chan struct{}
+}
+
+// serve starts the program on the database and waits until it answers.
+func serve(t testing.TB, program string, service *apptest.Service) *serving {
+	t.Helper()
+	process := &serving{Cmd: exec.CommandContext(t.Context(), program, "serve"), ended: make(chan struct{})}
+	process.Env = []string{
+		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal(), "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
+		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "HOME=" + os.TempDir(),
+	}
+	log, err := process.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { <-process.ended }) // the context of the test has ended by then, and with it the process
+	address := make(chan string, 1)
+	go func() {
+		defer close(process.ended)
+		var said bytes.Buffer
+		started := false
+		for lines := bufio.NewScanner(io.TeeReader(log, &said)); lines.Scan(); {
+			var line struct{ Msg, Address, Level string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+				started = true
+				address <- line.Address
+			} else if line.Level == "ERROR" {
+				t.Errorf("the program logged: %s", lines.Bytes())
+			}
+		}
+		_ = process.Wait() // it was killed
+		if !started {
+			t.Errorf("the program did not start: %s", said.String())
+			close(address)
+		}
+	}()
+	select {
+	case host := <-address:
+		process.URL = "http://" + host
+	case <-time.After(patience):
+		t.Fatal("the program did not start in time")
+	}
+	return process
+}
+
+// kill ends the program as a crash would, and waits until it is gone.
+func (s *serving) kill(t testing.TB) {
+	t.Helper()
+	if err := s.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Error(err)
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		t.Fatal("the program did not end")
+	}
+	if status, ok := s.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("the program ended by itself: %v", s.ProcessState)
+	}
+}
+
+// seedAccounts makes people with everything that an account has, and two entries each in the trail.
+func seedAccounts(t testing.TB, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, count int) []string {
+	t.Helper()
+	people := seedPeople(t, service, conn, of, principal.User, "account", count)
+	now := service.Database.Clock.Now()
+	for _, statement := range []string{
+		`insert into sessions (customer_id, id, user_id, created_at, refreshed_at, expires_at)
+			select $1, gen_random_uuid(), person, $3, $3, $3::timestamptz + interval '7 days' from unnest($2::uuid[]) person, generate_series(1, 2)`,
+		`insert into refresh_tokens (customer_id, session_id, hash, created_at)
+			select customer_id, id, sha256(id::text::bytea), $3 from sessions where customer_id = $1 and user_id = any ($2::uuid[])`,
+		`insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
+			select $1, gen_random_uuid(), person, $3, '203.0.113.77', 'succeeded', false from unnest($2::uuid[]) person, generate_series(1, 3)`,
+		`insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
+			select $1, gen_random_uuid(), 'integration', 'user', person, 'product.updated', 'product', '4711', '{}', $3, $3
+			from unnest($2::uuid[]) person, generate_series(1, 2)`,
+		`insert into idempotency_answers (customer_id, credential_id, key_hash, fingerprint, answer, subject_user_id, created_at)
+			select $1, gen_random_uuid(), sha256(person::text::bytea), '\x00', '\x00', person, $3 from unnest($2::uuid[]) person`,
+	} {
+		execute(t, conn, statement, of.ID.String(), people, now)
+	}
+	return people
+}
+
+// account is what the database holds of somebody: whole or redacted, with nothing in between.
+type account struct {
+	Status                                                             string
+	Members, Marks                                                     int // of what only a whole or only a redacted person has
+	Sessions, Tokens, Logins, Answers, Entries, Receipts, RedactedActs int
+}
+
+var (
+	wholeAccount    = account{Status: "active", Members: 7, Sessions: 2, Tokens: 2, Logins: 3, Answers: 1, Entries: 2}
+	redactedAccount = account{Status: "redacted", Marks: 3, Entries: 2, Receipts: 1, RedactedActs: 1}
+)
+
+// allRemoved is what a receipt counts when it was all done at once: whatever an attempt before it had removed already would be missing.
+const allRemoved = `[{"store": "profile", "count": 1}, {"store": "refresh_tokens", "count": 2}, {"store": "sessions", "count": 2},
+	{"store": "login_records", "count": 3}, {"store": "idempotency_answers", "count": 1}]`
+
+// checkAccounts fails for everybody who is half redacted, and returns who is redacted.
+func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[string]bool) {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `
+		select u.id::text, u.status,
+			num_nonnulls(first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash),
+			num_nonnulls(u.label, redacted_at, receipt_id),
+			(select count(*) from sessions s where s.user_id = u.id),
+			(select count(*) from refresh_tokens r join sessions s on s.id = r.session_id where s.user_id = u.id),
+			(select count(*) from login_records l where l.user_id = u.id),
+			(select count(*) from idempotency_answers i where i.subject_user_id = u.id),
+			(select count(*) from audit_entries e where e.actor_user_id = u.id),
+			(select count(*) from erasure_receipts r where r.user_id = u.id and r.id = u.receipt_id and r.label = u.label and r.completed_at = u.redacted_at
+				and r.removed = $2 and r.kept = '[{"store": "audit_entries", "count": 2, "why": "audit_trail"}]'),
+			(select count(*) from audit_entries e where e.target_id = u.id::text and e.action = 'user.redacted')
+		from users u where u.id = any ($1::uuid[])`, people, allRemoved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redacted = make(map[string]bool)
+	found := 0
+	for rows.Next() {
+		var person string
+		var a account
+		if err := rows.Scan(&person, &a.Status, &a.Members, &a.Marks, &a.Sessions, &a.Tokens, &a.Logins, &a.Answers, &a.Entries, &a.Receipts,
+			&a.RedactedActs); err != nil {
+			t.Fatal(err)
+		}
+		found++
+		redacted[person] = a == redactedAccount
+		if a != wholeAccount && a != redactedAccount {
+			t.Errorf("%s is half redacted: %+v", person, a)
+		}
+	}
+	if rows.Err() != nil || found != len(people) {
+		t.Fatalf("%d of %d people are there: %v", found, len(people), rows.Err())
+	}
+	// Nothing without its person either: no receipt, entry or token that is left from an attempt.
+	done := 0
+	for _, one := range redacted {
+		if one {
+			done++
+		}
+	}
+	for question, want := range map[string]int{
+		"select count(*) from erasure_receipts":                                                 done,
+		"select count(*) from audit_entries where action = 'user.redacted'":                     done,
+		"select count(*) from refresh_tokens where session_id not in (select id from sessions)": 0,
+	} {
+		if got := number(t, conn, question); got != want {
+			t.Errorf("%s: %d, want %d", question, got, want)
+		}
+	}
+	return redacted
+}
+
+// redaction orders the redaction of somebody, of every second person with an Idempotency-Key.
+func redaction(ctx context.Context, base string, of apptest.Customer, person string) (status int, receipt string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/users/"+person+"/redaction", http.NoBody)
+	if err != nil {
+		return 0, "", err
+	}
+	apptest.As(of.APIKey)(request)
+	if person[len(person)-1]%2 == 0 {
+		request.Header.Set("Idempotency-Key", "redaction-of-"+person)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // read to its end or given up
+	var body struct{ ID string }
+	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+		return 0, "", err
+	}
+	return response.StatusCode, body.ID, nil
+}
+
+// ledger is what was acknowledged.
+type ledger struct {
+	mutex    sync.Mutex
+	receipts map[string]string
+}
+
+// note keeps a receipt, and tells whether another one was given before.
+func (l *ledger) note(person, receipt string) (another bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	before, known := l.receipts[person]
+	l.receipts[person] = receipt
+	return known && before != receipt
+}
+
+// The program is killed in the middle of redactions, again and again. After each crash everybody is whole or redacted, and whatever was acknowledged
+// is there.
+func TestKillInTheMiddleOfRedactions(t *testing.T) {
+	t.Parallel()
+	const people, crashes, workers = 240, 6, 6
+	program := buildSteward(t)
+	service := apptest.Start(t)
+	conn := service.Database.Superuser(t)
+	of := service.Customer(t, "acme")
+	all := seedAccounts(t, service, conn, of, people)
+	killHalfWay(t, program, service, conn, of, all)
+	acknowledged := ledger{receipts: make(map[string]string)}
+	var cut atomic.Int64 // requests that got no answer: those that a crash hit
+	left := slices.Clone(all)
+	for round := range crashes + 1 {
+		noticed := watchConnections(t, conn)
+		process := serve(t, program, service)
+		last := round == crashes
+		killAfter := int64(1 + rand.N(2*people/(crashes+2)))
+		killed := make(chan struct{})
+		var answered atomic.Int64
+		spread(len(left), workers, func(i int) {
+			select {
+			case <-killed:
+				return
+			default:
+			}
+			status, receipt, err := redaction(t.Context(), process.URL, of, left[i])
+			switch {
+			case err != nil && last:
+				t.Errorf("no answer: %v", err)
+			case err != nil:
+				cut.Add(1)
+			case status != http.StatusOK:
+				t.Errorf("redacting answered %d", status)
+			default:
+				if acknowledged.note(left[i], receipt) {
+					t.Errorf("%s has two receipts", left[i])
+				}
+				if answered.Add(1) == killAfter && !last {
+					time.Sleep(rand.N(4 * time.Millisecond)) // so that the others are at any point of their way
+					if err := process.Process.Kill(); err != nil {
+						t.Error(err)
+					}
+					close(killed)
+				}
+			}
+		})
+		process.kill(t)
+		noticed()
+		redacted := checkAccounts(t, conn, all)
+		for person := range acknowledged.receipts {
+			if !redacted[person] {
+				t.Errorf("%s was acknowledged as redacted and is not", person)
+			}
+		}
+		// Who was acknowledged is done. Who was not is tried again, redacted or not: a repeated order gets the one receipt.
+		left = slices.DeleteFunc(left, func(person string) bool { return acknowledged.receipts[person] != "" })
+		t.Logf("crash %d after %d answers: %d acknowledged, %d redacted", round, answered.Load(), len(acknowledged.receipts),
+			people-countFalse(redacted))
+	}
+	t.Logf("%d requests were cut off", cut.Load())
+	if len(left) != 0 || len(acknowledged.receipts) != people {
+		t.Errorf("%d people are left", len(left))
+	}
+	if cut.Load() == 0 {
+		t.Error("no crash hit anything: the test proves nothing")
+	}
+}
+
+// killHalfWay kills the program when it has removed the sessions of somebody and is about to remove the login records, for certain.
+func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, all []string) {
+	t.Helper()
+	other := service.Database.Superuser(t)
+	noticed := watchConnections(t, conn)
+	process := serve(t, program, service)
+	execute(t, other, "begin; lock table login_records in share mode")
+	answer := begin(func() error {
+		_, _, err := redaction(t.Context(), process.URL, of, all[0])
+		return err
+	})
+	awaitBlocked(t, conn, 1)
+	process.kill(t)
+	if err := <-answer; err == nil {
+		t.Error("a redaction was answered that cannot have been done")
+	}
+	execute(t, other, "commit")
+	noticed()
+	if redacted := countFalse(checkAccounts(t, conn, all)); redacted != len(all) {
+		t.Errorf("%d people are redacted after a crash before the end of the first redaction", len(all)-redacted)
+	}
+}
+
+// watchConnections returns a function that waits until the connections that are opened from now on have ended: the database has undone by then
+// whatever they had not committed.
+func watchConnections(t testing.TB, conn *pgx.Conn) (ended func()) {
+	t.Helper()
+	var before []int32
+	if err := conn.QueryRow(t.Context(), "select array_agg(pid) from pg_stat_activity where datname = current_database()").Scan(&before); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		await(t, "the database has noticed", func() bool {
+			return number(t, conn, `select count(*) from pg_stat_activity
+				where datname = current_database() and application_name = 'steward' and pid <> all ($1)`, before) == 0
+		})
+	}
+}
+
+func countFalse(of map[string]bool) (count int) {
+	for _, yes := range of {
+		if !yes {
+			count++
+		}
+	}
+	return count
+}
+
+// The database throws the service out in the middle of redactions, again and again. The service says that it cannot answer just now, never that it
+// made a mistake, goes on by itself, and nothing is half done.
+func TestConnectionsEndInTheMiddleOfRedactions(t *testing.T) {
+	t.Parallel()
+	const people, workers = 150, 6
+	service := apptest.Start(t)
+	conn, terminator := service.Database.Superuser(t), service.Database.Superuser(t)
+	of := service.Customer(t, "acme")
+	all := seedAccounts(t, service, conn, of, people)
+	acknowledged := ledger{receipts: make(map[string]string)}
+	var unavailable, terminated atomic.Int64
+	progress := make(chan struct{}, people) // the fault comes after every few redactions, so that a slow machine gets on as well
+	var ending sync.WaitGroup
+	ending.Go(func() {
+		for range progress {
+			if rand.N(4) > 0 {
+				continue
+			}
+			time.Sleep(rand.N(5 * time.Millisecond)) // so that the others are at any point of their way
+			var ended int64
+			err := terminator.QueryRow(t.Context(), `select count(pg_terminate_backend(pid)) from pg_stat_activity
+				where datname = current_database() and application_name = 'steward'`).Scan(&ended)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			terminated.Add(ended)
+		}
+	})
+	spread(people, workers, func(i int) {
+		for began := time.Now(); ; {
+			options := []apptest.Option{apptest.As(of.APIKey)}
+			if i%2 == 0 {
+				options = append(options, apptest.Header("Idempotency-Key", fmt.Sprint("redaction-", i)))
+			}
+			path := "/v1/users/" + all[i] + "/redaction"
+			answer, err := service.Try(t.Context(), "POST", path, options...)
+			if err != nil {
+				t.Errorf("no answer: %v", err)
+				return
+			}
+			service.Check(t, "POST", path, answer)
+			switch {
+			case answer.Status == http.StatusOK:
+				if acknowledged.note(all[i], answer.Text(t, "id")) {
+					t.Errorf("%s has two receipts", all[i])
+				}
+				progress <- struct{}{}
+				return
+			case is(t, answer, http.StatusServiceUnavailable, "service-unavailable") && answer.Header.Get("Retry-After") != "":
+				unavailable.Add(1)
+			case is(t, answer, http.StatusConflict, "idempotency-key-in-use") && i%2 == 0:
+				// The database has told the service that the connection ends, but has not yet let go of what it held.
+			default:
+				t.Errorf("redacting answered %d %s", answer.Status, answer.Body)
+				return
+			}
+			if time.Since(began) > patience {
+				t.Errorf("%s could not be redacted in time", all[i])
+				return
+			}
+		}
+	})
+	close(progress)
+	ending.Wait()
+	t.Logf("%d connections ended, %d answers of 503", terminated.Load(), unavailable.Load())
+	redacted := checkAccounts(t, conn, all)
+	if missing := countFalse(redacted); missing != 0 || len(acknowledged.receipts) != people {
+		t.Errorf("%d people are not redacted, %d were acknowledged", missing, len(acknowledged.receipts))
+	}
+	if unavailable.Load() == 0 {
+		t.Error("no fault hit anything: the test proves nothing")
+	}
+}
