@@ -26,7 +26,7 @@ const module = "github.com/fusionspim/steward"
 var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
 	{"internal/principal"}, // who is calling, in those words
-	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp"}, // mechanisms
+	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail"}, // mechanisms
 	{"internal/idempotency"}, // a mechanism with a table
 	{"internal/audit"},       // the trail, which every act writes to
 	{"internal/customer"},    // features that know no person
@@ -250,7 +250,11 @@ func TestQueriesStandInStores(t *testing.T) {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
-			if selector, ok := node.(*ast.SelectorExpr); ok && selector.Sel.Name == "ORM" {
+			selector, ok := node.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if on, named := selector.X.(*ast.Ident); selector.Sel.Name == "ORM" || named && on.Name == "tx" && selector.Sel.Name == "Raw" {
 				t.Errorf("%s: a query outside a store", positions.Position(node.Pos()))
 			}
 			return true

@@ -66,7 +66,10 @@ func insert(tx *postgres.Tx, entries []NewEntry, outcomes []Outcome) error {
 				occurred_at timestamptz, details jsonb)
 		), judged as (
 			select s.*, u.id is null as unknown, coalesce(u.status = 'redacted' and u.redacted_at < s.occurred_at, false) as redacted
-			from sent s left join users u on u.customer_id = ? and u.id = s.actor
+			from sent s left join lateral (
+				-- One by one by their key: a plain join reads every user once the batch is large enough.
+				select id, status, redacted_at from users where customer_id = ? and id = s.actor limit 1
+			) u on true
 		), stored as (
 			insert into audit_entries (customer_id, id, source, source_id, actor_type, actor_user_id, action, target_type, target_id, changed, details,
 				occurred_at, recorded_at)

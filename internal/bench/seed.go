@@ -64,19 +64,43 @@ func Seed(ctx context.Context, superuser sensitive.String, customer id.Customer,
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	_, err = conn.CopyFrom(ctx, pgx.Identifier{"audit_entries"}, []string{
-		"customer_id", "id", "source", "source_id", "actor_type", "actor_user_id", "action", "target_type", "target_id", "changed", "details", "occurred_at",
-		"recorded_at",
-	}, pgx.CopyFromSlice(population.Entries, func(i int) ([]any, error) {
-		entry := id.New[id.Entry]()
-		return []any{
-			customer.UUID, entry.UUID, "integration", "seed-" + entry.String(), "user", users[i*7919%len(users)].UUID, actions[i%len(actions)], "product",
-			fmt.Sprint(48000000 + i%5000), []string{}, map[string]any{"revision": i}, began.Add(time.Duration(i) * time.Millisecond), began.Add(time.Duration(i) * time.Millisecond),
-		}, nil
-	}))
-	if err != nil {
+	if err := copyEntries(ctx, conn, customer, users, population.Entries, began); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	_, err = conn.Exec(ctx, "vacuum (analyze) users, audit_entries")
 	return users, err
+}
+
+// copyEntries takes the indexes away and makes them anew from all rows at once, which is several times faster than row by row.
+func copyEntries(ctx context.Context, conn *pgx.Conn, customer id.Customer, users []id.User, count int, began time.Time) error {
+	rows, err := conn.Query(ctx, "select indexname, indexdef from pg_indexes where tablename = 'audit_entries' and indexname <> 'audit_entries_pkey'")
+	if err != nil {
+		return err
+	}
+	indexes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Name, Definition string }])
+	if err != nil {
+		return err
+	}
+	for _, index := range indexes {
+		if _, err := conn.Exec(ctx, "drop index "+pgx.Identifier{index.Name}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	_, err = conn.CopyFrom(ctx, pgx.Identifier{"audit_entries"}, []string{
+		"customer_id", "id", "source", "source_id", "actor_type", "actor_user_id", "action", "target_type", "target_id", "changed", "details", "occurred_at",
+		"recorded_at",
+	}, pgx.CopyFromSlice(count, func(i int) ([]any, error) {
+		entry := id.New[id.Entry]()
+		at := began.Add(time.Duration(i) * time.Millisecond)
+		return []any{
+			customer.UUID, entry.UUID, "integration", "seed-" + entry.String(), "user", users[i*7919%len(users)].UUID, actions[i%len(actions)], "product",
+			fmt.Sprint(48000000 + i%5000), []string{}, `{"changed": ["price", "stock"], "revision": 7}`, at, at,
+		}, nil
+	}))
+	for _, index := range indexes {
+		if _, failed := conn.Exec(ctx, index.Definition); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
 }

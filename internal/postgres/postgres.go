@@ -209,7 +209,7 @@ func (db *DB) EachInCustomer(ctx context.Context, customer id.Customer, work fun
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return again(func() error {
-		return db.app.connection(ctx, customer, func(conn *sql.Conn) error {
+		return db.app.connection(ctx, customer, func(ctx context.Context, conn *sql.Conn) error {
 			if err := work(db.app.tx(ctx, conn, customer, db.clock)); err != nil {
 				return err
 			}
@@ -226,7 +226,7 @@ func (p *pool) tx(ctx context.Context, handle gorm.ConnPool, customer id.Custome
 
 func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.Clock, work func(tx *Tx) error) error {
 	return again(func() error {
-		return p.connection(ctx, customer, func(conn *sql.Conn) error {
+		return p.connection(ctx, customer, func(ctx context.Context, conn *sql.Conn) error {
 			begun, err := conn.BeginTx(ctx, nil)
 			if err != nil {
 				return err
@@ -243,29 +243,38 @@ func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.
 	})
 }
 
-// connection lends a connection that is set to the customer.
-func (p *pool) connection(ctx context.Context, customer id.Customer, use func(conn *sql.Conn) error) error {
+// connection lends a connection that is set to the customer. It waits for one until the context's deadline, which then becomes the deadline of the
+// connection itself: the work gets a context that cannot end, for watching one costs a statement half of what finding its row does.
+func (p *pool) connection(ctx context.Context, customer id.Customer, use func(ctx context.Context, conn *sql.Conn) error) error {
 	conn, err := p.sql.Conn(ctx)
 	if err != nil {
 		return translate(err)
 	}
 	defer conn.Close() //nolint:errcheck // gives it back to the pool
+	deadline, _ := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	defer conn.Raw(func(driver any) error { //nolint:errcheck // of a connection that is broken nothing is wanted any more
+		return driver.(*stdlib.Conn).Conn().PgConn().Conn().SetDeadline(time.Time{})
+	})
 	err = conn.Raw(func(driver any) error {
-		raw := driver.(*stdlib.Conn).Conn()
-		if raw.PgConn().CustomData()[currentCustomer] == customer {
-			return nil
-		}
-		delete(raw.PgConn().CustomData(), currentCustomer)
-		if _, err := raw.Exec(ctx, "select set_config('app.customer_id', $1, false)", customer.String()); err != nil {
+		raw := driver.(*stdlib.Conn).Conn().PgConn()
+		if err := raw.Conn().SetDeadline(deadline); err != nil {
 			return err
 		}
-		raw.PgConn().CustomData()[currentCustomer] = customer
+		if raw.CustomData()[currentCustomer] == customer {
+			return nil
+		}
+		delete(raw.CustomData(), currentCustomer)
+		if _, err := driver.(*stdlib.Conn).Conn().Exec(ctx, "select set_config('app.customer_id', $1, false)", customer.String()); err != nil {
+			return err
+		}
+		raw.CustomData()[currentCustomer] = customer
 		return nil
 	})
 	if err != nil {
 		return translate(err)
 	}
-	return translate(use(conn))
+	return translate(use(ctx, conn))
 }
 
 // committedSafely reports a commit that PostgreSQL could not see onto its standby.

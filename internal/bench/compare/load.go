@@ -253,7 +253,8 @@ func dialAll(ctx context.Context, address string, count int) (clients []*client,
 	return clients, closeAll, nil
 }
 
-// compare measures one operation on both servers in turns, so that whatever else the machine does hits both.
+// compare measures one operation on both servers in turns. The ratio is the median of those of the rounds, whose two turns follow each other at once:
+// whatever else the machine does for longer than a turn hits both.
 func compare(ctx context.Context, o options, what operation, idealAddress, ourAddress string) (measured, error) {
 	turnLength := time.Duration(o.seconds / float64(o.rounds) * float64(time.Second))
 	var servers [2]struct {
@@ -293,7 +294,11 @@ func compare(ctx context.Context, o options, what operation, idealAddress, ourAd
 		IdealP50: milliseconds(quantile(servers[ideal].took, 0.5)), IdealP99: milliseconds(quantile(servers[ideal].took, 0.99)),
 		P50: milliseconds(quantile(servers[ours].took, 0.5)), P99: milliseconds(quantile(servers[ours].took, 0.99)),
 	}
-	one.Ratio = one.Ours / one.Ideal
+	ratios := make([]float64, o.rounds)
+	for i := range ratios {
+		ratios[i] = servers[ours].rates[i] / servers[ideal].rates[i]
+	}
+	one.Ratio = median(ratios)
 	return one, nil
 }
 

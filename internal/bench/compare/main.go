@@ -63,9 +63,9 @@ type options struct {
 func main() {
 	var o options
 	flag.Float64Var(&o.seconds, "seconds", 6, "how long to measure each operation on each of the two servers")
-	flag.IntVar(&o.rounds, "rounds", 10, "in how many turns to do so; the medians count")
+	flag.IntVar(&o.rounds, "rounds", 20, "in how many turns to do so; the medians count")
 	flag.IntVar(&o.clients, "clients", 8, "how many clients there are, each with one connection and one request at a time")
-	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this word, and no start-up")
+	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this text, and no start-up")
 	flag.BoolVar(&o.json, "json", false, "print one JSON document")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)")
 	flag.Parse()

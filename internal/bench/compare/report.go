@@ -21,7 +21,7 @@ type measured struct {
 	Operation   string    `json:"operation"`
 	Ideal       float64   `json:"ideal_per_second"`
 	Ours        float64   `json:"ours_per_second"`
-	Ratio       float64   `json:"ratio"`
+	Ratio       float64   `json:"ratio"` // the median of the rounds' ratios
 	Mark        float64   `json:"mark"`
 	P50         float64   `json:"p50_ms"`
 	P99         float64   `json:"p99_ms"`
