@@ -53,7 +53,7 @@ func (l logSettings) logger(to io.Writer) *slog.Logger {
 	if l.LogFormat == "text" {
 		file, ok := to.(*os.File)
 		colour := ok && isatty.IsTerminal(file.Fd())
-		return slog.New(tint.NewHandler(to, &tint.Options{Level: l.LogLevel, TimeFormat: "15:04:05.000", NoColor: !colour}))
+		return slog.New(tint.NewTextHandler(to, &tint.Options{Level: l.LogLevel, TimeFormat: "15:04:05.000", NoColor: !colour}))
 	}
 	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: l.LogLevel}))
 }
