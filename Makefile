@@ -12,6 +12,10 @@ WITH_DATABASE := $(GO) run ./internal/dbtest/with
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+.PHONY: demo
+demo: postgres ## Run the main job on several hundred invented people, and leave nothing behind
+	@scripts/demo
+
 .PHONY: dev
 dev: postgres ## Run the service with a private database and ready-made accounts
 	$(GO) run ./cmd/steward dev
