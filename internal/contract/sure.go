@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"unicode/utf8"
@@ -97,7 +98,15 @@ func (s *sures) make(schema *openapi3.Schema) *sure {
 			return nil
 		}
 	case openapi3.TypeInteger, openapi3.TypeNumber:
-		if len(schema.Enum) > 0 || schema.Format != "" && schema.Format != "float" && schema.Format != "double" {
+		if len(schema.Enum) > 0 {
+			return nil
+		}
+		switch schema.Format {
+		case "", "float", "double":
+		case "int64": // acceptsNumber takes none beyond 2^53 anyway
+		case "int32":
+			made.minimum, made.maximum = within(math.MinInt32, math.MaxInt32, schema.Min, schema.Max)
+		default:
 			return nil
 		}
 	case openapi3.TypeBoolean:
@@ -158,6 +167,17 @@ func (s *sures) alternatives(schema *openapi3.Schema) *sure {
 		made.byKind[kind] = alternative
 	}
 	return made
+}
+
+// within narrows bounds, nil for none, to a range.
+func within(low, high float64, minimum, maximum *float64) (*float64, *float64) {
+	if minimum != nil {
+		low = max(low, *minimum)
+	}
+	if maximum != nil {
+		high = min(high, *maximum)
+	}
+	return &low, &high
 }
 
 func limitOf(limit *uint64) int {
