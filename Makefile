@@ -25,11 +25,11 @@ build: ## Build the program into bin/
 	$(GO) build -trimpath -o bin/steward ./cmd/steward
 
 .PHONY: test
-test: postgres verify lint ## Run every check: generated files, format, linters, all tests with the race detector
+test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
 	$(WITH_DATABASE) $(GO) test -race -shuffle=on -timeout 15m ./...
 
 .PHONY: quick
-quick: postgres ## Run the tests without the race detector
+quick: postgres chromium ## Run the tests without the race detector
 	$(WITH_DATABASE) $(GO) test -shuffle=on ./...
 
 .PHONY: bench
@@ -63,6 +63,10 @@ lint: ## Check format, go vet and staticcheck
 .PHONY: postgres
 postgres: ## Make sure that PostgreSQL's programs are here, or say how to get them
 	@scripts/need-postgres
+
+.PHONY: chromium
+chromium: ## Make sure that a Chromium for the browser test is here, or say how to get one
+	@scripts/need-chromium
 
 .PHONY: clean
 clean: ## Remove what was built

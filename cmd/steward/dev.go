@@ -29,8 +29,9 @@ import (
 const (
 	devAddr     = "127.0.0.1:8080"
 	devDatabase = "steward"
-	devRole     = "steward_service" // signs in, and may take the service's two roles, and nothing else
+	devRole     = "steward_service" // signs in, and may take the service's roles, and nothing else
 	devSiblings = 16                // how many may run at once in the default place
+	devWorkers  = 4
 )
 
 // devCommand runs the service with everything that it needs.
@@ -79,9 +80,15 @@ func (c devCommand) Run(s surroundings) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	caught, err := openMailbox(s.context, log)
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close())
+	}
+	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
+		Mail: caught.settings, Workers: devWorkers,
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
-		Clock: clock.System(), Log: log,
+		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
 	service, err := app.Open(s.context, settings)
 	if err != nil {
@@ -92,10 +99,11 @@ func (c devCommand) Run(s surroundings) (err error) {
 		return errors.Join(err, listener.Close(), metrics.Close(), service.Close())
 	}
 	document := devDocument{
-		BaseURL: settings.PublicURL, MetricsURL: "http://" + metrics.Addr().String() + "/metrics", DatabaseURL: server.URL(devDatabase),
+		BaseURL: settings.PublicURL, MetricsURL: "http://" + metrics.Addr().String() + "/metrics", MailboxURL: caught.url, DatabaseURL: server.URL(devDatabase),
 		Customers: seeded.Customers, Operator: seeded.Operator,
 		Env: map[string]string{
 			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
+			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
 		},
 	}
 	if c.JSON {
@@ -172,7 +180,7 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL sens
 			if not exists (select from pg_roles where rolname = '`+devRole+`') then
 				create role `+devRole+` login noinherit;
 			end if;
-			grant steward_app, steward_platform to `+devRole+`;
+			grant steward_app, steward_platform, steward_worker to `+devRole+`;
 		end $$`)
 	if err != nil {
 		return serviceURL, err
@@ -228,7 +236,7 @@ func (c devCommand) listen() (net.Listener, error) {
 type devDocument struct {
 	BaseURL     string            `json:"base_url"`
 	MetricsURL  string            `json:"metrics_url"`
-	MailboxURL  *string           `json:"mailbox_url"` // null until the service sends mail
+	MailboxURL  string            `json:"mailbox_url"`
 	DatabaseURL string            `json:"database_url"`
 	Customers   []devCustomer     `json:"customers"`
 	Operator    devPerson         `json:"operator"`
@@ -250,6 +258,7 @@ type devPerson struct {
 func (d devDocument) welcome(s surroundings) {
 	fmt.Fprintf(s.out, "\nSteward is at %s\n\n", d.BaseURL)
 	fmt.Fprintf(s.out, "  read and try the API   %s/docs\n", d.BaseURL)
+	fmt.Fprintf(s.out, "  mails that it sends    %s\n", d.MailboxURL)
 	fmt.Fprintf(s.out, "  metrics                %s\n", d.MetricsURL)
 	fmt.Fprintf(s.out, "  look into the database psql '%s'\n\n", d.DatabaseURL)
 	row := func(customer, role, email, password string) {

@@ -61,7 +61,7 @@ type operatorCreate struct {
 // Run creates an operator, and the customer "fusions" if this is the first one.
 func (c operatorCreate) Run(s surroundings) error {
 	fusions := customer.New{Slug: customer.OperatorsSlug, Name: "Fusions"}
-	return createWith(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
 		in, made, err := c.newPerson(s.context, principal.Operator, fusions)
 		if err != nil {
 			return plain(err)
@@ -91,7 +91,7 @@ type customerCreate struct {
 // Run makes a customer.
 func (c customerCreate) Run(s surroundings) error {
 	of := customer.New{Slug: c.Slug, Name: c.Name}
-	return createWith(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
 		in, made, err := c.newPerson(s.context, principal.Customer, of)
 		if err != nil {
 			return plain(err)
@@ -108,7 +108,8 @@ func (c customerCreate) Run(s surroundings) error {
 	})
 }
 
-func createWith(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
+// onDatabase opens the database for the work of one command.
+func onDatabase(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
 	url, err := database.url()
 	if err != nil {
 		return err

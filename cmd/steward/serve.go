@@ -12,6 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/sensitive"
 )
 
@@ -19,6 +20,7 @@ import (
 type serveCommand struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
+	mailSettings     `embed:""`
 
 	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
 	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
@@ -26,6 +28,8 @@ type serveCommand struct {
 	MetricsAddr    string           `name:"metrics-addr" env:"STEWARD_METRICS_ADDR" default:"127.0.0.1:9090" help:"Where to listen for the monitoring; keep it private."`
 	PublicURL      string           `name:"public-url" env:"STEWARD_PUBLIC_URL" required:"" placeholder:"URL" help:"Where clients reach the service, such as https://steward.example; the same for all replicas."`
 	TrustedProxies []string         `name:"trusted-proxies" env:"STEWARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of proxies whose X-Forwarded-For is believed. None by default."`
+	AllowedOrigins []string         `name:"allowed-origins" env:"STEWARD_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of frontends whose pages may call the API from a browser, such as https://acme.example. None by default."`
+	OperatorFactor string           `name:"operator-second-factor" env:"STEWARD_OPERATOR_SECOND_FACTOR" enum:"required,optional" default:"required" help:"Whether operators must have a second factor: required or optional."`
 	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Connections to the database at most, apart from 4 for housekeeping."`
 	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id), in KiB."`
 	PasswordPasses uint32           `name:"password-passes" env:"STEWARD_PASSWORD_PASSES" default:"1" help:"Passes of one password hash over its memory."`
@@ -36,7 +40,7 @@ type serveCommand struct {
 // Help implements kong.HelpProvider.
 func (serveCommand) Help() string {
 	return `The database must have been brought up to date by "steward migrate up". Any number of replicas may serve one database; they share the master key
-and the public URL. The service takes the roles steward_app and steward_platform, whatever the connection's own rights are.`
+and the public URL. The service takes the roles steward_app, steward_platform and steward_worker, whatever the connection's own rights are.`
 }
 
 // Run serves until the process is told to stop.
@@ -80,8 +84,20 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
+	if _, err := passwordlink.ParsePage(c.PasswordPageURL, c.PublicURL); err != nil {
+		return app.Settings{}, fmt.Errorf("STEWARD_PASSWORD_PAGE_URL: %w", err)
+	}
+	sending, err := c.sending()
+	if err != nil {
+		return app.Settings{}, err
+	}
+	if sending == nil {
+		log.Warn("no mail is sent: nobody is invited, and no password is reset by mail")
+	}
 	return app.Settings{
+		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
+		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
 		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
 
+	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/sensitive"
 )
 
@@ -41,6 +42,42 @@ func secret(name string, value sensitive.String, file string) (sensitive.String,
 		return sensitive.String{}, fmt.Errorf("%s_FILE: %w", name, err)
 	}
 	return sensitive.New(strings.TrimSpace(string(content))), nil
+}
+
+// mailSettings say how mails are sent.
+type mailSettings struct {
+	SMTPURL         sensitive.String `name:"smtp-url" env:"STEWARD_SMTP_URL" placeholder:"URL" help:"The mail server: smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465; none sends no mail."`
+	SMTPURLFile     string           `name:"smtp-url-file" env:"STEWARD_SMTP_URL_FILE" placeholder:"FILE" help:"A file that holds the URL of the mail server."`
+	MailFrom        string           `name:"mail-from" env:"STEWARD_MAIL_FROM" placeholder:"ADDRESS" help:"Whom mails come from, such as Steward <no-reply@steward.example>."`
+	PasswordPageURL string           `name:"password-page-url" env:"STEWARD_PASSWORD_PAGE_URL" default:"{public_url}/set-password" placeholder:"URL" help:"The page that mailed links lead to; {public_url} and {customer}, the slug, are filled in."`
+	Workers         int              `name:"workers" env:"STEWARD_WORKERS" default:"8" help:"Jobs in the background, such as mails, that this replica works on at once; 0 leaves them to other replicas."`
+}
+
+// noMail is the setting that sends no mail: nobody is invited, and no password is reset by mail.
+const noMail = "none"
+
+// sending reads how mails are sent; nil: not at all.
+func (m mailSettings) sending() (*mail.Settings, error) {
+	text, err := secret("STEWARD_SMTP_URL", m.SMTPURL, m.SMTPURLFile)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w; to run without mail, and so without invitations, set it to %s", err, noMail)
+	case m.Workers < 0 || m.Workers > 1000:
+		return nil, errors.New("STEWARD_WORKERS must be from 0 to 1000")
+	case text.Reveal() == noMail:
+		return nil, nil
+	}
+	settings, err := mail.ParseURL(text)
+	if err != nil {
+		return nil, fmt.Errorf("STEWARD_SMTP_URL: %w", err)
+	}
+	if m.MailFrom != "" {
+		settings.From = m.MailFrom
+	}
+	if settings.From == "" {
+		return nil, errors.New("STEWARD_MAIL_FROM is not set: mails need a sender, such as Steward <no-reply@steward.example>")
+	}
+	return &settings, nil
 }
 
 // logSettings say how a command logs.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
@@ -40,6 +41,13 @@ type Key struct {
 	ExpiresAt       *time.Time
 	LastUsedAt      *time.Time // to the minute
 	RevokedAt       *time.Time
+
+	lifetime int64 // seconds that it was made to last, of which a Duration cannot hold enough; zero: for ever
+}
+
+// live tells whether the key is good, wherever it is used from.
+func (k Key) live(now time.Time) bool {
+	return k.RevokedAt == nil && (k.ExpiresAt == nil || now.Before(*k.ExpiresAt))
 }
 
 // Made is a key that was just made, with its secret.
@@ -58,13 +66,17 @@ type New struct {
 
 // Service is API keys as callers use them. Safe for concurrent use.
 type Service struct {
-	db   *postgres.DB
-	good *recall.Memory[id.APIKey, stored]
+	db      *postgres.DB
+	limiter *attempt.Limiter
+	good    *recall.Memory[id.APIKey, stored]
 }
 
+// leaksPerNetwork is how many texts that are no good key a finder of leaked keys may present. Good ones are not counted.
+var leaksPerNetwork = attempt.Limit{Burst: 20, Every: 10 * time.Second}
+
 // NewService makes the service.
-func NewService(db *postgres.DB) *Service {
-	return &Service{db: db, good: recall.New[id.APIKey, stored](16384, Remembered, db.Now)}
+func NewService(db *postgres.DB, limiter *attempt.Limiter) *Service {
+	return &Service{db: db, limiter: limiter, good: recall.New[id.APIKey, stored](16384, Remembered, db.Now)}
 }
 
 // Create makes a key of the caller's customer. The answer holds the secret; afterwards nobody can see it again.
@@ -89,6 +101,9 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, in New
 // CreateTx is Create within another's transaction, for what was checked before.
 func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error) {
 	key := Key{ID: id.New[id.APIKey](), Name: in.Name, Scopes: in.Scopes, AllowedNetworks: in.AllowedNetworks, CreatedAt: tx.Now, ExpiresAt: in.ExpiresAt}
+	if in.ExpiresAt != nil {
+		key.lifetime = max(1, in.ExpiresAt.Unix()-tx.Now.Unix())
+	}
 	secret, hash := token.NewAPIKey(key.ID)
 	if err := insert(tx, key, hash); err != nil {
 		return Made{}, err
@@ -97,14 +112,68 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error)
 	return Made{Key: key, Secret: secret}, err
 }
 
-// List returns the customer's keys, newest first: at most limit of those made before the key named, or from the newest on.
-func (s *Service) List(ctx context.Context, caller principal.Principal, before id.APIKey, limit int) (keys []Key, err error) {
+// List returns the customer's keys, newest first: at most limit of those made before the key named, or from the newest on. With a number of days, only the
+// stale ones: those that are good, and neither made nor used in the last so many days.
+func (s *Service) List(ctx context.Context, caller principal.Principal, unusedForDays int, before id.APIKey, limit int) (keys []Key, err error) {
 	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		keys, err = list(tx, before, limit)
+		keys, err = list(tx, unusedForDays, before, limit)
 		return err
 	})
 	return keys, err
 }
+
+// DefaultOverlap is how long a key goes on beside its successor.
+const DefaultOverlap = 24 * time.Hour
+
+// Rotate makes a successor of a key: the same name, scopes and networks, and good for as long as the key was made to last. The key itself goes on for the overlap,
+// if it does not expire sooner. Faults: ResourceNotFound, APIKeyRevoked.
+func (s *Service) Rotate(ctx context.Context, caller principal.Principal, key id.APIKey, overlap time.Duration, once *idempotency.Once[Made]) (made Made, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		made, err = once.Do(tx, func() (Made, id.User, error) {
+			made, err := rotate(tx, caller, key, overlap)
+			return made, id.User{}, err
+		})
+		return err
+	})
+	s.good.Forget(key)
+	return made, err
+}
+
+// lastTime is the last that RFC 3339 can write.
+var lastTime = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
+
+func rotate(tx *postgres.Tx, caller principal.Principal, key id.APIKey, overlap time.Duration) (Made, error) {
+	old, there, err := lock(tx, key)
+	switch {
+	case err != nil:
+		return Made{}, err
+	case !there:
+		return Made{}, notFound()
+	case !old.live(tx.Now):
+		return Made{}, fault.New(fault.APIKeyRevoked, "A key that is revoked or expired has no successor. Make a new key.")
+	}
+	var changed []string
+	if end := tx.Now.Add(overlap); old.ExpiresAt == nil || end.Before(*old.ExpiresAt) {
+		changed = []string{"expires_at"}
+		if err := expireAt(tx, key, end); err != nil {
+			return Made{}, err
+		}
+	}
+	if err := audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.APIKeyRotated, Target: audit.OnAPIKey(key), Changed: changed}); err != nil {
+		return Made{}, err
+	}
+	next := New{Name: old.Name, Scopes: old.Scopes, AllowedNetworks: old.AllowedNetworks}
+	if old.lifetime > 0 {
+		end := time.Unix(tx.Now.Unix()+old.lifetime, int64(tx.Now.Nanosecond())).UTC()
+		if end.After(lastTime) {
+			end = lastTime
+		}
+		next.ExpiresAt = &end
+	}
+	return CreateTx(tx, caller, next)
+}
+
+func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such API key.") }
 
 // Revoke ends a key. Revoking a revoked key changes nothing. A key that is not there gives the fault ResourceNotFound.
 func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id.APIKey) error {
@@ -114,7 +183,7 @@ func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id
 		case err != nil:
 			return err
 		case !there:
-			return fault.New(fault.ResourceNotFound, "There is no such API key.")
+			return notFound()
 		case !revoked:
 			return nil
 		}
@@ -122,6 +191,46 @@ func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id
 	})
 	s.good.Forget(key)
 	return err
+}
+
+// ReportLeak revokes the key if it is good, whoever presents it and from wherever. It returns the same whether or not it was, so that nothing can be learnt here.
+// Fault: TooManyAttempts, once too many texts that were no good key came from a network.
+func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Addr) error {
+	counter := attempt.Count("leak", leaksPerNetwork, attempt.Network(address))
+	if exhausted, wait, err := s.limiter.Exhausted(ctx, counter); err != nil {
+		return err
+	} else if len(exhausted) > 0 {
+		return attempt.Refused(wait)
+	}
+	revoked, err := s.revokeLeaked(ctx, text)
+	if err != nil || revoked {
+		return err
+	}
+	return s.limiter.Failed(ctx, counter)
+}
+
+func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, err error) {
+	key, hash, err := token.ParseAPIKey(text)
+	if err != nil {
+		return false, nil // no key at all
+	}
+	owner, err := s.ownerOf(ctx, key)
+	if err != nil || owner.IsZero() {
+		return false, err
+	}
+	err = s.db.InCustomer(ctx, owner, func(tx *postgres.Tx) error {
+		found, err := read(tx, key)
+		if err != nil || found.revoked || !token.SameHash(found.hash, hash) || found.expiresAt != nil && !tx.Now.Before(*found.expiresAt) {
+			return err
+		}
+		// Two who report the same key at once: one of them revokes it.
+		if _, revoked, err = revoke(tx, key); err != nil || !revoked {
+			return err
+		}
+		return audit.AppendTx(tx, audit.Act{Action: audit.APIKeyLeaked, Target: audit.OnAPIKey(key)})
+	})
+	s.good.Forget(key)
+	return revoked, err
 }
 
 // Authenticate tells who calls with the key from the address. Anything but a good key gives the fault Unauthorized, the same for all reasons.
@@ -148,11 +257,7 @@ func (s *Service) Authenticate(ctx context.Context, text string, address netip.A
 
 // look reads a key and notes its use, at most once a minute.
 func (s *Service) look(ctx context.Context, keyID id.APIKey) (stored, error) {
-	var owner id.Customer
-	err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-		owner, err = ownerOf(tx, keyID)
-		return err
-	})
+	owner, err := s.ownerOf(ctx, keyID)
 	if err != nil || owner.IsZero() {
 		return stored{}, err
 	}
@@ -167,4 +272,13 @@ func (s *Service) look(ctx context.Context, keyID id.APIKey) (stored, error) {
 		return nil
 	})
 	return key, err
+}
+
+// ownerOf tells whose a key is; zero: nobody's.
+func (s *Service) ownerOf(ctx context.Context, key id.APIKey) (owner id.Customer, err error) {
+	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
+		owner, err = ownerOf(tx, key)
+		return err
+	})
+	return owner, err
 }

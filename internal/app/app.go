@@ -11,6 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,15 +23,21 @@ import (
 
 	"github.com/fusionspim/steward"
 	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/password"
+	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
@@ -43,14 +52,19 @@ const (
 
 // Settings of one replica.
 type Settings struct {
-	DatabaseURL    sensitive.String
-	MaxConnections int
-	MasterKey      sensitive.String
-	PublicURL      string
-	TrustedProxies []netip.Prefix
-	Password       password.Parameters
-	Clock          clock.Clock
-	Log            *slog.Logger
+	DatabaseURL                       sensitive.String
+	MaxConnections                    int
+	MasterKey                         sensitive.String
+	PublicURL                         string
+	TrustedProxies                    []netip.Prefix
+	AllowedOrigins                    []string // of frontends that browsers may call the API from
+	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
+	Password                          password.Parameters
+	Mail                              *mail.Settings // nil: no mail is sent
+	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
+	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
+	Clock                             clock.Clock
+	Log                               *slog.Logger
 }
 
 // App is one replica of the service.
@@ -61,11 +75,13 @@ type App struct {
 	API      *httpapi.Server
 	Registry *prometheus.Registry
 
-	box  *seal.Box
-	keys *token.Keyring
-	log  *slog.Logger
-	stop context.CancelFunc
-	work sync.WaitGroup
+	box    *seal.Box
+	keys   *token.Keyring
+	sender *mail.Sender // nil: no mail is sent
+	crew   *jobs.Crew   // nil: this replica works no jobs off
+	log    *slog.Logger
+	stop   context.CancelFunc
+	work   sync.WaitGroup
 }
 
 // Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Close ends it.
@@ -101,28 +117,51 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	customers := customer.NewService(db)
+	mailing, err := newMailing(settings)
+	if err != nil {
+		return nil, err
+	}
+	queue, err := jobs.NewQueue()
+	if err != nil {
+		return nil, err
+	}
+	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
+	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	app = &App{
 		Features: httpapi.Features{
-			Customers: customers,
-			Users:     user.NewService(db, append(session.Holdings(), idempotency.Answers{})...),
-			Sessions:  session.NewService(db, customers, hasher, authority),
-			APIKeys:   apikey.NewService(db),
-			Audit:     audit.NewService(db),
+			Customers:     customers,
+			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
+			SecondFactors: secondFactors,
+			PasswordLinks: links,
+			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			APIKeys:       apikey.NewService(db, limiter),
+			Audit:         audit.NewService(db),
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), box: box, keys: keys, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies},
+	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
+	if handlers := links.Handlers(); settings.Workers > 0 && len(handlers) > 0 {
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, handlers...); err != nil {
+			return nil, err
+		}
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
-	app.every(background, keysEvery, "loading the signing keys", func(ctx context.Context) error { return session.LoadKeys(ctx, db, box, keys) })
+	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
 	return app, nil
+}
+
+// ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
+func (a *App) ReloadKeys(ctx context.Context) error {
+	return session.LoadKeys(ctx, a.DB, a.box, a.keys)
 }
 
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.
@@ -139,6 +178,8 @@ func (a *App) Sweep(ctx context.Context) error {
 		},
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireLogins(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
@@ -175,7 +216,31 @@ func (a *App) every(ctx context.Context, interval time.Duration, what string, do
 func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
-	return a.DB.Close()
+	a.Sessions.Close()
+	var err error
+	if a.crew != nil {
+		err = a.crew.Stop()
+	}
+	if a.sender != nil {
+		err = errors.Join(err, a.sender.Close())
+	}
+	return errors.Join(err, a.DB.Close())
+}
+
+// newMailing makes what mails are sent with.
+func newMailing(settings Settings) (mailing passwordlink.Mailing, err error) {
+	if mailing.Page, err = passwordlink.ParsePage(settings.PasswordPage, settings.PublicURL); err != nil || settings.Mail == nil {
+		return mailing, err
+	}
+	public, err := url.Parse(settings.PublicURL)
+	if err != nil {
+		return mailing, err
+	}
+	if mailing.Domain = public.Hostname(); strings.Contains(mailing.Domain, ":") { // an address of IPv6, which only development uses
+		mailing.Domain = "localhost"
+	}
+	mailing.Sender, err = mail.NewSender(*settings.Mail, settings.Clock)
+	return mailing, err
 }
 
 // WaitForDatabase opens a replica and keeps trying while the database is away, until the context ends: a service and its database are often started

@@ -161,6 +161,7 @@ type canary struct {
 	last     string
 	email    string
 	password string
+	secret   string // of the authenticator
 	addresses
 }
 
@@ -277,7 +278,7 @@ func (c *canary) setPassword() {
 	if err != nil {
 		c.Fatal(err)
 	}
-	// The invitation by which a person sets the first password is not there yet.
+	// Not by the invitation, so that a person without a mailed link is tried too.
 	execute(c, c.conn, "update users set password_hash = $1 where id = $2", hash, c.id)
 }
 
@@ -309,12 +310,19 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	}
 	c.correct()
 	c.misuse()
+	c.signIn("not a password of anybody").WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
 	c.setPassword()
+	c.forget()
+	c.protect()
 	c.enter(&p)
+	c.browse()
+	c.enrol(p.access)
+	c.operate()
 	c.record(withEntries)
 	if role == principal.Customer {
 		c.administer(p.access)
 	}
+	c.logins(p.access)
 	for _, address := range []string{c.path() + "/erasure-plan", c.path(), c.path() + "/alerts", "/v1/users", "/v1/audit-entries?target_id=" + c.id} {
 		c.call("GET", address, c.admin).Want(c, http.StatusOK)
 		c.call("GET", address, c.key).Want(c, http.StatusOK)
@@ -327,6 +335,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	// The operations that touch nobody, called with what does not belong there.
 	for _, page := range []string{
 		"/livez", "/readyz", "/openapi.yaml", "/openapi.json", "/docs", "/problems/email-taken", "/.well-known/jwks.json", "/.well-known/security.txt",
+		"/set-password", "/forgot-password",
 	} {
 		c.call("GET", page+"?"+url.QueryEscape(c.email)+"="+url.QueryEscape(c.last))
 	}
@@ -470,6 +479,204 @@ func (c *canary) enter(p *person) {
 	}
 }
 
+// forget has the person set another password by a mailed link.
+func (c *canary) forget() {
+	links := func() []apptest.Mail { // a notice of an earlier change may arrive in between
+		return slices.DeleteFunc(c.service.Mailbox.To(c, c.email), func(mail apptest.Mail) bool { return !strings.Contains(mail.Text, "#token=") })
+	}
+	ask := func(key apptest.Option) (token string) {
+		before := len(links())
+		c.call("POST", "/v1/password-resets", key, apptest.JSON(object{"customer": c.of.Slug, "email": strings.ToUpper(c.email)})).Want(c, http.StatusAccepted)
+		eventually(c.T, "the mailed link", func() bool { return len(links()) > before })
+		token = links()[0].Token(c)
+		c.marks.add(token)
+		return token
+	}
+	settled(c.T, c.service) // the invitation
+	for _, email := range []string{c.last, "x" + c.email} {
+		c.call("POST", "/v1/password-resets", apptest.JSON(object{"customer": c.of.Slug, "email": email})).Want(c, http.StatusAccepted)
+	}
+	_, key := c.once()
+	token := ask(key)
+	next := strings.Join([]string{plain(), plain(), plain()}, " ")
+	c.marks.add(next)
+	confirm := func(token, password string, options ...apptest.Option) apptest.Answer {
+		return c.call("POST", "/v1/password-resets/confirm", append(options, apptest.JSON(object{"token": token, "new_password": password}))...)
+	}
+	confirm(c.email, next).WantProblem(c, http.StatusGone, "link-used-up")
+	confirm(token, c.email).WantProblem(c, http.StatusUnprocessableEntity, "weak-password")
+	_, key = c.once()
+	for range 2 { // the second time replayed
+		confirm(token, next, key).Want(c, http.StatusNoContent)
+	}
+	confirm(token, next+"!").WantProblem(c, http.StatusGone, "link-used-up")
+	c.password = next
+	_, key = c.once()
+	ask(key) // and this link is never used
+}
+
+// codes reads recovery codes, which are marks from here on.
+func (c *canary) codes(answer apptest.Answer) []string {
+	var made struct {
+		RecoveryCodes []string `json:"recovery_codes"`
+	}
+	answer.Want(c, http.StatusOK).Into(c, &made)
+	c.marks.add(made.RecoveryCodes...)
+	return made.RecoveryCodes
+}
+
+// enrol sets up a second factor with everything said wrongly first, and returns its recovery codes.
+func (c *canary) enrol(access apptest.Option) []string {
+	const factor, confirmation = "/v1/me/second-factor", "/v1/me/second-factor/confirmation"
+	c.call("POST", confirmation, access, apptest.JSON(object{"one_time_code": c.first})).WantProblem(c, http.StatusConflict, "second-factor-missing")
+	c.call("POST", factor, access, apptest.JSON(object{"current_password": c.last})).WantProblem(c, http.StatusUnprocessableEntity, "current-password-wrong")
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		made := c.call("POST", factor, access, key, apptest.JSON(object{"current_password": c.password})).Want(c, http.StatusCreated)
+		c.secret = made.Text(c, "secret")
+		if found := c.marks.in([]byte(strings.ReplaceAll(string(made.Body), c.secret, ""))); len(found) > 0 {
+			c.Errorf("an authenticator is told %q, and keeps it for ever", found)
+		}
+	}
+	c.marks.add(c.secret)
+	c.call("POST", confirmation, access, apptest.JSON(object{"one_time_code": c.first})).WantProblem(c, http.StatusUnprocessableEntity, "one-time-code-wrong")
+	_, key = c.once()
+	proof := apptest.JSON(object{"one_time_code": codeOf(c, c.service, c.secret)})
+	codes := c.codes(c.call("POST", confirmation, access, key, proof))
+	c.codes(c.call("POST", confirmation, access, key, proof)) // replayed
+	c.call("GET", factor, access).Want(c, http.StatusOK)
+	return codes
+}
+
+// protect goes through the life of a second factor, to its removal and an administrator's.
+func (c *canary) protect() {
+	enter := func(answer apptest.Answer) apptest.Option {
+		token := answer.Want(c, http.StatusCreated).Text(c, "access_token")
+		c.marks.add(token)
+		return apptest.As(apptest.Credential(token))
+	}
+	access := enter(c.signIn(c.password))
+	codes := c.enrol(access)
+	withCode := func(code string) apptest.Answer {
+		return c.call("POST", "/v1/sessions", c.from(c.six),
+			apptest.JSON(object{"customer": c.of.Slug, "email": c.email, "password": c.password, "one_time_code": code}))
+	}
+	c.signIn(c.password, c.from(c.four)).WantProblem(c, http.StatusUnauthorized, "second-factor-required")
+	withCode(c.first).WantProblem(c, http.StatusUnauthorized, "second-factor-required")
+	enter(withCode(codes[0]))
+	withCode(codes[0]).WantProblem(c, http.StatusUnauthorized, "second-factor-required")
+	c.service.Database.Clock.Advance(30 * time.Second) // for the next code
+	enter(withCode(codeOf(c, c.service, c.secret)))
+	c.call("POST", "/v1/me/recovery-codes", access, apptest.JSON(object{"one_time_code": c.first})).
+		WantProblem(c, http.StatusUnprocessableEntity, "one-time-code-wrong")
+	_, key := c.once()
+	proof := apptest.JSON(object{"one_time_code": codes[1]})
+	codes = c.codes(c.call("POST", "/v1/me/recovery-codes", access, key, proof))
+	c.codes(c.call("POST", "/v1/me/recovery-codes", access, key, proof)) // replayed
+	c.call("DELETE", "/v1/me/second-factor", access, apptest.Header("One-Time-Code", url.QueryEscape(c.first)[:12])).
+		WantProblem(c, http.StatusUnprocessableEntity, "one-time-code-wrong")
+	c.call("DELETE", "/v1/me/second-factor", access, apptest.Header("One-Time-Code", codes[0])).Want(c, http.StatusNoContent)
+	c.enrol(access)
+	c.call("DELETE", c.path()+"/second-factor", c.key).WantProblem(c, http.StatusForbidden, "role-not-allowed")
+	c.call("DELETE", "/v1/users/"+url.PathEscape(c.email)+"/second-factor", c.admin).WantProblem(c, http.StatusNotFound, "not-found")
+	c.call("DELETE", c.path()+"/second-factor", c.admin).Want(c, http.StatusNoContent)
+	c.service.Database.Clock.Advance(time.Second) // that was the end of the sessions
+	c.call("GET", "/v1/me", access).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+}
+
+// browse lets the person in by a browser, and look after the sessions that there are.
+func (c *canary) browse() {
+	_, key := c.once()
+	signIn := []apptest.Option{key, apptest.JSON(object{"customer": c.of.Slug, "email": c.email, "password": c.password, "transport": "cookie"})}
+	var browser apptest.Option
+	for range 2 { // the second time replayed
+		answer := c.call("POST", "/v1/sessions", signIn...).Want(c, http.StatusCreated)
+		cookie, err := http.ParseSetCookie(answer.Header.Get("Set-Cookie"))
+		if err != nil {
+			c.Fatalf("%v: %v", err, answer.Header)
+		}
+		c.marks.add(cookie.Value)
+		browser = apptest.Header("Cookie", cookie.Name+"="+cookie.Value)
+	}
+	if answer := c.call("GET", "/v1/me", browser).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+		c.Errorf("/v1/me does not show the person: %s", answer.Body)
+	}
+	c.call("PUT", "/v1/me/alerts", browser, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+	c.call("PUT", "/v1/me/alerts", browser, apptest.JSON(object{"opted_in": true}), apptest.Header("Origin", "https://"+strings.ToLower(plain())+".example"),
+		apptest.Header("Sec-Fetch-Site", "cross-site")).WantProblem(c, http.StatusForbidden, "cross-origin")
+	c.call("GET", "/v1/me", apptest.Header("Cookie", "steward_session="+url.QueryEscape(c.email))).WantProblem(c, http.StatusUnauthorized, "unauthorized")
+	c.signIn(c.password).Want(c, http.StatusCreated)
+	var sessions struct {
+		Data []struct {
+			ID      string
+			Current bool
+		}
+	}
+	answer := c.call("GET", "/v1/me/sessions", browser).Want(c, http.StatusOK)
+	answer.Into(c, &sessions)
+	if found := c.marks.in(answer.Body); len(found) > 0 || len(sessions.Data) < 3 || sessions.Data[0].Current {
+		c.Fatalf("the list of sessions: %q of %s", found, answer.Body)
+	}
+	c.call("DELETE", "/v1/me/sessions/"+sessions.Data[0].ID, browser).Want(c, http.StatusNoContent)
+	c.call("DELETE", "/v1/me/sessions/"+url.PathEscape(c.email), browser).WantProblem(c, http.StatusNotFound, "not-found")
+	c.call("DELETE", "/v1/sessions/current", browser).Want(c, http.StatusNoContent)
+}
+
+// operate lets an operator do what operators do, with the person's details where they do not belong.
+func (c *canary) operate() {
+	operator := apptest.As(c.service.SignIn(c, "fusions", c.service.Operators(c)))
+	const customers = "/v1/operator/customers"
+	founded := func(slug, first, email string) apptest.Option {
+		return apptest.JSON(object{"slug": slug, "name": "Initech", "administrator": object{"first_name": first, "last_name": "Rao", "email": email}})
+	}
+	for range 2 {
+		_, key := c.once()
+		c.call("POST", customers, operator, key, founded(c.of.Slug, c.first, c.email)).WantProblem(c, http.StatusConflict, "slug-taken")
+	}
+	c.call("POST", customers, operator, founded(c.email, c.first, c.email)).Want(c, http.StatusBadRequest)
+	c.call("POST", customers, operator, founded("initech", c.first+"\u202e", c.email)).WantProblem(c, http.StatusUnprocessableEntity, "invalid-name")
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		c.call("POST", customers, operator, key, founded("initech", "Mina", "mina.rao@initech.example")).Want(c, http.StatusCreated)
+	}
+	one := customers + "/" + c.of.ID.String()
+	for _, path := range []string{customers, one} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("an operator is told %q", found)
+		}
+	}
+	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
+	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
+	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
+}
+
+// logins lets the person and the administrator see how the person signed in.
+func (c *canary) logins(access apptest.Option) {
+	c.settle()
+	for path, as := range map[string]apptest.Option{"/v1/me/logins": access, c.path() + "/logins": c.admin} {
+		answer := c.call("GET", path+"?limit=200", as).Want(c, http.StatusOK)
+		for _, outcome := range []string{"succeeded", "wrong_password", "wrong_code", "code_required", "no_password"} {
+			if !bytes.Contains(answer.Body, []byte(`"`+outcome+`"`)) {
+				c.Errorf("%s lacks %s: %s", path, outcome, answer.Body)
+			}
+		}
+		for _, address := range []netip.Addr{c.four, c.six} {
+			if !bytes.Contains(answer.Body, []byte(address.String())) {
+				c.Errorf("%s lacks the address %s: %s", path, address, answer.Body)
+			}
+		}
+	}
+	c.call("GET", c.path()+"/logins", c.key).WantProblem(c, http.StatusForbidden, "role-not-allowed")
+	c.call("GET", c.path()+"/logins?cursor="+url.QueryEscape(c.email), c.admin).Want(c, http.StatusBadRequest)
+}
+
+// settle waits for what goes on behind the answers.
+func (c *canary) settle() {
+	c.Helper()
+	c.service.Settle()
+	settled(c.T, c.service)
+}
+
 // record writes about the person in the trail, or tries to write what the person is called.
 func (c *canary) record(withEntries bool) {
 	good := object{
@@ -526,6 +733,12 @@ func (c *canary) administer(access apptest.Option) {
 	apiKey := c.call("POST", "/v1/api-keys", access, key, apptest.JSON(object{"name": "by the person", "scopes": []string{"users:read"}})).
 		Want(c, http.StatusCreated).Text(c, "id")
 	c.call("GET", "/v1/api-keys", access).Want(c, http.StatusOK)
+	_, key = c.once()
+	rotated := c.call("POST", "/v1/api-keys/"+apiKey+"/rotation", access, key, apptest.JSON(object{"overlap_seconds": 60})).
+		Want(c, http.StatusCreated).Text(c, "api_key")
+	for _, leaked := range []string{rotated, c.email, c.last} {
+		c.call("POST", "/v1/api-keys/leaks", apptest.JSON(object{"api_key": leaked})).Want(c, http.StatusNoContent)
+	}
 	c.call("DELETE", "/v1/api-keys/"+apiKey, access).Want(c, http.StatusNoContent)
 }
 
@@ -538,6 +751,7 @@ func (c column) String() string { return c.table + "." + c.name }
 // returns where each mark was found.
 func (c *canary) scan() map[string][]string {
 	c.Helper()
+	c.settle()
 	rows, err := c.conn.Query(c.Context(), `
 		select table_schema, table_name, column_name, data_type from information_schema.columns join information_schema.tables t using (table_schema, table_name)
 		where t.table_type in ('BASE TABLE', 'FOREIGN') and table_schema not in ('pg_catalog', 'information_schema')
@@ -610,6 +824,7 @@ func (c *canary) personalColumns() []column {
 // ofPerson says, for each table with personal columns, which rows are the person's. A new table needs a new line, or the test fails.
 var ofPerson = map[string]string{
 	"users": "id = $1", "login_records": "user_id = $1", "idempotency_answers": "subject_user_id = $1",
+	"second_factors": "user_id = $1",
 }
 
 // checkFilled makes sure that the canary sings: each personal column holds a mark of the person in the clear or something derived from one, which
@@ -623,8 +838,20 @@ func (c *canary) checkFilled() {
 			right, _, err := c.service.Hasher.Verify(c.Context(), string(values[0]), sensitive.New(c.password))
 			return err == nil && right
 		},
+		"second_factors.sealed_secret": func(values [][]byte) bool {
+			box, err := seal.ParseMasterKey(apptest.MasterKey())
+			if err != nil {
+				c.Fatal(err)
+			}
+			person := uuid.MustParse(c.id)
+			opened, err := box.Open("second factor", values[0], person[:])
+			return err == nil && string(opened) == c.secret
+		},
 		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
 		"idempotency_answers.fingerprint": func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the request: see the answer
+	}
+	if number(c, c.conn, "select count(*) from attempt_limits") == 0 {
+		c.Error("no failure is counted, so what the counters hold is not looked at")
 	}
 	for _, one := range c.personalColumns() {
 		rows, ok := ofPerson[one.table]
@@ -934,7 +1161,7 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
-	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers"} {
+	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links"} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string
 			Count int

@@ -49,7 +49,7 @@ func serve(t testing.TB, program string, service *apptest.Service) *serving {
 	process := &serving{Cmd: exec.CommandContext(t.Context(), program, "serve"), ended: make(chan struct{})}
 	process.Env = []string{
 		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal(), "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
-		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "HOME=" + os.TempDir(),
+		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "HOME=" + os.TempDir(),
 	}
 	log, err := process.StderrPipe()
 	if err != nil {
@@ -110,8 +110,8 @@ func seedAccounts(t testing.TB, service *apptest.Service, conn *pgx.Conn, of app
 	people := seedPeople(t, service, conn, of, principal.User, "account", count)
 	now := service.Database.Clock.Now()
 	for _, statement := range []string{
-		`insert into sessions (customer_id, id, user_id, created_at, refreshed_at, expires_at)
-			select $1, gen_random_uuid(), person, $3, $3, $3::timestamptz + interval '7 days' from unnest($2::uuid[]) person, generate_series(1, 2)`,
+		`insert into sessions (customer_id, id, user_id, transport, created_at, refreshed_at, expires_at)
+			select $1, gen_random_uuid(), person, 'token', $3, $3, $3::timestamptz + interval '7 days' from unnest($2::uuid[]) person, generate_series(1, 2)`,
 		`insert into refresh_tokens (customer_id, session_id, hash, created_at)
 			select customer_id, id, sha256(id::text::bytea), $3 from sessions where customer_id = $1 and user_id = any ($2::uuid[])`,
 		`insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
@@ -141,7 +141,8 @@ var (
 
 // allRemoved is what a receipt counts when it was all done at once: whatever an attempt before it had removed already would be missing.
 const allRemoved = `[{"store": "profile", "count": 1}, {"store": "refresh_tokens", "count": 2}, {"store": "sessions", "count": 2},
-	{"store": "login_records", "count": 3}, {"store": "idempotency_answers", "count": 1}]`
+	{"store": "login_records", "count": 3}, {"store": "recovery_codes", "count": 0}, {"store": "second_factors", "count": 0},
+	{"store": "password_links", "count": 0}, {"store": "idempotency_answers", "count": 1}]`
 
 // checkAccounts fails for everybody who is half redacted, and returns who is redacted.
 func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[string]bool) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app/apptest"
@@ -17,6 +18,9 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/totp"
 	"github.com/fusionspim/steward/internal/version"
 )
 
@@ -28,6 +32,8 @@ const (
 	aUser    target = "user"
 	anAPIKey target = "api key"
 	aReceipt target = "receipt"
+	aSession target = "session"  // of the caller's own
+	aTenant  target = "customer" // for operators: any but their own
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
@@ -51,9 +57,21 @@ var matrix = []row{
 	{"getProblem", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getSigningKeys", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getSecurityContact", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getSetPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getForgotPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"createSession", noObject, "", 201, 201, 201, 201, 201, 201, 201, 201},
 	{"refreshSession", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"endCurrentSession", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
+	{"listMySessions", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"endMySession", aSession, "", 401, 204, 204, 204, 403, 403, 404, 403},
+	{"listMyLogins", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"getMySecondFactor", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"enrolMySecondFactor", noObject, "", 401, 201, 201, 201, 403, 403, 201, 403},
+	{"confirmMySecondFactor", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"replaceMyRecoveryCodes", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
+	{"removeMySecondFactor", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
+	{"requestPasswordReset", noObject, "", 202, 202, 202, 202, 202, 202, 202, 202},
+	{"confirmPasswordReset", noObject, "", 204, 204, 204, 204, 204, 204, 204, 204},
 	{"getMe", noObject, "", 401, 200, 200, 200, 403, 403, 200, 403},
 	{"changeMyPassword", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
 	{"getMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
@@ -67,6 +85,8 @@ var matrix = []row{
 	{"redactUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"getUserAlerts", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"setUserAlerts", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listUserLogins", aUser, "", 401, 403, 200, 403, 403, 403, 404, 403},
+	{"resetUserSecondFactor", aUser, "", 401, 403, 204, 403, 403, 403, 404, 403},
 	{"getErasureReceipt", aReceipt, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"listAuditEntries", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	// The sample's actor is acme's: for the foreign key it is nobody, told in the row of an array.
@@ -74,8 +94,14 @@ var matrix = []row{
 	{"listAPIKeys", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"createAPIKey", noObject, "", 401, 403, 201, 403, 403, 403, 201, 403},
 	{"revokeAPIKey", anAPIKey, "", 401, 403, 204, 403, 403, 403, 404, 403},
+	{"rotateAPIKey", anAPIKey, "", 401, 403, 201, 403, 403, 403, 404, 403},
+	{"reportLeakedAPIKey", noObject, "", 204, 204, 204, 204, 204, 204, 204, 204},
 	{"getCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"updateCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"listCustomers", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
+	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 }
 
 // TestEveryOperationAnswersEachCallerByItsRole goes through all operations, all callers and all objects. The order of refusals is always the
@@ -107,9 +133,8 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 		right = principal.Scopes()
 	}
 	key, otherKey := w.key(t, w.acme, right), w.key(t, w.acme, others)
-	signsOut := operation.ID == "endCurrentSession" || operation.ID == "changeMyPassword"
 	person := func(of apptest.Customer, role principal.Role, standing apptest.Credential) apptest.Credential {
-		if !signsOut {
+		if !changesTheCaller(operation.ID) {
 			return standing
 		}
 		return w.SignIn(t, of.Slug, w.Person(t, of, role, fresh("signs-out")+"@"+of.Slug+".example"))
@@ -121,7 +146,7 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 		want       int
 	}{
 		{"nobody", w.acme, "", row.nobody},
-		{"operator", w.acme, person(w.fusions, principal.Operator, w.operator), row.operator},
+		{"operator", w.fusions, person(w.fusions, principal.Operator, w.operator), row.operator},
 		{"admin", w.acme, person(w.acme, principal.Customer, w.admin), row.admin},
 		{"user", w.acme, person(w.acme, principal.User, w.user), row.user},
 		{"key", w.acme, key, row.key},
@@ -135,6 +160,7 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 		if caller.credential != "" {
 			options = append(options, apptest.As(caller.credential))
 		}
+		w.prepare(t, operation.ID, caller.credential, caller.want)
 		try := func(objectID string) apptest.Answer {
 			path, sample := w.sample(t, operation.ID, objectID)
 			return call(t, w.Service, operation.Method, path, append(options, sample...)...)
@@ -145,7 +171,8 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 			}
 			continue
 		}
-		acmes, others, none := try(w.make(t, row.object, w.acme)), try(w.make(t, row.object, w.other)), try(id.New[id.User]().String())
+		ofAcme, ofOther := w.objects(t, row.object, caller.of, caller.credential)
+		acmes, others, none := try(ofAcme), try(ofOther), try(id.New[id.User]().String())
 		if acmes.Status != caller.want {
 			t.Errorf("%s on acme's %s: got %d, want %d: %s", what, row.object, acmes.Status, caller.want, acmes.Body)
 		}
@@ -172,6 +199,85 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 			t.Errorf("%s on a path that is no id: got %d, want %d", what, malformed.Status, absent)
 		}
 	}
+}
+
+// changesTheCaller tells whether an operation takes from the caller what the other operations are called with.
+func changesTheCaller(operation string) bool {
+	return slices.Contains([]string{
+		"endCurrentSession", "changeMyPassword", "confirmMySecondFactor", "replaceMyRecoveryCodes", "removeMySecondFactor",
+	}, operation)
+}
+
+// prepare sets up the second factor that a caller needs who may call the operation, and remembers the code for the sample.
+func (w *world) prepare(t *testing.T, operation string, caller apptest.Credential, want int) {
+	t.Helper()
+	if !strings.HasSuffix(operation, "MySecondFactor") && operation != "replaceMyRecoveryCodes" || !changesTheCaller(operation) || want >= 300 {
+		return
+	}
+	secret := call(t, w.Service, "POST", "/v1/me/second-factor", apptest.As(caller), apptest.JSON(members{"current_password": apptest.Password})).
+		Want(t, 201).Text(t, "secret")
+	w.oneTimeCode = codeOf(t, w.Service, secret)
+	if operation == "confirmMySecondFactor" {
+		return
+	}
+	var made struct {
+		RecoveryCodes []string `json:"recovery_codes"`
+	}
+	call(t, w.Service, "POST", "/v1/me/second-factor/confirmation", apptest.As(caller), apptest.JSON(members{"one_time_code": w.oneTimeCode})).
+		Want(t, 200).Into(t, &made)
+	w.oneTimeCode = made.RecoveryCodes[0] // the other one was used
+}
+
+// codeOf is what an authenticator with the secret shows now.
+func codeOf(t testing.TB, s *apptest.Service, secret string) string {
+	t.Helper()
+	code, err := totp.Code(sensitive.New(secret), s.Database.Clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// objects makes one thing that is acme's and one that is another's. A session belongs to a person and not to a customer: here acme's is the caller's,
+// and the other one is somebody else's at the same customer; for callers of the other customer it is the other way round. To operators every customer
+// is open but their own.
+func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller apptest.Credential) (acmes, others string) {
+	t.Helper()
+	switch kind {
+	case aTenant:
+		return w.acme.ID.String(), w.fusions.ID.String()
+	case aSession:
+		self, colleague := of.Admin, w.acme.User
+		if caller == w.user {
+			self, colleague = w.acme.User, w.acme.Admin
+		}
+		own, theirs := w.sessionOf(t, of.Slug, self), w.sessionOf(t, "acme", colleague)
+		if of.ID == w.other.ID {
+			return theirs, own
+		}
+		return own, theirs
+	case noObject, aUser, anAPIKey, aReceipt:
+	}
+	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
+}
+
+// sessionOf signs somebody in and returns the id of the session.
+func (w *world) sessionOf(t *testing.T, slug string, person apptest.Person) string {
+	t.Helper()
+	var sessions struct {
+		Data []struct {
+			ID      string
+			Current bool
+		}
+	}
+	call(t, w.Service, "GET", "/v1/me/sessions", apptest.As(w.SignIn(t, slug, person))).Want(t, 200).Into(t, &sessions)
+	for _, one := range sessions.Data {
+		if one.Current {
+			return one.ID
+		}
+	}
+	t.Fatalf("nobody's session is the current one: %+v", sessions)
+	return ""
 }
 
 // anonymous is a problem without what differs from request to request.
@@ -218,11 +324,12 @@ type world struct {
 	fusions, acme, other              apptest.Customer
 	operator, admin, user, otherAdmin apptest.Credential
 	refreshToken                      string // of a session of acme's user, always the last one
+	oneTimeCode                       string // of whoever is about to call, where a right one is needed
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Service: apptest.Start(t), fusions: apptest.Customer{Slug: "fusions"}}
+	w := &world{Service: apptest.Start(t), oneTimeCode: "287082", fusions: apptest.Customer{Slug: "fusions"}}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
@@ -283,6 +390,10 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 			t.Fatal(err)
 		}
 		return receipt.ID.String()
+	case aSession:
+		return w.sessionOf(t, of.Slug, of.Admin)
+	case aTenant:
+		return of.ID.String()
 	case noObject:
 	}
 	return ""
@@ -311,12 +422,37 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/.well-known/jwks.json", nil
 	case "getSecurityContact":
 		return "/.well-known/security.txt", nil
+	case "getSetPasswordPage":
+		return "/set-password", nil
+	case "getForgotPasswordPage":
+		return "/forgot-password", nil
 	case "createSession":
 		return with("/v1/sessions", members{"customer": "acme", "email": w.acme.User.Email, "password": apptest.Password})
 	case "refreshSession":
 		return with("/v1/sessions/refresh", members{"refresh_token": w.nextRefreshToken(t)})
 	case "endCurrentSession":
 		return "/v1/sessions/current", nil
+	case "listMySessions":
+		return "/v1/me/sessions", nil
+	case "endMySession":
+		return "/v1/me/sessions/" + objectID, nil
+	case "listMyLogins":
+		return "/v1/me/logins", nil
+	case "getMySecondFactor":
+		return "/v1/me/second-factor", nil
+	case "enrolMySecondFactor":
+		return with("/v1/me/second-factor", members{"current_password": apptest.Password})
+	case "confirmMySecondFactor":
+		return with("/v1/me/second-factor/confirmation", members{"one_time_code": w.oneTimeCode})
+	case "replaceMyRecoveryCodes":
+		return with("/v1/me/recovery-codes", members{"one_time_code": w.oneTimeCode})
+	case "removeMySecondFactor":
+		return "/v1/me/second-factor", []apptest.Option{apptest.Header("One-Time-Code", w.oneTimeCode)}
+	case "requestPasswordReset":
+		return with("/v1/password-resets", members{"customer": "acme", "email": w.acme.User.Email})
+	case "confirmPasswordReset":
+		person := w.Person(t, w.acme, principal.User, fresh("forgetful")+"@acme.example")
+		return with("/v1/password-resets/confirm", members{"token": forgedLink(t, w.Service, w.acme.ID, person.ID), "new_password": "violet umbrellas hum at seven dusks"})
 	case "getMe":
 		return "/v1/me", nil
 	case "changeMyPassword":
@@ -341,6 +477,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/users/" + objectID + "/alerts", nil
 	case "setUserAlerts":
 		return with("/v1/users/"+objectID+"/alerts", members{"opted_in": false})
+	case "listUserLogins":
+		return "/v1/users/" + objectID + "/logins", nil
+	case "resetUserSecondFactor":
+		return "/v1/users/" + objectID + "/second-factor", nil
 	case "getErasureReceipt":
 		return "/v1/erasure-receipts/" + objectID, nil
 	case "listAuditEntries":
@@ -353,6 +493,19 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return with("/v1/api-keys", members{"name": "PIM production", "scopes": []string{"users:read"}})
 	case "revokeAPIKey":
 		return "/v1/api-keys/" + objectID, nil
+	case "rotateAPIKey":
+		return with("/v1/api-keys/"+objectID+"/rotation", members{"overlap_seconds": 3600})
+	case "reportLeakedAPIKey":
+		return with("/v1/api-keys/leaks", members{"api_key": w.key(t, w.acme, principal.Scopes())})
+	case "listCustomers":
+		return "/v1/operator/customers", nil
+	case "createCustomer":
+		return with("/v1/operator/customers", members{"slug": fresh("initech"), "name": "Initech",
+			"administrator": members{"first_name": "Mina", "last_name": "Rao", "email": "mina.rao@initech.example"}})
+	case "getCustomerAsOperator":
+		return "/v1/operator/customers/" + objectID, nil
+	case "updateCustomerAsOperator":
+		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
 	case "getCustomer":
 		return "/v1/customer", nil
 	case "updateCustomer":
@@ -374,6 +527,20 @@ func (w *world) nextRefreshToken(t *testing.T) string {
 	spare := answer.Text(t, "refresh_token")
 	w.refreshToken = ""
 	return spare
+}
+
+// forgedLink makes a mailed link of a person as if the mail had come, and returns what it carries.
+func forgedLink(t testing.TB, s *apptest.Service, of id.Customer, person id.User) string {
+	t.Helper()
+	text, hash := token.NewLink(of, person)
+	now := s.Database.Clock.Now()
+	_, err := s.Database.Superuser(t).Exec(t.Context(), `
+		insert into password_links (customer_id, hash, user_id, purpose, created_at, expires_at, links_since)
+		select customer_id, $1, id, 'password_reset', $2, $3, links_since from users where id = $4`, hash, now, now.Add(time.Hour), person.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text.Reveal()
 }
 
 // members is a JSON object.
@@ -411,7 +578,8 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 	complain := func(format string, arguments ...any) {
 		t.Errorf("%s %s: %d: %s\n%v\n%s", method, path, answer.Status, fmt.Sprintf(format, arguments...), header, answer.Body)
 	}
-	if len(header.Values("Set-Cookie")) > 0 {
+	signsInOrOut := answer.Status == 201 && method == "POST" && path == "/v1/sessions" || answer.Status == 204 && method == "DELETE" && path == "/v1/sessions/current"
+	if cookies := header.Values("Set-Cookie"); len(cookies) > 1 || len(cookies) == 1 && !signsInOrOut {
 		complain("sets a cookie")
 	}
 	if !sane.MatchString(header.Get("X-Request-Id")) {
@@ -453,8 +621,8 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 		complain("a problem lacks a member")
 	case answer.Status == 401 && !strings.HasPrefix(header.Get("WWW-Authenticate"), `Bearer realm="steward"`):
 		complain("a 401 without a challenge")
-	case answer.Status == 503 && header.Get("Retry-After") == "":
-		complain("a 503 that does not say when to try again")
+	case (answer.Status == 503 || answer.Status == 429) && header.Get("Retry-After") == "":
+		complain("a problem that does not say when to try again")
 	}
 }
 

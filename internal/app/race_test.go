@@ -42,8 +42,8 @@ func seedPeople(t testing.TB, service *apptest.Service, conn *pgx.Conn, of appte
 	}
 	execute(t, conn, `
 		insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash,
-			alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, version, created_at, updated_at)
-		select $1, one.id, $2, 'active', 'First', 'Last', one.email, 'first', 'last', one.email, $3, true, 'creation', $4, $4, 1, $4, $4
+			alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
+		select $1, one.id, $2, 'active', 'First', 'Last', one.email, 'first', 'last', one.email, $3, true, 'creation', $4, $4, $4, 1, $4, $4
 		from unnest($5::uuid[], $6::text[]) as one (id, email)`,
 		of.ID.String(), string(role), cheapHash(apptest.Password), service.Database.Clock.Now(), ids, emails)
 	return ids

@@ -33,9 +33,23 @@ func (w *world) bearer(operation *contract.Operation) []apptest.Option {
 		return nil
 	case slices.Contains(operation.Roles, "customer"):
 		return []apptest.Option{apptest.As(w.admin)}
+	case slices.Contains(operation.Roles, "operator"):
+		return []apptest.Option{apptest.As(w.operator)}
 	default:
 		return []apptest.Option{apptest.As(w.acme.APIKey)}
 	}
+}
+
+// objectFor makes something that the path of the operation can name when the bearer calls.
+func (w *world) objectFor(t *testing.T, operation *contract.Operation) string {
+	t.Helper()
+	kind := aUser
+	for _, row := range matrix {
+		if row.operation == operation.ID && row.object != noObject {
+			kind = row.object
+		}
+	}
+	return w.make(t, kind, w.acme)
 }
 
 // goodBody is the body of the sample of an operation; one entry rather than an array, so that its members can be spoilt.
@@ -69,8 +83,7 @@ func TestBadBodiesAreRefused(t *testing.T) {
 		if operation.Tag == "pages" {
 			continue // pages read nothing of a request but their path
 		}
-		objectID := w.make(t, aUser, w.acme)
-		path, good := w.goodBody(t, operation, objectID)
+		path, good := w.goodBody(t, operation, w.objectFor(t, operation))
 		send := func(what, contentType, body string, status int, problem string, more ...apptest.Option) {
 			t.Helper()
 			options := append(w.bearer(operation), apptest.Raw(contentType, body))
@@ -103,7 +116,7 @@ func TestBadBodiesAreRefused(t *testing.T) {
 			twice, _ := json.Marshal(members{name: object[name]})
 			malformed("twice "+name, string(twice[:len(twice)-1])+","+rest)
 			malformed("letter case of "+name, strings.Replace(good, `"`+name+`"`, `"`+strings.ToUpper(name)+`"`, 1))
-			if operation.Method == "POST" && name != "role" && name != "reason" || operation.Method == "PUT" {
+			if operation.Method == "POST" && !slices.Contains([]string{"role", "reason", "overlap_seconds"}, name) || operation.Method == "PUT" {
 				malformed("missing "+name, encoded(t, without(object, name)))
 			}
 			if _, isText := object[name].(string); isText {
@@ -142,7 +155,7 @@ func TestBadBodiesAreRefused(t *testing.T) {
 			malformed("too deep", strings.Repeat("[", depth)+strings.Repeat("]", depth))
 			malformed("too deep inside", `{"x":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+","+rest)
 		}
-		if operation.ID != "redactUser" { // takes no body or an empty object
+		if operation.ID != "redactUser" && operation.ID != "rotateAPIKey" { // which take no body or an empty object
 			malformed("empty object", "{}")
 			malformed("nothing", "")
 		}
@@ -239,7 +252,7 @@ func TestQueriesAreReadStrictly(t *testing.T) {
 		t.Helper()
 		options := w.bearer(operation)
 		if operation.HasBody {
-			_, body := w.goodBody(t, operation, w.make(t, aUser, w.acme))
+			_, body := w.goodBody(t, operation, w.objectFor(t, operation))
 			options = append(options, apptest.Raw("application/json", body))
 		}
 		answer := call(t, w.Service, method, path, options...)
@@ -252,7 +265,7 @@ func TestQueriesAreReadStrictly(t *testing.T) {
 		if operation.Tag == "pages" {
 			continue
 		}
-		path, _ := w.sample(t, operation.ID, w.make(t, aUser, w.acme))
+		path, _ := w.sample(t, operation.ID, w.objectFor(t, operation))
 		for _, query := range []string{
 			"?unknown=" + marker, "?" + markerName + "=1", "?" + markerName, "?=" + marker, "?%zz=1", "?a%00b=" + marker, "?;" + marker,
 			"?x=1;y=" + marker, "?&", "?%ff=1", "?LIMIT=1",
@@ -277,12 +290,19 @@ func TestQueriesAreReadStrictly(t *testing.T) {
 			"to=2026-01-01T00:00:00+00:00" /* the plus is a blank */, "from=",
 			"from=0000-01-01T00:00:00Z", "to=9999-12-31T23:59:59-23:59", "from=2026-01-01T00:00:00Z&from=2026-01-01T00:00:00Z",
 		},
-		"/v1/api-keys": {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "status=active"},
+		"/v1/api-keys": {
+			"limit=0", "limit=201", "limit=x", "cursor=" + marker, "status=active", "unused_for_days=", "unused_for_days=-1", "unused_for_days=x",
+			"unused_for_days=99999999999",
+		},
+		"/v1/me/sessions":        {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "transport=cookie"},
+		"/v1/me/logins":          {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "outcome=succeeded"},
+		"/v1/users/{id}/logins":  {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "outcome=succeeded"},
+		"/v1/operator/customers": {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "slug=acme"},
 	}
 	for _, operation := range w.API.Operations() {
 		if operation.Method == "GET" {
 			for _, query := range lists[operation.Path] {
-				refused(operation, "GET", operation.Path+"?"+query)
+				refused(operation, "GET", strings.Replace(operation.Path, "{id}", w.acme.User.ID.String(), 1)+"?"+query)
 			}
 		}
 	}
@@ -355,7 +375,7 @@ func TestPathsAndMethods(t *testing.T) {
 	for _, path := range []string{
 		"/v1", "/v1/", "/v1/nothing", "/v2/users", "/v1/users/", "/v1/users/" + person + "/", "/v1//users", "/V1/users",
 		"/v1/users/" + person + "/nothing", "/.env", "/metrics",
-		"/v1/users/" + person + "%2falerts", "/v1/..%2fv1/users", "/v1/users%00", "/%ff", "/v1/me/sessions/" + markerName, "/problems/Nothing",
+		"/v1/users/" + person + "%2falerts", "/v1/..%2fv1/users", "/v1/users%00", "/%ff", "/v1/me/nothing/" + markerName, "/problems/Nothing",
 		"/problems/no-such-problem", "/debug/pprof/",
 	} {
 		answer := call(t, w.Service, "GET", path, admin)
@@ -377,21 +397,27 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 	call(t, w.Service, "GET", "/v1/users/"+strings.ToUpper(person), admin).Want(t, 200) // RFC 9562, section 4: either case is read
 
-	known := map[string][]string{}
+	known, bearers := map[string][]string{}, map[string][]apptest.Option{}
+	made := map[target]string{aUser: person, noObject: person}
 	for _, operation := range w.API.Operations() {
-		objectID := person
-		if operation.ID == "getErasureReceipt" {
-			objectID = w.make(t, aReceipt, w.acme)
+		var kind target
+		for _, row := range matrix {
+			if row.operation == operation.ID {
+				kind = row.object
+			}
 		}
-		path, _ := w.sample(t, operation.ID, objectID)
-		known[path] = append(known[path], operation.Method)
+		if made[kind] == "" {
+			made[kind] = w.make(t, kind, w.acme)
+		}
+		path, _ := w.sample(t, operation.ID, made[kind])
+		known[path], bearers[path] = append(known[path], operation.Method), append([]apptest.Option{admin}, w.bearer(operation)...)
 	}
 	for path, methods := range known {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"} {
-			if slices.Contains(methods, method) {
+			if slices.Contains(methods, method) || path == "/v1/api-keys/leaks" && method == "DELETE" { // which is taken for an id, and is none
 				continue
 			}
-			answer := call(t, w.Service, method, path, admin)
+			answer := call(t, w.Service, method, path, bearers[path]...)
 			allowed := strings.Split(answer.Header.Get("Allow"), ", ")
 			if answer.Status != 405 || answer.Text(t, "type") != "/problems/method-not-allowed" {
 				t.Errorf("%s %s: got %d, want 405: %s", method, path, answer.Status, answer.Body)
@@ -404,7 +430,8 @@ func TestPathsAndMethods(t *testing.T) {
 		}
 		if slices.Contains(methods, "GET") {
 			plain := apptest.Header("Accept-Encoding", "identity") // which Go's client changes by itself for GET
-			head, get := call(t, w.Service, "HEAD", path, admin, plain), call(t, w.Service, "GET", path, admin, plain)
+			as := append(slices.Clone(bearers[path]), plain)
+			head, get := call(t, w.Service, "HEAD", path, as...), call(t, w.Service, "GET", path, as...)
 			if head.Status != 200 || len(head.Body) != 0 ||
 				head.Header.Get("Content-Type") != get.Header.Get("Content-Type") || head.Header.Get("ETag") != get.Header.Get("ETag") {
 				t.Errorf("HEAD %s: %d %v, GET: %d %v", path, head.Status, head.Header, get.Status, get.Header)
@@ -436,15 +463,17 @@ func TestAccept(t *testing.T) {
 		w.checkSilence(t, accept, answer)
 	}
 	for _, operation := range w.API.Operations() {
-		path, options := w.sample(t, operation.ID, w.make(t, aUser, w.acme))
+		path, options := w.sample(t, operation.ID, w.objectFor(t, operation))
 		want := 406
 		switch {
 		case operation.Tag == "pages", operation.Tag == "service":
 			want = 200
 		case operation.ID == "endCurrentSession", operation.ID == "changeMyPassword":
 			continue // would sign the administrator out; tried below
-		case operation.ID == "revokeAPIKey":
-			path, want = "/v1/api-keys/"+w.make(t, anAPIKey, w.acme), 204
+		case operation.ID == "removeMySecondFactor":
+			want = 409 // there is none
+		case !operation.Declares(http.StatusNotAcceptable):
+			want = 204
 		}
 		answer := call(t, w.Service, operation.Method, path, append(append(options, w.bearer(operation)...),
 			apptest.Header("Accept", "text/html"))...)
@@ -583,7 +612,7 @@ func TestGarbage(t *testing.T) {
 	w := newWorld(t)
 	operations := slices.DeleteFunc(w.API.Operations(), func(o *contract.Operation) bool {
 		// Those would end the session that the others are called with, and signing in is slow on purpose.
-		return o.ID == "endCurrentSession" || o.ID == "createSession" || o.ID == "changeMyPassword"
+		return o.ID == "endCurrentSession" || o.ID == "createSession" || o.ID == "changeMyPassword" || o.ID == "enrolMySecondFactor"
 	})
 	target := w.make(t, aUser, w.acme)
 	texts := rapid.OneOf(
@@ -616,7 +645,7 @@ func TestGarbage(t *testing.T) {
 		var query []string
 		for range rapid.IntRange(0, 2).Draw(r, "parameters") {
 			name := rapid.SampledFrom([]string{"limit", "cursor", "email", "q", "status", "role", "alerts_opted_in", "actor_user_id", "action",
-				"target_id", "from", "to", "version"}).Draw(r, "name")
+				"target_id", "from", "to", "version", "unused_for_days"}).Draw(r, "name")
 			query = append(query, name+"="+url.QueryEscape(texts.Draw(r, "parameter")))
 		}
 		if len(query) > 0 {
@@ -627,7 +656,7 @@ func TestGarbage(t *testing.T) {
 			body := garbageBody(r, w, operation, texts, value(2))
 			options = append(options, apptest.Raw("application/json", body))
 		}
-		for _, name := range []string{"If-Match", "Idempotency-Key", "Accept", "X-Forwarded-For", "Traceparent", "X-Request-Id"} {
+		for _, name := range []string{"If-Match", "Idempotency-Key", "Accept", "X-Forwarded-For", "Traceparent", "X-Request-Id", "One-Time-Code"} {
 			if rapid.IntRange(0, 7).Draw(r, name) == 0 {
 				header := strings.Map(func(c rune) rune {
 					if c < ' ' || c == 0x7f {
@@ -663,6 +692,15 @@ func garbageBody(r *rapid.T, w *world, operation *contract.Operation, texts *rap
 			"allowed_networks": []string{"10.0.0.0/8"}},
 		"updateCustomer": {"guidance_text": "g", "privacy_contact": "p@b.cd",
 			"mail_domains": members{"policy": "off", "domains": []string{"b.cd"}}},
+		"confirmMySecondFactor":  {"one_time_code": "287082"},
+		"replaceMyRecoveryCodes": {"one_time_code": "287082"},
+		"rotateAPIKey":           {"overlap_seconds": 60},
+		"reportLeakedAPIKey":     {"api_key": "stw_x"},
+		"requestPasswordReset":   {"customer": "acme", "email": "a@b.cd"},
+		"confirmPasswordReset":   {"token": "stl_x", "new_password": "x"},
+		"createCustomer": {"slug": "initech", "name": "Initech",
+			"administrator": members{"first_name": "Mina", "last_name": "Rao", "email": "mina.rao@initech.example"}},
+		"updateCustomerAsOperator": {"name": "Initech"},
 	}
 	body := maps.Clone(bodies[operation.ID])
 	for _, name := range slices.Sorted(maps.Keys(body)) {

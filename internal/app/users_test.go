@@ -743,6 +743,19 @@ func TestIdempotency(t *testing.T) {
 	second := h.SignIn(t, "acme", h.Person(t, h.acme, principal.Customer, "second@acme.example"))
 	otherKey := keyOf(t, h.Service, h.acme, allScopes).credential
 	refresh := signIn().Text(t, "refresh_token")
+	someone := func(prepared string) (as apptest.Credential, code string) {
+		as = h.SignIn(t, "acme", h.Person(t, h.acme, principal.User, fresh("someone")+"@acme.example"))
+		w := &world{Service: h.Service}
+		w.prepare(t, prepared, as, 200)
+		return as, w.oneTimeCode
+	}
+	confirming, code := someone("confirmMySecondFactor")
+	replacing, recoveryCode := someone("replaceMyRecoveryCodes")
+	operator := h.SignIn(t, "fusions", h.Operators(t))
+	founded := func(name string) members {
+		return members{"slug": "initech", "name": name, "administrator": members{"first_name": "Mina", "last_name": "Rao", "email": "mina@initech.example"}}
+	}
+	link := forgedLink(t, h.Service, h.acme.ID, h.Person(t, h.acme, principal.User, "forgetful@acme.example").ID)
 	posts := map[string]struct {
 		path          string
 		body, other   any
@@ -765,9 +778,31 @@ func TestIdempotency(t *testing.T) {
 			members{"customer": "acme", "email": strings.ToUpper(h.acme.User.Email), "password": apptest.Password}, "", "", 201, 0,
 		},
 		"refreshSession": {"/v1/sessions/refresh", members{"refresh_token": refresh}, nil, "", "", 200, 0},
+		"rotateAPIKey": {
+			"/v1/api-keys/" + keyOf(t, h.Service, h.acme, allScopes).id + "/rotation", members{"overlap_seconds": 60}, members{"overlap_seconds": 61},
+			h.admin, second, 201, 201,
+		},
+		"enrolMySecondFactor":    {"/v1/me/second-factor", members{"current_password": apptest.Password}, nil, h.admin, second, 201, 201},
+		"confirmMySecondFactor":  {"/v1/me/second-factor/confirmation", members{"one_time_code": code}, members{"one_time_code": "000000"}, confirming, "", 200, 0},
+		"replaceMyRecoveryCodes": {"/v1/me/recovery-codes", members{"one_time_code": recoveryCode}, members{"one_time_code": "000000"}, replacing, "", 200, 0},
+		"createCustomer":         {"/v1/operator/customers", founded("Initech"), founded("Initrode"), operator, "", 201, 0},
+		"confirmPasswordReset":   {"/v1/password-resets/confirm", members{"token": link, "new_password": nextPassword}, nil, "", "", 204, 0},
+	}
+	// Those of which a repetition does nothing by itself, or as little as the first time.
+	remembersNothing := map[string]any{
+		"/v1/password-resets": members{"customer": "acme", "email": h.acme.User.Email}, "/v1/api-keys/leaks": members{"api_key": keyOf(t, h.Service, h.acme, allScopes).credential},
 	}
 	for _, operation := range h.API.Operations() {
 		if operation.Method != "POST" {
+			continue
+		}
+		if body, known := remembersNothing[operation.Path]; known && operation.Idempotent {
+			for range 2 {
+				answer := call(t, h.Service, "POST", operation.Path, apptest.JSON(body), apptest.Header("Idempotency-Key", "the-key"))
+				if answer.Status >= 300 || len(answer.Body) > 0 {
+					t.Errorf("%s: %d %s", operation.ID, answer.Status, answer.Body)
+				}
+			}
 			continue
 		}
 		post, ok := posts[operation.ID]

@@ -27,16 +27,17 @@ var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
 	{"internal/principal"}, // who is calling, in those words
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail"}, // mechanisms
-	{"internal/idempotency"}, // a mechanism with a table
-	{"internal/audit"},       // the trail, which every act writes to
-	{"internal/customer"},    // features that know no person
-	{"internal/apikey"},      //
-	{"internal/user"},        // the people
-	{"internal/session"},     // features that ask user
-	{".", "api"},             // the contract
-	{"internal/httpapi"},     // the edge
-	{"internal/app"},         // the parts put together
-	{"cmd/steward"},          //
+	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
+	{"internal/audit"},        // the trail, which every act writes to
+	{"internal/customer"},     // features that know no person
+	{"internal/apikey"},       //
+	{"internal/user"},         // the people
+	{"internal/secondfactor"}, // what session and passwordlink ask
+	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{".", "api"},         // the contract
+	{"internal/httpapi"}, // the edge
+	{"internal/app"},     // the parts put together
+	{"cmd/steward"},      //
 }
 
 // testOnly are packages that no program of the product is made of.
@@ -51,6 +52,9 @@ var keepers = map[string][]string{
 	"github.com/pquerna/otp":              {"internal/totp"},
 	"golang.org/x/crypto/argon2":          {"internal/password"},
 	"github.com/pressly/goose/v3":         {"internal/postgres"},
+	"github.com/riverqueue/river":         {"internal/jobs", "internal/postgres"},
+	"github.com/wneessen/go-mail":         {"internal/mail"},
+	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	module + "/api":                       {"internal/httpapi"},
@@ -256,6 +260,40 @@ func TestQueriesStandInStores(t *testing.T) {
 			}
 			if on, named := selector.X.(*ast.Ident); selector.Sel.Name == "ORM" || named && on.Name == "tx" && selector.Sel.Name == "Raw" {
 				t.Errorf("%s: a query outside a store", positions.Position(node.Pos()))
+			}
+			return true
+		})
+	})
+}
+
+// A transaction that sees the rows of two customers in turn is for operators' acts on customers, and for nothing else.
+func TestOnlyOperatorsReachIntoAnotherCustomer(t *testing.T) {
+	t.Parallel()
+	files(t, func(path string, file *ast.File, positions *token.FileSet) {
+		if strings.HasPrefix(path, "internal/operator/") {
+			return
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			if call, ok := node.(*ast.CallExpr); ok {
+				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Inside" && !strings.HasSuffix(path, "_test.go") {
+					t.Errorf("%s: Inside is for internal/operator", positions.Position(node.Pos()))
+				}
+			}
+			return true
+		})
+	})
+}
+
+// A transaction itself, and the connections of those who work off jobs, lie behind the doors. River needs both, and nobody else.
+func TestOnlyJobsPassTheDoors(t *testing.T) {
+	t.Parallel()
+	files(t, func(path string, file *ast.File, positions *token.FileSet) {
+		if strings.HasPrefix(path, "internal/jobs/") || strings.HasPrefix(path, "internal/postgres/") {
+			return
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			if selector, ok := node.(*ast.SelectorExpr); ok && (selector.Sel.Name == "Transaction" || selector.Sel.Name == "OpenQueue") {
+				t.Errorf("%s: %s is for package jobs alone", positions.Position(node.Pos()), selector.Sel.Name)
 			}
 			return true
 		})

@@ -43,16 +43,21 @@ type Action string
 
 // The service's own actions.
 const (
-	UserCreated         Action = "user.created"
-	UserCorrected       Action = "user.corrected"
-	UserDeleted         Action = "user.deleted"
-	UserRedacted        Action = "user.redacted"
-	UserAlertsChanged   Action = "user.alerts_changed"
-	UserPasswordChanged Action = "user.password_changed"
-	APIKeyCreated       Action = "api_key.created"
-	APIKeyRevoked       Action = "api_key.revoked"
-	CustomerChanged     Action = "customer.changed"
-	CustomerCreated     Action = "customer.created"
+	UserCreated           Action = "user.created"
+	UserCorrected         Action = "user.corrected"
+	UserDeleted           Action = "user.deleted"
+	UserRedacted          Action = "user.redacted"
+	UserAlertsChanged     Action = "user.alerts_changed"
+	UserPasswordChanged   Action = "user.password_changed"
+	APIKeyCreated         Action = "api_key.created"
+	APIKeyRevoked         Action = "api_key.revoked"
+	APIKeyRotated         Action = "api_key.rotated"
+	APIKeyLeaked          Action = "api_key.leaked"
+	SecondFactorAdded     Action = "user.second_factor_added"
+	SecondFactorRemoved   Action = "user.second_factor_removed"
+	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
+	CustomerChanged       Action = "customer.changed"
+	CustomerCreated       Action = "customer.created"
 )
 
 // Target is what was acted on.
@@ -74,19 +79,27 @@ type Act struct {
 	Changed []string // names of the members that changed
 }
 
-// actor tells how the caller shows in the trail.
-func (a Act) actor() (kind ActorType, user *id.User, key *id.APIKey) {
+// actor is how a caller shows in the trail; members that do not apply are nil.
+type actor struct {
+	kind             ActorType
+	user             *id.User
+	apiKey           *id.APIKey
+	operatorCustomer *id.Customer // operators are users of Fusions, not of the customer whose trail it is
+	operator         *id.User
+}
+
+func (a Act) actor() actor {
 	switch caller := a.Caller; {
 	case caller.IsAPIKey():
-		return ActorAPIKey, nil, &caller.APIKey
+		return actor{kind: ActorAPIKey, apiKey: &caller.APIKey}
 	case caller.User.IsZero():
-		return ActorSystem, nil, nil
+		return actor{kind: ActorSystem}
 	case a.Target == OnUser(caller.User):
-		return ActorSelf, nil, nil
+		return actor{kind: ActorSelf}
 	case caller.Role == principal.Operator:
-		return ActorOperator, nil, nil
+		return actor{kind: ActorOperator, operatorCustomer: &caller.Customer, operator: &caller.User}
 	default:
-		return ActorUser, &caller.User, nil
+		return actor{kind: ActorUser, user: &caller.User}
 	}
 }
 

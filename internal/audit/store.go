@@ -14,17 +14,20 @@ import (
 // Clause returns the statement that records an act, to stand alone or as a part of the statement of the act itself. It records the act once for
 // each row of the relation, whose column changed (text[]) names the members that changed: no row, no entry.
 func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments []any) {
-	kind, user, key := act.actor()
-	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, action, target_type, target_id, changed,
-			occurred_at, recorded_at)
-		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::timestamptz, ?::timestamptz from ` + relation,
-		[]any{tx.Customer, id.New[id.Entry](), kind, user, key, act.Action, act.Target.Type, act.Target.ID, tx.Now, tx.Now}
+	by := act.actor()
+	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
+			action, target_type, target_id, changed, occurred_at, recorded_at)
+		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::timestamptz, ?::timestamptz from ` + relation,
+		[]any{
+			tx.Customer, id.New[id.Entry](), by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, act.Target.Type, act.Target.ID,
+			tx.Now, tx.Now,
+		}
 }
 
 func appendAct(tx *postgres.Tx, act Act) error {
 	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
 	err := tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
-	if postgres.Violates(err, "audit_entries_actor_user") {
+	if postgres.Violates(err, "audit_entries_actor_user") || postgres.Violates(err, "audit_entries_actor_operator") {
 		// The caller was deleted a moment ago.
 		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
 	}

@@ -54,12 +54,12 @@ func Seed(ctx context.Context, superuser sensitive.String, customer id.Customer,
 			role = "customer"
 		}
 		people[i] = []any{
-			customer.UUID, user.UUID, role, status, first, last, address, strings.ToLower(first), strings.ToLower(last), address, true, "creation", began, began, 1, began, began,
+			customer.UUID, user.UUID, role, status, first, last, address, strings.ToLower(first), strings.ToLower(last), address, true, "creation", began, began, began, 1, began, began,
 		}
 	}
 	_, err = conn.CopyFrom(ctx, pgx.Identifier{"users"}, []string{
 		"customer_id", "id", "role", "status", "first_name", "last_name", "email", "first_name_key", "last_name_key", "email_key", "alerts_opted_in",
-		"alerts_set_by", "alerts_set_at", "sessions_since", "version", "created_at", "updated_at",
+		"alerts_set_by", "alerts_set_at", "sessions_since", "links_since", "version", "created_at", "updated_at",
 	}, pgx.CopyFromRows(people))
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)

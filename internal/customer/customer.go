@@ -31,18 +31,33 @@ const (
 	Refuse Policy = "refuse" // refused
 )
 
+// SecondFactorPolicy is of whom a second factor is required. The set is closed.
+type SecondFactorPolicy string
+
+// The policies for second factors.
+const (
+	NotRequired    SecondFactorPolicy = "off"
+	Administrators SecondFactorPolicy = "administrators"
+	Everybody      SecondFactorPolicy = "everybody"
+)
+
+// DefaultLoginRecordDays is how long login records are kept if the customer chooses nothing else.
+const DefaultLoginRecordDays = 90
+
 // Customer is one customer.
 type Customer struct {
-	ID             id.Customer
-	Slug           string
-	Name           string
-	GuidanceText   string
-	PrivacyContact *string
-	MailDomains    MailDomains
-	Networks       Networks
-	Version        int64
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	ID              id.Customer
+	Slug            string
+	Name            string
+	GuidanceText    string
+	PrivacyContact  *string
+	MailDomains     MailDomains
+	Networks        Networks
+	LoginRecordDays int32 // how many days login records are kept
+	SecondFactor    SecondFactorPolicy
+	Version         int64
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 }
 
 // MailDomains are the domains that users' addresses are expected to be of.
@@ -64,10 +79,13 @@ func (n Networks) Contains(address netip.Addr) bool {
 
 // Patch changes settings; nil leaves one as it is.
 type Patch struct {
-	GuidanceText   *string
-	PrivacyContact **string // a pointer to nil removes it
-	MailDomains    *MailDomains
-	Networks       *Networks
+	GuidanceText    *string
+	PrivacyContact  **string // a pointer to nil removes it
+	MailDomains     *MailDomains
+	Networks        *Networks
+	LoginRecordDays *int32
+	SecondFactor    *SecondFactorPolicy
+	Name            *string // an operator's to change
 }
 
 var slugForm = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)

@@ -35,6 +35,9 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal) (found Cu
 	return found, err
 }
 
+// GetTx is Get within another's transaction. A customer that is not there gives the fault ResourceNotFound.
+func GetTx(tx *postgres.Tx) (Customer, error) { return get(tx, false) }
+
 // Find looks a customer up by its slug, before anything is known of the caller. There may be none.
 func (s *Service) Find(ctx context.Context, slug string) (found Found, ok bool, err error) {
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
@@ -61,29 +64,11 @@ type New struct {
 	Networks       Networks
 }
 
-// Create makes a customer and calls then in the same transaction, so that its first administrator can be made with it.
+// Create makes a customer by the system's own hand and calls then in the same transaction, so that its first administrator can be made with it.
 // A slug that is in use gives the fault SlugTaken.
 func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx) error) (made Customer, err error) {
-	if err := CheckSlug(in.Slug); err != nil {
-		return Customer{}, err
-	}
-	in.Name = norm.NFC.String(strings.TrimSpace(in.Name))
-	if in.Name == "" || utf8.RuneCountInString(in.Name) > 200 || strings.ContainsFunc(in.Name, unicode.IsControl) {
-		return Customer{}, fault.New(fault.MalformedRequest, "The name cannot be taken.").At("/name", "must be 1 to 200 characters without control characters")
-	}
-	customer := id.New[id.Customer]()
-	err = s.db.InCustomer(ctx, customer, func(tx *postgres.Tx) error {
-		made = Customer{
-			ID: customer, Slug: in.Slug, Name: in.Name, GuidanceText: in.GuidanceText, PrivacyContact: in.PrivacyContact,
-			MailDomains: in.MailDomains, Networks: in.Networks, Version: 1, CreatedAt: tx.Now, UpdatedAt: tx.Now,
-		}
-		if err := insert(tx, made); err != nil {
-			if postgres.Violates(err, "customers_slug_key") {
-				return fault.New(fault.SlugTaken, "Another customer has this slug.").At("/slug", "is in use")
-			}
-			return err
-		}
-		if err := audit.AppendTx(tx, audit.Act{Action: audit.CustomerCreated, Target: audit.OnCustomer(customer)}); err != nil {
+	err = s.db.InCustomer(ctx, id.New[id.Customer](), func(tx *postgres.Tx) error {
+		if made, err = CreateTx(tx, principal.Principal{}, in); err != nil {
 			return err
 		}
 		return then(tx)
@@ -91,27 +76,78 @@ func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx)
 	return made, err
 }
 
+// CreateTx is Create within a transaction that is inside the customer that is to be.
+func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Customer, error) {
+	if err := CheckSlug(in.Slug); err != nil {
+		return Customer{}, err
+	}
+	name, err := cleanName(in.Name)
+	if err != nil {
+		return Customer{}, err
+	}
+	made := Customer{
+		ID: tx.Customer, Slug: in.Slug, Name: name, GuidanceText: in.GuidanceText, PrivacyContact: in.PrivacyContact,
+		MailDomains: MailDomains{orOff(in.MailDomains.Policy), in.MailDomains.Domains}, Networks: Networks{orOff(in.Networks.Policy), in.Networks.Networks},
+		LoginRecordDays: DefaultLoginRecordDays, SecondFactor: NotRequired, Version: 1, CreatedAt: tx.Now, UpdatedAt: tx.Now,
+	}
+	if err := insert(tx, made); err != nil {
+		if postgres.Violates(err, "customers_slug_key") {
+			return Customer{}, fault.New(fault.SlugTaken, "Another customer has this slug.").At("/slug", "is in use")
+		}
+		return Customer{}, err
+	}
+	return made, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.CustomerCreated, Target: audit.OnCustomer(made.ID)})
+}
+
+// cleanName brings a name of a business to the form in which it is kept.
+func cleanName(name string) (string, error) {
+	name = norm.NFC.String(strings.TrimSpace(name))
+	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", fault.New(fault.MalformedRequest, "The name cannot be taken.").At("/name", "must be 1 to 200 characters without control characters")
+	}
+	return name, nil
+}
+
+// ListTx returns the customers, newest first: at most limit of those made before the one named, or from the newest on. Fusions itself is none of them.
+// It takes a transaction outside customers.
+func ListTx(tx *postgres.Tx, before id.Customer, limit int) ([]Customer, error) {
+	return list(tx, before, limit)
+}
+
 // Update changes the settings of the caller's own customer. Fault: PreconditionFailed.
 func (s *Service) Update(ctx context.Context, caller principal.Principal, patch Patch, condition version.Condition) (after Customer, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		before, err := get(tx, true)
-		if err != nil {
-			return err
-		}
-		if !condition.MetBy(before.Version) {
-			return fault.New(fault.PreconditionFailed, "The settings have changed. Fetch them again before you change them.")
-		}
-		var changed []string
-		if after, changed = patch.apply(before); len(changed) == 0 {
-			return nil
-		}
-		after.Version, after.UpdatedAt = before.Version+1, tx.Now
-		if err := update(tx, after); err != nil {
-			return err
-		}
-		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.CustomerChanged, Target: audit.OnCustomer(caller.Customer), Changed: changed})
+		after, err = UpdateTx(tx, caller, patch, condition)
+		return err
 	})
 	return after, err
+}
+
+// UpdateTx is Update within a transaction that is inside the customer.
+func UpdateTx(tx *postgres.Tx, caller principal.Principal, patch Patch, condition version.Condition) (after Customer, err error) {
+	if patch.Name != nil {
+		name, err := cleanName(*patch.Name)
+		if err != nil {
+			return Customer{}, err
+		}
+		patch.Name = &name
+	}
+	before, err := get(tx, true)
+	if err != nil {
+		return Customer{}, err
+	}
+	if !condition.MetBy(before.Version) {
+		return Customer{}, fault.New(fault.PreconditionFailed, "The settings have changed. Fetch them again before you change them.")
+	}
+	var changed []string
+	if after, changed = patch.apply(before); len(changed) == 0 {
+		return after, nil
+	}
+	after.Version, after.UpdatedAt = before.Version+1, tx.Now
+	if err := update(tx, after); err != nil {
+		return Customer{}, err
+	}
+	return after, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.CustomerChanged, Target: audit.OnCustomer(tx.Customer), Changed: changed})
 }
 
 // apply returns the customer after the patch and the names of the members that differ.
@@ -132,6 +168,18 @@ func (p Patch) apply(before Customer) (after Customer, changed []string) {
 	if p.Networks != nil && !(p.Networks.Policy == before.Networks.Policy && equal(p.Networks.Networks, before.Networks.Networks)) {
 		after.Networks = *p.Networks
 		changed = append(changed, "networks")
+	}
+	if p.LoginRecordDays != nil && *p.LoginRecordDays != before.LoginRecordDays {
+		after.LoginRecordDays = *p.LoginRecordDays
+		changed = append(changed, "login_record_days")
+	}
+	if p.SecondFactor != nil && *p.SecondFactor != before.SecondFactor {
+		after.SecondFactor = *p.SecondFactor
+		changed = append(changed, "second_factor")
+	}
+	if p.Name != nil && *p.Name != before.Name {
+		after.Name = *p.Name
+		changed = append(changed, "name")
 	}
 	return after, changed
 }

@@ -18,7 +18,7 @@ func TestTwoDatabasesAreApart(t *testing.T) {
 	if one.URL.Reveal() == other.URL.Reveal() {
 		t.Fatal("both have the same address")
 	}
-	execute(t, one.Superuser(t), "insert into signing_keys values ('key', 'secret', now())")
+	execute(t, one.Superuser(t), "insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', now(), now())")
 	if n := query[int](t, one.Superuser(t), "select count(*) from signing_keys"); n[0] != 1 {
 		t.Errorf("the row is not where it was put: %d", n[0])
 	}
@@ -35,7 +35,7 @@ func TestManyAtOnce(t *testing.T) {
 			d := dbtest.New(t)
 			key := fmt.Sprintf("key %d", i)
 			err := d.DB.InPlatform(t.Context(), func(tx *postgres.Tx) error {
-				return tx.ORM().Exec("insert into signing_keys values (?, 'secret', ?)", key, tx.Now).Error
+				return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values (?, 'secret', ?, ?)", key, tx.Now, tx.Now).Error
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -52,7 +52,7 @@ func TestAnotherReplicaSeesTheSame(t *testing.T) {
 	d := dbtest.New(t)
 	replica := d.Open(t, func(s *postgres.Settings) { s.PlatformConnections = 1 })
 	work := func(tx *postgres.Tx) error {
-		return tx.ORM().Exec("insert into signing_keys values ('key', 'secret', ?)", tx.Now).Error
+		return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', ?, ?)", tx.Now, tx.Now).Error
 	}
 	if err := d.DB.InPlatform(t.Context(), work); err != nil {
 		t.Fatal(err)

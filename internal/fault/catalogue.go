@@ -23,6 +23,11 @@ var catalogue = []Entry{
 		"Check all three. A forgotten password is set anew by an administrator's help or a reset.",
 	},
 	{
+		SecondFactorRequired, Unauthenticated, "A one-time code is needed",
+		"The password is right, and the account has a second factor.",
+		"Send the request again with one_time_code: six digits of the authenticator, or a recovery code.",
+	},
+	{
 		RoleNotAllowed, Forbidden, "This role may not do that",
 		"The credential is known, but the operation is for another role.",
 		"Ask an administrator, or use a credential of the role that the contract names for this operation.",
@@ -31,6 +36,16 @@ var catalogue = []Entry{
 		InsufficientScope, Forbidden, "The API key lacks the scope",
 		"The API key is known, but it was not given the scope that this operation asks for.",
 		"Make a key that has the scope. A key's scopes never change.",
+	},
+	{
+		SecondFactorToSetUp, Forbidden, "A second factor must be set up first",
+		"A second factor is required of this account, and there is none yet. Until there is, nothing else can be done.",
+		"Set one up with POST /v1/me/second-factor and confirm it with POST /v1/me/second-factor/confirmation.",
+	},
+	{
+		CrossOrigin, Forbidden, "The request comes from another site",
+		"A browser sent this request for a page of another origin, together with the session's cookie. Such requests change nothing here.",
+		"Send it from the service's own origin, or have the frontend's origin added to the trusted ones.",
 	},
 	{
 		ResourceNotFound, NotFound, "There is no such thing here",
@@ -68,6 +83,26 @@ var catalogue = []Entry{
 		"Make another user an administrator, let that person sign in, then try again.",
 	},
 	{
+		SecondFactorExists, Conflict, "There is a second factor already",
+		"An account has one second factor.",
+		"Give the present one up first, or have an administrator take a lost one off the account.",
+	},
+	{
+		SecondFactorMissing, Conflict, "There is no second factor",
+		"The account has no second factor, or none that was confirmed.",
+		"Set one up with POST /v1/me/second-factor.",
+	},
+	{
+		SecondFactorNeeded, Conflict, "The second factor cannot be given up",
+		"A second factor is required of this account.",
+		"To change to another authenticator, have an administrator take the present one off the account.",
+	},
+	{
+		APIKeyRevoked, Conflict, "The API key is revoked or expired",
+		"A key that is not good any more cannot be replaced.",
+		"Make a new key.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
@@ -88,6 +123,11 @@ var catalogue = []Entry{
 		"If a new account is meant, use a new key.",
 	},
 	{
+		LinkUsedUp, Gone, "The link is good no more",
+		"A link sets a password once, within its time. This one was used, is too old, or was replaced by what happened to the account since. A link that never was answers the same.",
+		"Ask for a new link with POST /v1/password-resets.",
+	},
+	{
 		PreconditionFailed, Precondition, "The resource has changed",
 		"The version named by If-Match is not the current one. Nothing was changed.",
 		"Fetch the resource again, look at what changed, and repeat the change with the new ETag.",
@@ -106,6 +146,11 @@ var catalogue = []Entry{
 		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
 		"A key stands for one request. It was used before with another body or another path.",
 		"Make a new key for each new request.",
+	},
+	{
+		OneTimeCodeWrong, Refused, "The one-time code is wrong",
+		"The code does not belong to this moment, or it was used before.",
+		"Take the next code of the authenticator, or a recovery code that was not used yet.",
 	},
 	{
 		WeakPassword, Refused, "The password is too weak",
@@ -143,8 +188,8 @@ var catalogue = []Entry{
 		"Correct the member that errors points to.",
 	},
 	{
-		TooManySignIns, TooMany, "Too many sign-ins at once",
-		"More attempts were made than are let through in a while.",
+		TooManyAttempts, TooMany, "Too many attempts failed",
+		"More attempts failed than are let through in a while, for this account, from this address, or at this customer. Right attempts are not counted.",
 		"Wait as long as Retry-After says.",
 	},
 	{

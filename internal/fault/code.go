@@ -60,7 +60,16 @@ const (
 	InvalidEntry         Code = "invalid-entry"
 	InternalError        Code = "internal-error"
 	ServiceUnavailable   Code = "service-unavailable"
-	TooManySignIns       Code = "too-many-sign-ins"
+	TooManyAttempts      Code = "too-many-attempts"
+	SecondFactorRequired Code = "second-factor-required"
+	OneTimeCodeWrong     Code = "one-time-code-wrong"
+	SecondFactorToSetUp  Code = "second-factor-to-set-up"
+	SecondFactorExists   Code = "second-factor-exists"
+	SecondFactorMissing  Code = "second-factor-missing"
+	SecondFactorNeeded   Code = "second-factor-needed"
+	LinkUsedUp           Code = "link-used-up"
+	CrossOrigin          Code = "cross-origin"
+	APIKeyRevoked        Code = "api-key-revoked"
 )
 
 // Entry says what one code means.

@@ -21,7 +21,11 @@ func (h handlers) ListAPIKeys(ctx context.Context, request api.ListAPIKeysReques
 	if err != nil {
 		return nil, err
 	}
-	keys, err := h.features.APIKeys.List(ctx, caller(ctx), id.APIKey{UUID: asked.before}, asked.limit+1)
+	unusedForDays := 0
+	if request.Params.UnusedForDays != nil {
+		unusedForDays = int(*request.Params.UnusedForDays)
+	}
+	keys, err := h.features.APIKeys.List(ctx, caller(ctx), unusedForDays, id.APIKey{UUID: asked.before}, asked.limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -47,14 +51,7 @@ func (h handlers) CreateAPIKey(ctx context.Context, request api.CreateAPIKeyRequ
 		in.AllowedNetworks = networks
 	}
 	answer := func(made apikey.Made) api.CreateAPIKey201JSONResponse {
-		key := toAPIKey(made.Key)
-		return api.CreateAPIKey201JSONResponse{
-			Body: api.CreatedAPIKey{
-				ID: key.ID, Name: key.Name, Scopes: key.Scopes, AllowedNetworks: key.AllowedNetworks, CreatedAt: key.CreatedAt,
-				ExpiresAt: key.ExpiresAt, LastUsedAt: key.LastUsedAt, RevokedAt: key.RevokedAt, APIKey: made.Secret.Reveal(),
-			},
-			Headers: api.CreateAPIKey201ResponseHeaders{Location: "/v1/api-keys/" + key.ID.String()},
-		}
+		return api.CreateAPIKey201JSONResponse{Body: toCreatedAPIKey(made), Headers: api.CreateAPIKey201ResponseHeaders{Location: apiKeyPath(made)}}
 	}
 	made, err := h.features.APIKeys.Create(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
 		func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitCreateAPIKeyResponse }))
@@ -70,6 +67,41 @@ func (h handlers) RevokeAPIKey(ctx context.Context, request api.RevokeAPIKeyRequ
 		return nil, err
 	}
 	return api.RevokeAPIKey204Response{}, nil
+}
+
+// RotateAPIKey implements POST /v1/api-keys/{id}/rotation.
+func (h handlers) RotateAPIKey(ctx context.Context, request api.RotateAPIKeyRequestObject) (api.RotateAPIKeyResponseObject, error) {
+	overlap := apikey.DefaultOverlap
+	if request.Body != nil && request.Body.OverlapSeconds != nil {
+		overlap = time.Duration(*request.Body.OverlapSeconds) * time.Second
+	}
+	answer := func(made apikey.Made) api.RotateAPIKey201JSONResponse {
+		return api.RotateAPIKey201JSONResponse{Body: toCreatedAPIKey(made), Headers: api.RotateAPIKey201ResponseHeaders{Location: apiKeyPath(made)}}
+	}
+	made, err := h.features.APIKeys.Rotate(ctx, caller(ctx), id.APIKey{UUID: request.ID}, overlap, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+		func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitRotateAPIKeyResponse }))
+	if err != nil {
+		return nil, err
+	}
+	return answer(made), nil
+}
+
+// ReportLeakedAPIKey implements POST /v1/api-keys/leaks. Repeating it changes nothing, so an Idempotency-Key has nothing to add.
+func (h handlers) ReportLeakedAPIKey(ctx context.Context, request api.ReportLeakedAPIKeyRequestObject) (api.ReportLeakedAPIKeyResponseObject, error) {
+	if err := h.features.APIKeys.ReportLeak(ctx, request.Body.APIKey, callOf(ctx).address); err != nil {
+		return nil, err
+	}
+	return api.ReportLeakedAPIKey204Response{}, nil
+}
+
+func apiKeyPath(made apikey.Made) string { return "/v1/api-keys/" + made.ID.String() }
+
+func toCreatedAPIKey(made apikey.Made) api.CreatedAPIKey {
+	key := toAPIKey(made.Key)
+	return api.CreatedAPIKey{
+		ID: key.ID, Name: key.Name, Scopes: key.Scopes, AllowedNetworks: key.AllowedNetworks, CreatedAt: key.CreatedAt,
+		ExpiresAt: key.ExpiresAt, LastUsedAt: key.LastUsedAt, RevokedAt: key.RevokedAt, APIKey: made.Secret.Reveal(),
+	}
 }
 
 func toAPIKey(key apikey.Key) api.APIKey {

@@ -49,6 +49,11 @@ func (h handlers) UpdateCustomer(ctx context.Context, request api.UpdateCustomer
 		}
 		patch.Networks = &customer.Networks{Policy: customer.Policy(body.Networks.Policy), Networks: networks}
 	}
+	patch.LoginRecordDays = body.LoginRecordDays
+	if body.SecondFactor != nil {
+		policy := customer.SecondFactorPolicy(*body.SecondFactor)
+		patch.SecondFactor = &policy
+	}
 	after, err := h.features.Customers.Update(ctx, caller(ctx), patch, condition(request.Params.IfMatch))
 	if err != nil {
 		return nil, err
@@ -57,17 +62,19 @@ func (h handlers) UpdateCustomer(ctx context.Context, request api.UpdateCustomer
 }
 
 func customerAnswer(found customer.Customer) api.CustomerJSONResponse {
+	return api.CustomerJSONResponse{Body: toCustomer(found), Headers: api.CustomerResponseHeaders{ETag: etag(found.Version)}}
+}
+
+func toCustomer(found customer.Customer) api.Customer {
 	domains := found.MailDomains.Domains
 	if domains == nil {
 		domains = []string{}
 	}
-	return api.CustomerJSONResponse{
-		Body: api.Customer{
-			ID: found.ID.UUID, Slug: found.Slug, Name: found.Name, GuidanceText: found.GuidanceText, PrivacyContact: found.PrivacyContact,
-			MailDomains: api.MailDomains{Policy: api.Policy(found.MailDomains.Policy), Domains: domains},
-			Networks:    api.Networks{Policy: api.Policy(found.Networks.Policy), Networks: toNetworks(found.Networks.Networks)},
-			CreatedAt:   found.CreatedAt.UTC(), UpdatedAt: found.UpdatedAt.UTC(),
-		},
-		Headers: api.CustomerResponseHeaders{ETag: etag(found.Version)},
+	return api.Customer{
+		ID: found.ID.UUID, Slug: found.Slug, Name: found.Name, GuidanceText: found.GuidanceText, PrivacyContact: found.PrivacyContact,
+		MailDomains:     api.MailDomains{Policy: api.Policy(found.MailDomains.Policy), Domains: domains},
+		Networks:        api.Networks{Policy: api.Policy(found.Networks.Policy), Networks: toNetworks(found.Networks.Networks)},
+		LoginRecordDays: found.LoginRecordDays, SecondFactor: api.SecondFactorPolicy(found.SecondFactor),
+		CreatedAt: found.CreatedAt.UTC(), UpdatedAt: found.UpdatedAt.UTC(),
 	}
 }

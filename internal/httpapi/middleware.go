@@ -63,7 +63,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		now.address = address.Unmap().WithZone("") // a zone is a name of ours for a link, and PostgreSQL's inet takes none
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), callKey{}, now)))
 
-		err = s.recovered(next, c)
+		if s.share(c) {
+			err = c.NoContent(http.StatusNoContent)
+		} else {
+			err = s.recovered(next, c)
+		}
 		if err != nil {
 			s.renderProblem(err, c)
 		}
@@ -127,7 +131,7 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			return next(c) // no such route or method; Echo says which
 		}
 		if !operation.Public {
-			caller, err := s.authenticate(c.Request(), now.address)
+			caller, err := s.authenticate(c.Request(), now)
 			if err != nil {
 				return err
 			}
@@ -135,6 +139,12 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			c.SetRequest(c.Request().WithContext(principal.NewContext(c.Request().Context(), caller)))
 			if err := authorise(caller, operation); err != nil {
 				return err
+			}
+		}
+		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant.
+		if c.Request().Header.Get("Authorization") == "" {
+			if err := s.origins.Check(c.Request()); err != nil {
+				return fault.Because(err, fault.CrossOrigin, "A page of another origin may not do this.")
 			}
 		}
 		if err := acceptable(c.Request().Header.Values("Accept"), operation); err != nil {
@@ -160,10 +170,14 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// authenticate tells who calls. There is one way to say it: Authorization: Bearer (RFC 6750, section 2.1), with an access token or an API key.
-func (s *Server) authenticate(r *http.Request, address netip.Addr) (principal.Principal, error) {
+// authenticate tells who calls: by Authorization: Bearer (RFC 6750, section 2.1) with an access token or an API key, or else by the cookie of a browser's session.
+func (s *Server) authenticate(r *http.Request, now *call) (principal.Principal, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
+		if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
+			now.byCookie = true
+			return s.features.Sessions.AuthenticateCookie(r.Context(), cookies[0].Value)
+		}
 		return principal.Principal{}, fault.New(fault.Unauthorized, "Send a credential as Authorization: Bearer.")
 	}
 	scheme, credential, _ := strings.Cut(values[0], " ")
@@ -171,7 +185,7 @@ func (s *Server) authenticate(r *http.Request, address netip.Addr) (principal.Pr
 		return principal.Principal{}, fault.New(fault.Unauthorized, "Send one credential, as Authorization: Bearer.")
 	}
 	if strings.HasPrefix(credential, "stw_") {
-		return s.features.APIKeys.Authenticate(r.Context(), credential, address)
+		return s.features.APIKeys.Authenticate(r.Context(), credential, now.address)
 	}
 	return s.features.Sessions.Authenticate(r.Context(), credential)
 }
@@ -181,6 +195,9 @@ func authorise(caller principal.Principal, operation *contract.Operation) error 
 	if !caller.IsAPIKey() {
 		for _, role := range operation.Roles {
 			if principal.Role(role) == caller.Role {
+				if caller.MustEnrol && operation.Tag != secondFactorTag && operation.ID != "endCurrentSession" {
+					return fault.New(fault.SecondFactorToSetUp, "Set up a second factor with POST /v1/me/second-factor. Until then nothing else can be done.")
+				}
 				return nil
 			}
 		}

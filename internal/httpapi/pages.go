@@ -27,6 +27,8 @@ func newPages(specification []byte, checked *contract.Contract, publicURL string
 
 func (s *Server) servePages() {
 	docs := echo.WrapHandler(s.pages.Docs())
+	s.echo.GET("/set-password", echo.WrapHandler(s.pages.SetPassword()))
+	s.echo.GET("/forgot-password", echo.WrapHandler(s.pages.ForgotPassword()))
 	s.echo.GET("/", echo.WrapHandler(s.pages.Home()))
 	s.echo.GET("/docs", docs)
 	s.echo.GET("/docs/*", docs)

@@ -24,9 +24,12 @@ import (
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
+	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/user"
@@ -34,16 +37,20 @@ import (
 
 // Features are what the API opens up.
 type Features struct {
-	Customers *customer.Service
-	Users     *user.Service
-	Sessions  *session.Service
-	APIKeys   *apikey.Service
-	Audit     *audit.Service
+	Customers     *customer.Service
+	Users         *user.Service
+	Sessions      *session.Service
+	APIKeys       *apikey.Service
+	Audit         *audit.Service
+	SecondFactors *secondfactor.Service
+	Operators     *operator.Service
+	PasswordLinks *passwordlink.Service
 }
 
 // Settings of the API.
 type Settings struct {
 	PublicURL      string         // where clients reach the service, such as https://steward.example; decides whether HSTS is sent
+	AllowedOrigins []string       // of frontends that browsers may call the API from, such as https://acme.example; none but the own origin if empty
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; empty: nobody's
 }
 
@@ -61,6 +68,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	echo       *echo.Echo
+	origins    *http.CrossOriginProtection
 }
 
 // route is a method and a path as Echo writes it.
@@ -91,6 +99,9 @@ func New(features Features, settings Settings, specification []byte, db *postgre
 		for word := range strings.SplitSeq(operation.Path, "/") {
 			s.words[word] = true
 		}
+	}
+	if s.origins, err = newOrigins(settings); err != nil {
+		return nil, err
 	}
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.Binder = bodyBinder{}
@@ -131,6 +142,7 @@ type call struct {
 	request   *http.Request
 	address   netip.Addr
 	requestID string
+	byCookie  bool // the credential was the cookie
 }
 
 type callKey struct{}

@@ -30,6 +30,7 @@ func loadAssets() (map[string]*document, error) {
 		"steward.css":                      style,
 		"docs.css":                         style,
 		"docs.js":                          script,
+		"passwords.js":                     script,
 		"icon.svg":                         "image/svg+xml",
 		"swagger-ui-bundle.js":             script,
 		"swagger-ui.css":                   style,

@@ -114,7 +114,7 @@ func example(p problem) string {
 	case fault.ForeignMailDomain:
 		s.Detail = "The address is outside the customer's mail domains."
 		at("/email", "must be of one of the customer's mail domains")
-	case fault.TooManySignIns:
+	case fault.TooManyAttempts:
 		s.Detail, s.Instance = "Too many sign-ins are being worked on. Try again in a few seconds.", "/v1/sessions"
 	case fault.InternalError:
 		s.Detail = "The request was not carried out. Send the request_id to the support if it happens again."

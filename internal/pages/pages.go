@@ -1,5 +1,5 @@
-// Package pages is what the service offers to be read by people: a start page, the documentation of the contract, a page for each problem, and
-// the small files beside them: the contract itself, the style sheet, security.txt.
+// Package pages is what the service offers to be read by people: a start page, the documentation of the contract, a page for each problem, two forms
+// about passwords, and the small files beside them: the contract itself, the style sheet, security.txt.
 //
 // Owns: the wording and look of the pages, their caching, and the content security policy that each needs. Everything comes out of this binary;
 // no page asks another host for anything, sets a cookie or counts a visitor.
@@ -28,6 +28,9 @@ const ContentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'se
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"font-src 'self'; " + closed
 
+// formPolicy is for a page whose script sends to this host what is entered. Without the script nothing is sent: a form by itself may not be.
+const formPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + closed
+
 const closed = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 const (
@@ -50,6 +53,8 @@ type Pages struct {
 	publicURL    string
 	home         *document
 	docs         *document
+	setPassword  *document
+	forgot       *document
 	lost         []byte
 	problemIndex []byte
 	problems     map[string][]byte
@@ -131,6 +136,8 @@ func (p *Pages) render(statusOf func(fault.Kind) int) error {
 	p.lost = page("lost.html", view{Title: "There is no such page"})
 	p.home = newDocument(htmlType, forAWhile, page("home.html", view{Title: "Steward", Here: "/"}))
 	p.docs = newDocument(htmlType, forAWhile, page("docs.html", view{Title: "API documentation", Here: "/docs"}))
+	p.setPassword = newDocument(htmlType, forAWhile, page("set-password.html", view{Title: "Choose a password"}))
+	p.forgot = newDocument(htmlType, forAWhile, page("forgot-password.html", view{Title: "Forgotten your password?"}))
 	return err
 }
 
@@ -155,6 +162,12 @@ func grouped(statusOf func(fault.Kind) int) (groups []group, all []problem) {
 
 // Home serves the start page.
 func (p *Pages) Home() http.Handler { return withPolicy(ContentSecurityPolicy, p.home) }
+
+// SetPassword serves the page that mailed links lead to, where a customer has none of its own.
+func (p *Pages) SetPassword() http.Handler { return withPolicy(formPolicy, p.setPassword) }
+
+// ForgotPassword serves the page that has such a link sent.
+func (p *Pages) ForgotPassword() http.Handler { return withPolicy(formPolicy, p.forgot) }
 
 // Docs serves /docs and the files below it, which all pages use.
 func (p *Pages) Docs() http.Handler {

@@ -83,10 +83,12 @@ func ask(handler http.Handler, method, path string, headers ...string) *httptest
 func every(t *testing.T, p *pages.Pages) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{
-		"/":          ask(p.Home(), "GET", "/").Body.Bytes(),
-		"/docs":      ask(p.Docs(), "GET", "/docs").Body.Bytes(),
-		"/docs/lost": ask(p.Docs(), "GET", "/docs/lost").Body.Bytes(),
-		"/problems":  p.Problems(),
+		"/":                ask(p.Home(), "GET", "/").Body.Bytes(),
+		"/docs":            ask(p.Docs(), "GET", "/docs").Body.Bytes(),
+		"/docs/lost":       ask(p.Docs(), "GET", "/docs/lost").Body.Bytes(),
+		"/set-password":    ask(p.SetPassword(), "GET", "/set-password").Body.Bytes(),
+		"/forgot-password": ask(p.ForgotPassword(), "GET", "/forgot-password").Body.Bytes(),
+		"/problems":        p.Problems(),
 	}
 	for _, entry := range fault.Catalogue() {
 		page, ok := p.Problem(string(entry.Code))
@@ -283,11 +285,13 @@ func TestPoliciesAreStrict(t *testing.T) {
 	t.Parallel()
 	p := made(t)
 	policies := map[string]string{
-		"/":          ask(p.Home(), "GET", "/").Header().Get("Content-Security-Policy"),
-		"/docs":      ask(p.Docs(), "GET", "/docs").Header().Get("Content-Security-Policy"),
-		"/docs/":     ask(p.Docs(), "GET", "/docs/").Header().Get("Content-Security-Policy"),
-		"/docs/lost": ask(p.Docs(), "GET", "/docs/lost").Header().Get("Content-Security-Policy"),
-		"problems":   pages.ContentSecurityPolicy,
+		"/":                ask(p.Home(), "GET", "/").Header().Get("Content-Security-Policy"),
+		"/docs":            ask(p.Docs(), "GET", "/docs").Header().Get("Content-Security-Policy"),
+		"/docs/":           ask(p.Docs(), "GET", "/docs/").Header().Get("Content-Security-Policy"),
+		"/docs/lost":       ask(p.Docs(), "GET", "/docs/lost").Header().Get("Content-Security-Policy"),
+		"problems":         pages.ContentSecurityPolicy,
+		"/set-password":    ask(p.SetPassword(), "GET", "/set-password").Header().Get("Content-Security-Policy"),
+		"/forgot-password": ask(p.ForgotPassword(), "GET", "/forgot-password").Header().Get("Content-Security-Policy"),
 	}
 	for path, policy := range policies {
 		for _, wanted := range []string{"default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "style-src 'self'"} {
@@ -300,7 +304,7 @@ func TestPoliciesAreStrict(t *testing.T) {
 				t.Errorf("%s: %q has %s", path, policy, loose)
 			}
 		}
-		if strings.Contains(policy, "script-src") != strings.HasSuffix(strings.TrimSuffix(path, "/"), "/docs") {
+		if strings.Contains(policy, "script-src") != (strings.HasSuffix(strings.TrimSuffix(path, "/"), "/docs") || strings.HasSuffix(path, "-password")) {
 			t.Errorf("%s: %q", path, policy)
 		}
 	}

@@ -32,7 +32,7 @@ type Migration struct {
 }
 
 // MigrateUp brings the schema to the version of this program and returns what it applied. Several replicas may do so at once: one works, the
-// others wait for it. The connection must belong to a role that may create roles, or to which the service's roles were granted beforehand.
+// others wait for it. The connection must belong to a role that may create roles, or to which the service's roles were granted beforehand, and which may create schemas.
 func MigrateUp(ctx context.Context, url sensitive.String) (applied []Migration, err error) {
 	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
 		results, err := provider.Up(ctx)
@@ -76,7 +76,13 @@ func MigrationStatus(ctx context.Context, url sensitive.String) (all []Migration
 	return all, err
 }
 
-func name(path string) string { return path }
+// name of a step; the one that is no file of ours goes by what it does.
+func name(path string) string {
+	if path == "" {
+		return queueStep
+	}
+	return path
+}
 
 func withMigrations(ctx context.Context, url sensitive.String, use func(*goose.Provider) error) (err error) {
 	config, err := pgx.ParseConfig(url.Reveal())
@@ -98,7 +104,7 @@ func withMigrations(ctx context.Context, url sensitive.String, use func(*goose.P
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, handle, steps, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, handle, steps, goose.WithSessionLocker(locker), goose.WithGoMigrations(queueMigration()))
 	if err != nil {
 		return err
 	}
@@ -154,17 +160,24 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 // CheckRoles makes sure that the service stands behind row security: the roles that it takes must own nothing and bypass nothing.
 func (db *DB) CheckRoles(ctx context.Context) error {
 	for _, p := range []*pool{db.app, db.platform} {
-		var role string
-		var unsafe bool
-		err := p.sql.QueryRowContext(ctx, `
-			select current_user, r.rolsuper or r.rolbypassrls or exists (select from pg_class c where c.relowner = r.oid)
-			from pg_roles r where r.rolname = current_user`).Scan(&role, &unsafe)
-		if err != nil {
-			return fmt.Errorf("postgres: looking up the role: %w", translate(err))
+		if err := checkRole(ctx, p.sql); err != nil {
+			return err
 		}
-		if unsafe {
-			return fmt.Errorf("postgres: the role %s owns tables or bypasses row security; the service will not run like that", role)
-		}
+	}
+	return nil
+}
+
+func checkRole(ctx context.Context, handle *sql.DB) error {
+	var role string
+	var unsafe bool
+	err := handle.QueryRowContext(ctx, `
+		select current_user, r.rolsuper or r.rolbypassrls or exists (select from pg_class c where c.relowner = r.oid)
+		from pg_roles r where r.rolname = current_user`).Scan(&role, &unsafe)
+	if err != nil {
+		return fmt.Errorf("postgres: looking up the role: %w", translate(err))
+	}
+	if unsafe {
+		return fmt.Errorf("postgres: the role %s owns tables or bypasses row security; the service will not run like that", role)
 	}
 	return nil
 }

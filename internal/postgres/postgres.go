@@ -33,10 +33,11 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 )
 
-// The roles that the service takes. Both are made by the migrations, own nothing and cannot sign in.
+// The roles that the service takes. All are made by the migrations, own nothing and cannot sign in.
 const (
 	appRole      = "steward_app"
 	platformRole = "steward_platform"
+	workerRole   = "steward_worker"
 )
 
 // Bounds of what one piece of work may take of the database. A request that meets one answers 503 and changes nothing.
@@ -62,6 +63,8 @@ type DB struct {
 	app      *pool
 	platform *pool
 	clock    clock.Clock
+	url      sensitive.String
+	log      *slog.Logger
 }
 
 type pool struct {
@@ -86,7 +89,7 @@ func Open(settings Settings, now clock.Clock, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, app.sql.Close())
 	}
-	return &DB{app: app, platform: platform, clock: now}, nil
+	return &DB{app: app, platform: platform, clock: now, url: settings.URL, log: log}, nil
 }
 
 // Close ends all connections once they are idle.
@@ -104,6 +107,34 @@ func openPool(url sensitive.String, role string, connections int, now clock.Cloc
 		// The library's error repeats the string, and with it the password.
 		return nil, errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
 	}
+	prepare(config, role, log)
+	handle := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().TryWrapEncodePlanFuncs = append(conn.TypeMap().TryWrapEncodePlanFuncs, wrapID)
+		return nil
+	}))
+	limit(handle, connections)
+	orm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: handle}), &gorm.Config{
+		SkipDefaultTransaction: true, // the doors open them
+		PrepareStmt:            false,
+		DisableAutomaticPing:   true,
+		NowFunc:                now,
+		Logger:                 logger.Discard,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("postgres: %w", err), handle.Close())
+	}
+	return &pool{sql: handle, gorm: orm}, nil
+}
+
+// limit bounds a pool.
+func limit(handle *sql.DB, connections int) {
+	handle.SetMaxOpenConns(connections)
+	handle.SetMaxIdleConns(connections) // or else connections are closed and opened again under load
+	handle.SetConnMaxIdleTime(10 * time.Minute)
+}
+
+// prepare makes connections take a role, with the bounds that hold for all.
+func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 	config.ConnectTimeout = connectTimeout
 	for name, value := range map[string]string{
 		"role":                                role,
@@ -122,24 +153,6 @@ func openPool(url sensitive.String, role string, connections int, now clock.Cloc
 		}
 		log.Warn("the database gave notice", "code", notice.Code, "severity", notice.Severity)
 	}
-	handle := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
-		conn.TypeMap().TryWrapEncodePlanFuncs = append(conn.TypeMap().TryWrapEncodePlanFuncs, wrapID)
-		return nil
-	}))
-	handle.SetMaxOpenConns(connections)
-	handle.SetMaxIdleConns(connections) // or else connections are closed and opened again under load
-	handle.SetConnMaxIdleTime(10 * time.Minute)
-	orm, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: handle}), &gorm.Config{
-		SkipDefaultTransaction: true, // the doors open them
-		PrepareStmt:            false,
-		DisableAutomaticPing:   true,
-		NowFunc:                now,
-		Logger:                 logger.Discard,
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("postgres: %w", err), handle.Close())
-	}
-	return &pool{sql: handle, gorm: orm}, nil
 }
 
 // Keys of what a connection remembers about itself.
@@ -201,6 +214,30 @@ func (db *DB) InPlatform(ctx context.Context, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return db.platform.transaction(ctx, id.Customer{}, db.clock, work)
+}
+
+// Inside runs a part of the transaction inside another customer: what an operator does to a customer and what is kept of it with the operators stand or
+// fall together. Inside the part that customer's rows are seen and no others; after it, those of before. It is for operators' acts alone, which archtest checks.
+// Its errors must undo the whole transaction.
+func (tx *Tx) Inside(customer id.Customer, work func(tx *Tx) error) (err error) {
+	if _, ok := tx.orm.Statement.ConnPool.(*sql.Tx); !ok {
+		return errors.New("postgres: only a part of a transaction can be inside another customer")
+	}
+	// The setting is the transaction's, so its end brings back what the connection remembers, whatever happens here.
+	enter := func(customer id.Customer) error {
+		return tx.ORM().Exec("select set_config('app.customer_id', ?, true)", customer.String()).Error
+	}
+	if err := enter(customer); err != nil {
+		return err
+	}
+	defer func() {
+		if back := enter(tx.Customer); err == nil { // after an error of the database nothing can be set, and nothing will be kept
+			err = back
+		}
+	}()
+	part := *tx
+	part.Customer = customer
+	return work(&part)
 }
 
 // EachInCustomer runs work inside a customer of which each statement is a transaction of its own. It saves the round trips of BEGIN and COMMIT

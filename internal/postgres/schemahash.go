@@ -7,10 +7,12 @@ import (
 	"io/fs"
 )
 
-// SchemaHash names the schema that MigrateUp makes: the SHA-256, in hex, of the names and contents of all migrations. Whoever keeps a migrated
+// SchemaHash names the schema that MigrateUp makes: the SHA-256, in hex, of the names and contents of all migrations and the
+// version of the tables of jobs. Whoever keeps a migrated
 // database for later, as the tests do, learns from it whether that one is still the right one.
 func SchemaHash() (string, error) {
 	hash := sha256.New()
+	fmt.Fprintf(hash, "%s %d\n", queueStep, queueVersion)
 	err := fs.WalkDir(migrations, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

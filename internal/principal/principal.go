@@ -56,6 +56,9 @@ type Principal struct {
 	APIKey   id.APIKey  // zero for a person
 	Role     Role       // empty for an API key
 	Scopes   []Scope    // empty for a person
+
+	// MustEnrol is set while a second factor is required of the person and there is none yet: until then nothing can be done but to set one up.
+	MustEnrol bool
 }
 
 // IsAPIKey tells whether an integration is calling rather than a person.

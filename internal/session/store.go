@@ -9,6 +9,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/user"
 )
 
@@ -28,9 +29,78 @@ func record(tx *postgres.Tx, attempt login) error {
 		attempt.id, tx.Now, attempt.address.String(), attempt.outcome, attempt.inside, tx.Customer, attempt.user).Error
 }
 
-func insert(tx *postgres.Tx, session id.Session, person id.User, until time.Time) error {
-	return tx.ORM().Exec("insert into sessions (customer_id, id, user_id, created_at, refreshed_at, expires_at) values (?, ?, ?, ?, ?, ?)",
-		tx.Customer, session, person, tx.Now, tx.Now, until).Error
+func insert(tx *postgres.Tx, session id.Session, person id.User, transport Transport, cookieHash []byte, until time.Time) error {
+	return tx.ORM().Exec(`
+		insert into sessions (customer_id, id, user_id, transport, cookie_hash, created_at, refreshed_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?)`,
+		tx.Customer, session, person, transport, cookieHash, tx.Now, tx.Now, until).Error
+}
+
+// knowsAddress tells whether the person signed in from the address before.
+func knowsAddress(tx *postgres.Tx, person id.User, address netip.Addr) (known bool, err error) {
+	err = tx.Raw("select exists (select from login_records where customer_id = ? and user_id = ? and address = ?::inet and outcome = 'succeeded')",
+		tx.Customer, person, address.Unmap().String()).Row().Scan(&known)
+	return known, err
+}
+
+// extend notes the use of a session.
+func extend(tx *postgres.Tx, session id.Session, until time.Time) error {
+	return tx.ORM().Exec("update sessions set refreshed_at = ?, expires_at = ? where customer_id = ? and id = ? and ended_at is null",
+		tx.Now, until, tx.Customer, session).Error
+}
+
+func list(tx *postgres.Tx, person id.User, before id.Session, limit int) (sessions []Session, err error) {
+	statement := `
+		select s.id, s.transport, s.created_at, s.refreshed_at, s.expires_at
+		from sessions s join users u on u.customer_id = s.customer_id and u.id = s.user_id
+		where ` + good + " and s.customer_id = ? and s.user_id = ?"
+	arguments := []any{tx.Now, tx.Customer, person}
+	if !before.IsZero() {
+		statement, arguments = statement+" and s.id < ?", append(arguments, before)
+	}
+	rows, err := tx.Raw(statement+" order by s.id desc limit ?", append(arguments, limit)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one Session
+		if err := rows.Scan(&one.ID, &one.Transport, &one.CreatedAt, &one.RefreshedAt, &one.ExpiresAt); err != nil {
+			return nil, err
+		}
+		sessions = append(sessions, one)
+	}
+	return sessions, rows.Err()
+}
+
+func endOf(tx *postgres.Tx, person id.User, session id.Session) (there bool, err error) {
+	done := tx.ORM().Exec("update sessions set ended_at = ? where customer_id = ? and user_id = ? and id = ? and ended_at is null",
+		tx.Now, tx.Customer, person, session)
+	return done.RowsAffected == 1, done.Error
+}
+
+func listLogins(tx *postgres.Tx, person id.User, before id.Login, limit int) (logins []Login, err error) {
+	statement := "select id, occurred_at, host(address), outcome, inside_networks from login_records where customer_id = ? and user_id = ?"
+	arguments := []any{tx.Customer, person}
+	if !before.IsZero() {
+		statement, arguments = statement+" and id < ?", append(arguments, before)
+	}
+	rows, err := tx.Raw(statement+" order by id desc limit ?", append(arguments, limit)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one Login
+		var address string
+		if err := rows.Scan(&one.ID, &one.OccurredAt, &address, &one.Outcome, &one.InsideNetworks); err != nil {
+			return nil, err
+		}
+		if one.Address, err = netip.ParseAddr(address); err != nil {
+			return nil, err
+		}
+		logins = append(logins, one)
+	}
+	return logins, rows.Err()
 }
 
 func insertRefreshToken(tx *postgres.Tx, session id.Session, hash []byte) error {
@@ -95,11 +165,12 @@ func endOthers(tx *postgres.Tx, person id.User, keep id.Session) error {
 		tx.Now, tx.Customer, person, keep).Error
 }
 
-func look(tx *postgres.Tx, session id.Session) (found standing, err error) {
-	err = tx.ORM().Raw(`
-		select u.id, u.role, `+good+`
-		from sessions s join users u on u.customer_id = s.customer_id and u.id = s.user_id
-		where s.customer_id = ? and s.id = ?`, tx.Now, tx.Customer, session).Row().Scan(&found.user, &found.role, &found.live)
+func look(tx *postgres.Tx, session id.Session, operatorsMust bool) (found standing, err error) {
+	err = tx.Raw(`
+		select u.id, u.role, s.cookie_hash, s.created_at, s.refreshed_at, `+good+`, `+secondfactor.Required+` and not `+secondfactor.Confirmed+`
+		from sessions s join users u on u.customer_id = s.customer_id and u.id = s.user_id join customers c on c.id = u.customer_id
+		where s.customer_id = ? and s.id = ?`, tx.Now, operatorsMust, tx.Customer, session).Row().
+		Scan(&found.user, &found.role, &found.cookieHash, &found.createdAt, &found.refreshedAt, &found.live, &found.mustEnrol)
 	found.customer = tx.Customer
 	if errors.Is(err, sql.ErrNoRows) {
 		return standing{}, nil
@@ -107,34 +178,13 @@ func look(tx *postgres.Tx, session id.Session) (found standing, err error) {
 	return found, err
 }
 
-// holding is one of this package's stores as erasure sees it.
-type holding struct {
-	store string
-	from  string // the rows of a person
-}
-
 // Holdings are what this package holds of a person, in the order in which it can be removed.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		holding{"refresh_tokens", "refresh_tokens where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = ?)"},
-		holding{"sessions", "sessions where customer_id = ? and user_id = ?"},
-		holding{"login_records", "login_records where customer_id = ? and user_id = ?"},
+		user.Rows{Name: "refresh_tokens", Of: "refresh_tokens where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = ?)"},
+		user.Rows{Name: "sessions", Of: "sessions where customer_id = ? and user_id = ?"},
+		user.Rows{Name: "login_records", Of: "login_records where customer_id = ? and user_id = ?"},
 	}
-}
-
-// Store names the holding in plans and receipts.
-func (h holding) Store() string { return h.store }
-
-// Count counts what is held of the user.
-func (h holding) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
-	err = tx.ORM().Raw("select count(*) from "+h.from, tx.Customer, person).Row().Scan(&count)
-	return count, err
-}
-
-// Remove removes it and tells how much there was.
-func (h holding) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	done := tx.ORM().Exec("delete from "+h.from, tx.Customer, person)
-	return done.RowsAffected, done.Error
 }
 
 // lockSigningKeys returns the keys that are not retired, newest first, while no other replica looks or makes one.
@@ -143,14 +193,14 @@ func lockSigningKeys(tx *postgres.Tx) (keys []sealedKey, err error) {
 	if err := tx.ORM().Exec("select pg_advisory_xact_lock(7238160053)").Error; err != nil {
 		return nil, err
 	}
-	rows, err := tx.ORM().Raw("select id, sealed_private, created_at from signing_keys where retired_at is null order by created_at desc, id").Rows()
+	rows, err := tx.ORM().Raw("select id, sealed_private, created_at, signs_from from signing_keys where retired_at is null or retired_at > ? order by signs_from desc, id", tx.Now).Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
 	for rows.Next() {
 		var key sealedKey
-		if err := rows.Scan(&key.id, &key.private, &key.createdAt); err != nil {
+		if err := rows.Scan(&key.id, &key.private, &key.createdAt, &key.signsFrom); err != nil {
 			return nil, err
 		}
 		keys = append(keys, key)
@@ -159,16 +209,21 @@ func lockSigningKeys(tx *postgres.Tx) (keys []sealedKey, err error) {
 }
 
 func insertSigningKey(tx *postgres.Tx, key sealedKey) error {
-	return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at) values (?, ?, ?)", key.id, key.private, key.createdAt).Error
+	return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values (?, ?, ?, ?)",
+		key.id, key.private, key.createdAt, key.signsFrom).Error
 }
 
-// loginsKept is how long login records are kept.
-const loginsKept = 90 * 24 * time.Hour
+// retireSigningKeys sets an end to the keys that have none.
+func retireSigningKeys(tx *postgres.Tx, at time.Time) error {
+	return tx.ORM().Exec("update signing_keys set retired_at = ? where retired_at is null", at).Error
+}
 
-// ExpireLogins drops, for all customers, at most limit login records that are past their time, and tells how many.
+// ExpireLogins drops, for all customers, at most limit login records that are older than their customer keeps them, and tells how many.
 func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec("delete from login_records where (customer_id, id) in (select customer_id, id from login_records where occurred_at < ? limit ?)",
-		now.Add(-loginsKept), limit)
+	done := tx.ORM().Exec(`
+		delete from login_records where (customer_id, id) in (
+			select l.customer_id, l.id from login_records l join customers c on c.id = l.customer_id
+			where l.occurred_at < ?::timestamptz - c.login_record_days * interval '1 day' limit ?)`, now, limit)
 	return done.RowsAffected, done.Error
 }
 

@@ -3,6 +3,7 @@ package user
 import (
 	"database/sql"
 	"errors"
+	"time"
 
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -58,4 +59,59 @@ func ReplacePasswordTx(tx *postgres.Tx, user id.User, before, after string) (boo
 		update users set password_hash = ?, version = version + 1, updated_at = ?
 		where customer_id = ? and id = ? and status = 'active' and coalesce(password_hash, '') = ?`, after, tx.Now, tx.Customer, user, before)
 	return done.RowsAffected == 1, done.Error
+}
+
+// HoldLivingTx makes sure that there is such a person, not redacted, and keeps it so until the transaction ends. Faults: ResourceNotFound, UserRedacted.
+func HoldLivingTx(tx *postgres.Tx, user id.User) error {
+	found, err := lock(tx, user)
+	if err == nil && found.Status == Redacted {
+		return redacted(found.ReceiptID)
+	}
+	return err
+}
+
+// EndSessionsTx makes every session that the person has now count no more.
+func EndSessionsTx(tx *postgres.Tx, user id.User) error {
+	return tx.ORM().Exec("update users set sessions_since = ? where customer_id = ? and id = ?", tx.Now, tx.Customer, user).Error
+}
+
+// RehashPasswordTx sets another hash of the same password. The person sees no change.
+func RehashPasswordTx(tx *postgres.Tx, user id.User, before, after string) error {
+	return tx.ORM().Exec("update users set password_hash = ? where customer_id = ? and id = ? and password_hash = ?", after, tx.Customer, user, before).Error
+}
+
+// SetPasswordTx sets a password by a mailed link: it ends every session, and every link that there is. It tells false, and changes nothing, when the person is not active
+// or the links have ended since, so that of two at once only one succeeds.
+func SetPasswordTx(tx *postgres.Tx, user id.User, hash string, linksSince time.Time) (bool, error) {
+	done := tx.ORM().Exec(`
+		update users set password_hash = ?, sessions_since = ?, `+endLinks+`, version = version + 1, updated_at = ?
+		where customer_id = ? and id = ? and status = 'active' and links_since = ?`, hash, tx.Now, tx.Now, tx.Now, tx.Customer, user, linksSince)
+	return done.RowsAffected == 1, done.Error
+}
+
+// Addressee is what a mail to a person needs to know.
+type Addressee struct {
+	FirstName   string
+	LastName    string
+	Email       string
+	PasswordSet bool
+	LinksSince  time.Time // mailed links are good while this is the same
+}
+
+// HoldAddresseeTx reads somebody who is active and keeps the person so until the transaction ends: an erasure waits, or came before and nobody is found.
+func HoldAddresseeTx(tx *postgres.Tx, user id.User) (found Addressee, ok bool, err error) {
+	err = tx.ORM().Raw(`
+		select first_name, last_name, email, password_hash is not null, links_since from users
+		where customer_id = ? and id = ? and status = 'active' for share`, tx.Customer, user).Row().
+		Scan(&found.FirstName, &found.LastName, &found.Email, &found.PasswordSet, &found.LinksSince)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Addressee{}, false, nil
+	}
+	return found, err == nil, err
+}
+
+// ExistsTx gives the fault ResourceNotFound when there is no such person.
+func ExistsTx(tx *postgres.Tx, user id.User) error {
+	_, err := get(tx, user)
+	return err
 }

@@ -24,6 +24,21 @@ type Holding interface {
 	Remove(tx *postgres.Tx, user id.User) (int64, error)
 }
 
+// Rows is a Holding that is rows of one table.
+type Rows struct {
+	Name string // of the store, in plans and receipts
+	Of   string // what follows "from": the table and the condition, with the customer and the user as its two arguments
+}
+
+// Store implements Holding.
+func (r Rows) Store() string { return r.Name }
+
+// Count implements Holding.
+func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return countRows(tx, r.Of, user) }
+
+// Remove implements Holding.
+func (r Rows) Remove(tx *postgres.Tx, user id.User) (int64, error) { return removeRows(tx, r.Of, user) }
+
 // profile names this package's own store in plans and receipts.
 const profile = "profile"
 

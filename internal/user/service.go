@@ -17,12 +17,16 @@ import (
 // Service is people as callers use them. Safe for concurrent use.
 type Service struct {
 	db       *postgres.DB
+	invite   Invite
 	holdings []Holding
 }
 
+// Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
+type Invite func(tx *postgres.Tx, made id.User) error
+
 // NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, holdings ...Holding) *Service {
-	return &Service{db: db, holdings: holdings}
+func NewService(db *postgres.DB, invite Invite, holdings ...Holding) *Service {
+	return &Service{db: db, invite: invite, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -51,7 +55,7 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, in New
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		made, err = once.Do(tx, func() (User, id.User, error) {
-			made, err := create(tx, caller, person)
+			made, err := s.create(tx, caller, person)
 			return made, made.ID, err
 		})
 		return err
@@ -59,7 +63,16 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, in New
 	return made, asKnown(err)
 }
 
-// CreateTx is Create within another's transaction, also for roles that no caller of the API can give.
+// create makes somebody, who is invited if there is no password yet.
+func (s *Service) create(tx *postgres.Tx, caller principal.Principal, in person) (User, error) {
+	made, err := create(tx, caller, in)
+	if err != nil || made.PasswordSet {
+		return made, err
+	}
+	return made, s.invite(tx, made.ID)
+}
+
+// CreateTx is Create within another's transaction, also for roles that no caller of the API can give. It invites nobody: the caller does, or brings a password.
 func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (User, error) {
 	person, err := in.clean()
 	if err != nil {

@@ -115,20 +115,24 @@ func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
 			select * from customers where id = ?
 		), u as (
 			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash,
-				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, version, created_at, updated_at)
-			select c.id, ?::uuid, ?, 'active', ?, ?, ?, ?, ?, ?::text, ?, true, 'creation', ?::timestamptz, ?::timestamptz, 1, ?::timestamptz, ?::timestamptz from c
+				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
+			select c.id, ?::uuid, ?, 'active', ?, ?, ?, ?, ?, ?::text, ?, true, 'creation', ?::timestamptz, ?::timestamptz, ?::timestamptz, 1, ?::timestamptz, ?::timestamptz from c
 			where not (c.mail_domain_policy = 'refuse' and not split_part(?::text, '@', 2) = any (c.mail_domains))
 			returning *
 		)
 		select `+columns+` from u join c on c.id = u.customer_id`,
 		tx.Customer, in.id, in.role, in.firstName, in.lastName, in.address.Text, Key(in.firstName), Key(in.lastName), in.address.Key, in.passwordHash,
-		tx.Now, tx.Now, tx.Now, tx.Now, in.address.Key).Row().Scan(made.fields()...)
+		tx.Now, tx.Now, tx.Now, tx.Now, tx.Now, in.address.Key).Row().Scan(made.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, true, nil
 	}
 	made.Alerts.Version = made.Version
 	return made, false, err
 }
+
+// endLinks is the change by which every mailed link of a person ends, with the time as its argument. The value is one that it never had, whatever the clocks of the
+// replicas say.
+const endLinks = "links_since = greatest(?::timestamptz, links_since + interval '1 microsecond')"
 
 // corrected is what became of a correction.
 type corrected struct {
@@ -172,6 +176,8 @@ func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in chang
 				email = coalesce(w.email, u.email), email_key = coalesce(w.email_key, u.email_key),
 				role = coalesce(w.role, u.role), status = coalesce(w.status, u.status),
 				sessions_since = case when array['role', 'status'] && b.changed then ?::timestamptz else u.sessions_since end,
+				links_since = case when array['email', 'status'] && b.changed then greatest(?::timestamptz, u.links_since + interval '1 microsecond')
+					else u.links_since end,
 				version = u.version + 1, updated_at = ?::timestamptz
 			from b, wanted w
 			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
@@ -186,7 +192,7 @@ func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in chang
 		append([]any{
 			tx.Customer,
 			in.firstName, keyOf(in.firstName), in.lastName, keyOf(in.lastName), email, emailKey, in.role, in.status,
-			user, tx.Now, tx.Now, condition.Array(), condition.Array(),
+			user, tx.Now, tx.Now, tx.Now, condition.Array(), condition.Array(),
 		}, entryArguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return corrected{}, notFound()
@@ -227,9 +233,9 @@ func remove(tx *postgres.Tx, user id.User) error {
 func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string) error {
 	return tx.ORM().Exec(`
 		update users set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
-			email_key = null, password_hash = null, alerts_opted_in = false, sessions_since = ?, label = ?, redacted_at = ?, receipt_id = ?,
+			email_key = null, password_hash = null, alerts_opted_in = false, sessions_since = ?, `+endLinks+`, label = ?, redacted_at = ?, receipt_id = ?,
 			version = version + 1, updated_at = ?
-		where customer_id = ? and id = ?`, tx.Now, label, tx.Now, receipt, tx.Now, tx.Customer, user).Error
+		where customer_id = ? and id = ?`, tx.Now, tx.Now, label, tx.Now, receipt, tx.Now, tx.Customer, user).Error
 }
 
 func insertReceipt(tx *postgres.Tx, r Receipt) error {
@@ -254,4 +260,14 @@ func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error)
 	}
 	found.Removed, found.Kept = removed.Of, kept.Of
 	return found, err
+}
+
+func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
+	err = tx.Raw("select count(*) from "+of, tx.Customer, user).Row().Scan(&count)
+	return count, err
+}
+
+func removeRows(tx *postgres.Tx, of string, user id.User) (int64, error) {
+	done := tx.ORM().Exec("delete from "+of, tx.Customer, user)
+	return done.RowsAffected, done.Error
 }

@@ -222,6 +222,39 @@ func (e KeptWhy) Valid() bool {
 	}
 }
 
+// Defines values for LoginOutcome.
+const (
+	LoginOutcomeCodeRequired   LoginOutcome = "code_required"
+	LoginOutcomeDisabled       LoginOutcome = "disabled"
+	LoginOutcomeNetworkRefused LoginOutcome = "network_refused"
+	LoginOutcomeNoPassword     LoginOutcome = "no_password"
+	LoginOutcomeSucceeded      LoginOutcome = "succeeded"
+	LoginOutcomeWrongCode      LoginOutcome = "wrong_code"
+	LoginOutcomeWrongPassword  LoginOutcome = "wrong_password"
+)
+
+// Valid indicates whether the value is a known member of the LoginOutcome enum.
+func (e LoginOutcome) Valid() bool {
+	switch e {
+	case LoginOutcomeCodeRequired:
+		return true
+	case LoginOutcomeDisabled:
+		return true
+	case LoginOutcomeNetworkRefused:
+		return true
+	case LoginOutcomeNoPassword:
+		return true
+	case LoginOutcomeSucceeded:
+		return true
+	case LoginOutcomeWrongCode:
+		return true
+	case LoginOutcomeWrongPassword:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Policy.
 const (
 	PolicyFlag   Policy = "flag"
@@ -354,6 +387,27 @@ func (e Scope) Valid() bool {
 	}
 }
 
+// Defines values for SecondFactorPolicy.
+const (
+	SecondFactorPolicyAdministrators SecondFactorPolicy = "administrators"
+	SecondFactorPolicyEverybody      SecondFactorPolicy = "everybody"
+	SecondFactorPolicyOff            SecondFactorPolicy = "off"
+)
+
+// Valid indicates whether the value is a known member of the SecondFactorPolicy enum.
+func (e SecondFactorPolicy) Valid() bool {
+	switch e {
+	case SecondFactorPolicyAdministrators:
+		return true
+	case SecondFactorPolicyEverybody:
+		return true
+	case SecondFactorPolicyOff:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SigningKeyAlg.
 const (
 	SigningKeyAlgEdDSA SigningKeyAlg = "EdDSA"
@@ -417,12 +471,33 @@ func (e SigningKeyUse) Valid() bool {
 // Defines values for TokensTokenType.
 const (
 	TokensTokenTypeBearer TokensTokenType = "Bearer"
+	TokensTokenTypeCookie TokensTokenType = "Cookie"
 )
 
 // Valid indicates whether the value is a known member of the TokensTokenType enum.
 func (e TokensTokenType) Valid() bool {
 	switch e {
 	case TokensTokenTypeBearer:
+		return true
+	case TokensTokenTypeCookie:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Transport.
+const (
+	TransportCookie Transport = "cookie"
+	TransportToken  Transport = "token"
+)
+
+// Valid indicates whether the value is a known member of the Transport enum.
+func (e Transport) Valid() bool {
+	switch e {
+	case TransportCookie:
+		return true
+	case TransportToken:
 		return true
 	default:
 		return false
@@ -508,6 +583,12 @@ type APIKeyPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// APIKeyRotation defines model for APIKeyRotation.
+type APIKeyRotation struct {
+	// OverlapSeconds How long the old key goes on, in seconds; a day if left out.
+	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
 }
 
 // Alerts defines model for Alerts.
@@ -670,6 +751,12 @@ type CreatedAPIKey struct {
 	Scopes     []Scope       `json:"scopes"`
 }
 
+// CurrentPassword defines model for CurrentPassword.
+type CurrentPassword struct {
+	// CurrentPassword Shown nowhere, ever.
+	CurrentPassword Password `json:"current_password"`
+}
+
 // Customer defines model for Customer.
 type Customer struct {
 	// CreatedAt A time according to RFC 3339; the service answers in UTC.
@@ -681,6 +768,9 @@ type Customer struct {
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
 
+	// LoginRecordDays How many days login records are kept.
+	LoginRecordDays int32 `json:"login_record_days"`
+
 	// MailDomains The domains that the users' e-mail addresses are expected to be of. A domain covers itself, not what is below it.
 	MailDomains MailDomains `json:"mail_domains"`
 	Name        string      `json:"name"`
@@ -690,6 +780,9 @@ type Customer struct {
 
 	// PrivacyContact The mailbox that users may ask.
 	PrivacyContact *string `json:"privacy_contact"`
+
+	// SecondFactor Of whom the customer requires a second factor.
+	SecondFactor SecondFactorPolicy `json:"second_factor"`
 
 	// Slug The short name of a customer.
 	Slug Slug `json:"slug"`
@@ -708,10 +801,26 @@ type CustomerName struct {
 	Slug Slug `json:"slug"`
 }
 
+// CustomerNamePatch defines model for CustomerNamePatch.
+type CustomerNamePatch struct {
+	Name string `json:"name"`
+}
+
+// CustomerPage defines model for CustomerPage.
+type CustomerPage struct {
+	Data []Customer `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // CustomerPatch defines model for CustomerPatch.
 type CustomerPatch struct {
 	// GuidanceText Plain text.
 	GuidanceText *string `json:"guidance_text,omitempty"`
+
+	// LoginRecordDays How many days login records are kept.
+	LoginRecordDays *int32 `json:"login_record_days,omitempty"`
 
 	// MailDomains The domains that the users' e-mail addresses are expected to be of. A domain covers itself, not what is below it.
 	MailDomains *MailDomains `json:"mail_domains,omitempty"`
@@ -721,6 +830,9 @@ type CustomerPatch struct {
 
 	// PrivacyContact Null removes it.
 	PrivacyContact nullable.Nullable[string] `json:"privacy_contact,omitempty"`
+
+	// SecondFactor Of whom the customer requires a second factor.
+	SecondFactor *SecondFactorPolicy `json:"second_factor,omitempty"`
 }
 
 // EmailAddress One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
@@ -810,6 +922,38 @@ type Kept struct {
 // KeptWhy `audit_trail`: the trail must stay complete; it holds the id alone.
 type KeptWhy string
 
+// LeakedAPIKey defines model for LeakedAPIKey.
+type LeakedAPIKey struct {
+	APIKey string `json:"api_key"`
+}
+
+// Login defines model for Login.
+type Login struct {
+	// Address The network address that the attempt came from.
+	Address string `json:"address"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// InsideNetworks Whether the address lay in the customer's networks at the time. With no network listed, every address does.
+	InsideNetworks bool `json:"inside_networks"`
+
+	// OccurredAt A time according to RFC 3339; the service answers in UTC.
+	OccurredAt Time         `json:"occurred_at"`
+	Outcome    LoginOutcome `json:"outcome"`
+}
+
+// LoginOutcome defines model for Login.Outcome.
+type LoginOutcome string
+
+// LoginPage defines model for LoginPage.
+type LoginPage struct {
+	Data []Login `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // MailDomains The domains that the users' e-mail addresses are expected to be of. A domain covers itself, not what is below it.
 type MailDomains struct {
 	Domains []string `json:"domains"`
@@ -876,6 +1020,21 @@ type NewAPIKey struct {
 	Scopes []Scope `json:"scopes"`
 }
 
+// NewAdministrator defines model for NewAdministrator.
+type NewAdministrator struct {
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email EmailAddress `json:"email"`
+
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	FirstName PersonName `json:"first_name"`
+
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	LastName PersonName `json:"last_name"`
+}
+
 // NewAuditEntries defines model for NewAuditEntries.
 type NewAuditEntries = json.RawMessage
 
@@ -897,6 +1056,15 @@ type NewAuditEntry struct {
 	// SourceID The entry's id in the caller's system. Sent again it is not stored again.
 	SourceID string      `json:"source_id,omitempty"`
 	Target   AuditTarget `json:"target"`
+}
+
+// NewCustomer defines model for NewCustomer.
+type NewCustomer struct {
+	Administrator NewAdministrator `json:"administrator"`
+	Name          string           `json:"name"`
+
+	// Slug The short name of a customer.
+	Slug Slug `json:"slug"`
 }
 
 // NewUser defines model for NewUser.
@@ -926,6 +1094,15 @@ type NullableID = openapi_types.UUID
 // NullableTime defines model for NullableTime.
 type NullableTime = time.Time
 
+// OneTimeCode Six digits of an authenticator, or a recovery code.
+type OneTimeCode = string
+
+// OneTimeCodeProof defines model for OneTimeCodeProof.
+type OneTimeCodeProof struct {
+	// OneTimeCode Six digits of an authenticator, or a recovery code.
+	OneTimeCode OneTimeCode `json:"one_time_code"`
+}
+
 // OrderedBy defines model for OrderedBy.
 type OrderedBy struct {
 	APIKeyID *NullableID `json:"api_key_id"`
@@ -945,6 +1122,25 @@ type PasswordChange struct {
 
 	// NewPassword Shown nowhere, ever.
 	NewPassword Password `json:"new_password"`
+}
+
+// PasswordResetConfirmation defines model for PasswordResetConfirmation.
+type PasswordResetConfirmation struct {
+	// NewPassword Shown nowhere, ever.
+	NewPassword Password `json:"new_password"`
+
+	// Token What the link carries.
+	Token string `json:"token"`
+}
+
+// PasswordResetRequest defines model for PasswordResetRequest.
+type PasswordResetRequest struct {
+	// Customer The short name of a customer.
+	Customer Slug `json:"customer"`
+
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email EmailAddress `json:"email"`
 }
 
 // PersonName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
@@ -976,6 +1172,11 @@ type Problem struct {
 
 	// Type The path of a page that explains.
 	Type string `json:"type"`
+}
+
+// RecoveryCodes defines model for RecoveryCodes.
+type RecoveryCodes struct {
+	RecoveryCodes []string `json:"recovery_codes"`
 }
 
 // RedactionOrder defines model for RedactionOrder.
@@ -1026,6 +1227,59 @@ type RowProblem struct {
 // Scope defines model for Scope.
 type Scope string
 
+// SecondFactor defines model for SecondFactor.
+type SecondFactor struct {
+	ConfirmedAt *NullableTime `json:"confirmed_at"`
+
+	// Enrolled Whether signing in takes a code.
+	Enrolled          bool  `json:"enrolled"`
+	RecoveryCodesLeft int32 `json:"recovery_codes_left"`
+
+	// Required Whether the person must have one.
+	Required bool `json:"required"`
+}
+
+// SecondFactorEnrolment defines model for SecondFactorEnrolment.
+type SecondFactorEnrolment struct {
+	// Secret The secret in base32, for typing.
+	Secret string `json:"secret"`
+
+	// URI The `otpauth` address that an authenticator reads from a QR code.
+	URI string `json:"uri"`
+}
+
+// SecondFactorPolicy Of whom the customer requires a second factor.
+type SecondFactorPolicy string
+
+// Session defines model for Session.
+type Session struct {
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Current Whether this request belongs to it.
+	Current bool `json:"current"`
+
+	// ExpiresAt A time according to RFC 3339; the service answers in UTC.
+	ExpiresAt Time `json:"expires_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// RefreshedAt A time according to RFC 3339; the service answers in UTC.
+	RefreshedAt Time `json:"refreshed_at"`
+
+	// Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
+	Transport Transport `json:"transport"`
+}
+
+// SessionPage defines model for SessionPage.
+type SessionPage struct {
+	Data []Session `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // SignIn defines model for SignIn.
 type SignIn struct {
 	// Customer The short name of a customer.
@@ -1035,8 +1289,14 @@ type SignIn struct {
 	// international domain in its ASCII form.
 	Email EmailAddress `json:"email"`
 
+	// OneTimeCode Six digits of an authenticator, or a recovery code.
+	OneTimeCode *OneTimeCode `json:"one_time_code,omitempty"`
+
 	// Password Shown nowhere, ever.
 	Password Password `json:"password"`
+
+	// Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
+	Transport *Transport `json:"transport,omitempty"`
 }
 
 // SigningKey defines model for SigningKey.
@@ -1087,18 +1347,23 @@ type Time = time.Time
 // Tokens defines model for Tokens.
 type Tokens struct {
 	// AccessToken A JWT (RFC 9068, EdDSA). Send it as `Authorization: Bearer`.
-	AccessToken string `json:"access_token"`
+	AccessToken string `json:"access_token,omitempty"`
 
-	// ExpiresIn Seconds until the access token expires.
+	// ExpiresIn Seconds until the access token, or the cookie when it is not used, expires.
 	ExpiresIn int32 `json:"expires_in"`
 
 	// RefreshToken Good for one exchange at `POST /v1/sessions/refresh`.
-	RefreshToken string          `json:"refresh_token"`
-	TokenType    TokensTokenType `json:"token_type"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+
+	// TokenType `Cookie` when the session is a cookie; there are no tokens then.
+	TokenType TokensTokenType `json:"token_type"`
 }
 
-// TokensTokenType defines model for Tokens.TokenType.
+// TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
+
+// Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
+type Transport string
 
 // User defines model for User.
 type User struct {
@@ -1198,11 +1463,17 @@ type Conflict = Problem
 // Forbidden What went wrong (RFC 9457).
 type Forbidden = Problem
 
+// Gone What went wrong (RFC 9457).
+type Gone = Problem
+
 // InternalError What went wrong (RFC 9457).
 type InternalError = Problem
 
 // InvalidCredentials What went wrong (RFC 9457).
 type InvalidCredentials = Problem
+
+// Logins defines model for Logins.
+type Logins = LoginPage
 
 // NotAcceptable What went wrong (RFC 9457).
 type NotAcceptable = Problem
@@ -1215,6 +1486,9 @@ type PreconditionFailed = Problem
 
 // TooLarge What went wrong (RFC 9457).
 type TooLarge = Problem
+
+// TooManyRequests What went wrong (RFC 9457).
+type TooManyRequests = Problem
 
 // Unauthorized What went wrong (RFC 9457).
 type Unauthorized = Problem
@@ -1235,10 +1509,25 @@ type ListAPIKeysParams struct {
 
 	// Cursor The `next_cursor` of the previous page, as it is.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// UnusedForDays The report of stale keys: only those that are good and were not used in the last so many days.
+	UnusedForDays *int32 `form:"unused_for_days,omitempty" json:"unused_for_days,omitempty"`
 }
 
 // CreateAPIKeyParams defines parameters for CreateAPIKey.
 type CreateAPIKeyParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ReportLeakedAPIKeyParams defines parameters for ReportLeakedAPIKey.
+type ReportLeakedAPIKeyParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RotateAPIKeyParams defines parameters for RotateAPIKey.
+type RotateAPIKeyParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
@@ -1286,6 +1575,81 @@ type UpdateCustomerParams struct {
 type SetMyAlertsParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListMyLoginsParams defines parameters for ListMyLogins.
+type ListMyLoginsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ReplaceMyRecoveryCodesParams defines parameters for ReplaceMyRecoveryCodes.
+type ReplaceMyRecoveryCodesParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RemoveMySecondFactorParams defines parameters for RemoveMySecondFactor.
+type RemoveMySecondFactorParams struct {
+	// OneTimeCode Six digits of the authenticator, or a recovery code.
+	OneTimeCode OneTimeCode `json:"One-Time-Code"`
+}
+
+// EnrolMySecondFactorParams defines parameters for EnrolMySecondFactor.
+type EnrolMySecondFactorParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ConfirmMySecondFactorParams defines parameters for ConfirmMySecondFactor.
+type ConfirmMySecondFactorParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ListMySessionsParams defines parameters for ListMySessions.
+type ListMySessionsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListCustomersParams defines parameters for ListCustomers.
+type ListCustomersParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateCustomerParams defines parameters for CreateCustomer.
+type CreateCustomerParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// UpdateCustomerAsOperatorParams defines parameters for UpdateCustomerAsOperator.
+type UpdateCustomerAsOperatorParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// RequestPasswordResetParams defines parameters for RequestPasswordReset.
+type RequestPasswordResetParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ConfirmPasswordResetParams defines parameters for ConfirmPasswordReset.
+type ConfirmPasswordResetParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
 // CreateSessionParams defines parameters for CreateSession.
@@ -1344,6 +1708,15 @@ type SetUserAlertsParams struct {
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
 }
 
+// ListUserLoginsParams defines parameters for ListUserLogins.
+type ListUserLoginsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // RedactUserParams defines parameters for RedactUser.
 type RedactUserParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
@@ -1355,6 +1728,12 @@ type RedactUserParams struct {
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = NewAPIKey
+
+// ReportLeakedAPIKeyJSONRequestBody defines body for ReportLeakedAPIKey for application/json ContentType.
+type ReportLeakedAPIKeyJSONRequestBody = LeakedAPIKey
+
+// RotateAPIKeyJSONRequestBody defines body for RotateAPIKey for application/json ContentType.
+type RotateAPIKeyJSONRequestBody = APIKeyRotation
 
 // CreateAuditEntriesJSONRequestBody defines body for CreateAuditEntries for application/json ContentType.
 type CreateAuditEntriesJSONRequestBody = NewAuditEntries
@@ -1370,6 +1749,30 @@ type SetMyAlertsJSONRequestBody = AlertsChange
 
 // ChangeMyPasswordJSONRequestBody defines body for ChangeMyPassword for application/json ContentType.
 type ChangeMyPasswordJSONRequestBody = PasswordChange
+
+// ReplaceMyRecoveryCodesJSONRequestBody defines body for ReplaceMyRecoveryCodes for application/json ContentType.
+type ReplaceMyRecoveryCodesJSONRequestBody = OneTimeCodeProof
+
+// EnrolMySecondFactorJSONRequestBody defines body for EnrolMySecondFactor for application/json ContentType.
+type EnrolMySecondFactorJSONRequestBody = CurrentPassword
+
+// ConfirmMySecondFactorJSONRequestBody defines body for ConfirmMySecondFactor for application/json ContentType.
+type ConfirmMySecondFactorJSONRequestBody = OneTimeCodeProof
+
+// CreateCustomerJSONRequestBody defines body for CreateCustomer for application/json ContentType.
+type CreateCustomerJSONRequestBody = NewCustomer
+
+// UpdateCustomerAsOperatorJSONRequestBody defines body for UpdateCustomerAsOperator for application/json ContentType.
+type UpdateCustomerAsOperatorJSONRequestBody = CustomerNamePatch
+
+// UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomerAsOperator for application/merge-patch+json ContentType.
+type UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody = CustomerNamePatch
+
+// RequestPasswordResetJSONRequestBody defines body for RequestPasswordReset for application/json ContentType.
+type RequestPasswordResetJSONRequestBody = PasswordResetRequest
+
+// ConfirmPasswordResetJSONRequestBody defines body for ConfirmPasswordReset for application/json ContentType.
+type ConfirmPasswordResetJSONRequestBody = PasswordResetConfirmation
 
 // CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
 type CreateSessionJSONRequestBody = SignIn
@@ -1521,6 +1924,44 @@ func (c *Raw) CreateAPIKey(ctx context.Context, params *CreateAPIKeyParams, body
 	return c.Client.Do(req)
 }
 
+// ReportLeakedAPIKeyWithBody Have a leaked API key revoked
+//
+// Whoever finds a key may present it here; a key that is good is revoked at once. The answer is the same whether or not it was.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/api-keys/leaks (the `ReportLeakedAPIKey` operationId).
+func (c *Raw) ReportLeakedAPIKeyWithBody(ctx context.Context, params *ReportLeakedAPIKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newReportLeakedAPIKeyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportLeakedAPIKey Have a leaked API key revoked
+//
+// Whoever finds a key may present it here; a key that is good is revoked at once. The answer is the same whether or not it was.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/api-keys/leaks (the `ReportLeakedAPIKey` operationId).
+func (c *Raw) ReportLeakedAPIKey(ctx context.Context, params *ReportLeakedAPIKeyParams, body ReportLeakedAPIKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newReportLeakedAPIKeyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RevokeAPIKey Revoke an API key
 //
 // The key stops working within a second, everywhere. It stays in the list. Revoking it again changes nothing.
@@ -1528,6 +1969,46 @@ func (c *Raw) CreateAPIKey(ctx context.Context, params *CreateAPIKeyParams, body
 // Corresponds with DELETE /v1/api-keys/{id} (the `RevokeAPIKey` operationId).
 func (c *Raw) RevokeAPIKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newRevokeAPIKeyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateAPIKeyWithBody Replace an API key
+//
+// Makes a new key with the same name, scopes and networks. Where the old one expires, the new one lasts as long as that was made to last.
+// The old one goes on for the overlap, so that integrations can change over.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/api-keys/{id}/rotation (the `RotateAPIKey` operationId).
+func (c *Raw) RotateAPIKeyWithBody(ctx context.Context, id ID, params *RotateAPIKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateAPIKeyRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateAPIKey Replace an API key
+//
+// Makes a new key with the same name, scopes and networks. Where the old one expires, the new one lasts as long as that was made to last.
+// The old one goes on for the overlap, so that integrations can change over.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/api-keys/{id}/rotation (the `RotateAPIKey` operationId).
+func (c *Raw) RotateAPIKey(ctx context.Context, id ID, params *RotateAPIKeyParams, body RotateAPIKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateAPIKeyRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1759,6 +2240,23 @@ func (c *Raw) SetMyAlerts(ctx context.Context, params *SetMyAlertsParams, body S
 	return c.Client.Do(req)
 }
 
+// ListMyLogins List the attempts to sign in to my account
+//
+// Newest first. They are kept as long as the customer chose, 90 days by default, and go with the account.
+//
+// Corresponds with GET /v1/me/logins (the `ListMyLogins` operationId).
+func (c *Raw) ListMyLogins(ctx context.Context, params *ListMyLoginsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListMyLoginsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ChangeMyPasswordWithBody Amend my password
 //
 // Sets a new password and ends every other session of the person. A password has 15 to 128 characters, of any kind; it is refused when it is
@@ -1799,11 +2297,398 @@ func (c *Raw) ChangeMyPassword(ctx context.Context, body ChangeMyPasswordJSONReq
 	return c.Client.Do(req)
 }
 
+// ReplaceMyRecoveryCodesWithBody Make new recovery codes
+//
+// The old ones are good no more.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/me/recovery-codes (the `ReplaceMyRecoveryCodes` operationId).
+func (c *Raw) ReplaceMyRecoveryCodesWithBody(ctx context.Context, params *ReplaceMyRecoveryCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newReplaceMyRecoveryCodesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceMyRecoveryCodes Make new recovery codes
+//
+// The old ones are good no more.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/me/recovery-codes (the `ReplaceMyRecoveryCodes` operationId).
+func (c *Raw) ReplaceMyRecoveryCodes(ctx context.Context, params *ReplaceMyRecoveryCodesParams, body ReplaceMyRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newReplaceMyRecoveryCodesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveMySecondFactor Give up my second factor
+//
+// Refused where the customer, or the service for operators, requires one.
+//
+// Corresponds with DELETE /v1/me/second-factor (the `RemoveMySecondFactor` operationId).
+func (c *Raw) RemoveMySecondFactor(ctx context.Context, params *RemoveMySecondFactorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRemoveMySecondFactorRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMySecondFactor View whether I have a second factor
+//
+// Corresponds with GET /v1/me/second-factor (the `GetMySecondFactor` operationId).
+func (c *Raw) GetMySecondFactor(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetMySecondFactorRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnrolMySecondFactorWithBody Begin to set up a second factor
+//
+// Answers the secret for an authenticator (TOTP, RFC 6238). It counts once a code of it was confirmed; asking again before that makes a new secret.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/me/second-factor (the `EnrolMySecondFactor` operationId).
+func (c *Raw) EnrolMySecondFactorWithBody(ctx context.Context, params *EnrolMySecondFactorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newEnrolMySecondFactorRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnrolMySecondFactor Begin to set up a second factor
+//
+// Answers the secret for an authenticator (TOTP, RFC 6238). It counts once a code of it was confirmed; asking again before that makes a new secret.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/me/second-factor (the `EnrolMySecondFactor` operationId).
+func (c *Raw) EnrolMySecondFactor(ctx context.Context, params *EnrolMySecondFactorParams, body EnrolMySecondFactorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newEnrolMySecondFactorRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmMySecondFactorWithBody Confirm the second factor with a code
+//
+// From now on signing in takes a code. Answers the recovery codes, each good once. Other sessions end.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/me/second-factor/confirmation (the `ConfirmMySecondFactor` operationId).
+func (c *Raw) ConfirmMySecondFactorWithBody(ctx context.Context, params *ConfirmMySecondFactorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newConfirmMySecondFactorRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmMySecondFactor Confirm the second factor with a code
+//
+// From now on signing in takes a code. Answers the recovery codes, each good once. Other sessions end.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/me/second-factor/confirmation (the `ConfirmMySecondFactor` operationId).
+func (c *Raw) ConfirmMySecondFactor(ctx context.Context, params *ConfirmMySecondFactorParams, body ConfirmMySecondFactorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newConfirmMySecondFactorRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMySessions List my sessions
+//
+// Those that are still good, newest first.
+//
+// Corresponds with GET /v1/me/sessions (the `ListMySessions` operationId).
+func (c *Raw) ListMySessions(ctx context.Context, params *ListMySessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListMySessionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndMySession End one of my sessions
+//
+// Corresponds with DELETE /v1/me/sessions/{id} (the `EndMySession` operationId).
+func (c *Raw) EndMySession(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newEndMySessionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCustomers List the customers
+//
+// Corresponds with GET /v1/operator/customers (the `ListCustomers` operationId).
+func (c *Raw) ListCustomers(ctx context.Context, params *ListCustomersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListCustomersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCustomerWithBody Make a customer with its first administrator
+//
+// The administrator gets an invitation to set a password.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/operator/customers (the `CreateCustomer` operationId).
+func (c *Raw) CreateCustomerWithBody(ctx context.Context, params *CreateCustomerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateCustomerRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCustomer Make a customer with its first administrator
+//
+// The administrator gets an invitation to set a password.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/operator/customers (the `CreateCustomer` operationId).
+func (c *Raw) CreateCustomer(ctx context.Context, params *CreateCustomerParams, body CreateCustomerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateCustomerRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCustomerAsOperator View a customer
+//
+// Corresponds with GET /v1/operator/customers/{id} (the `GetCustomerAsOperator` operationId).
+func (c *Raw) GetCustomerAsOperator(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetCustomerAsOperatorRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateCustomerAsOperatorWithBody Change a customer's name
+//
+// A JSON merge patch (RFC 7396). The slug stays what it is, for people sign in with it; the settings are the customer's own.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/operator/customers/{id} (the `UpdateCustomerAsOperator` operationId).
+func (c *Raw) UpdateCustomerAsOperatorWithBody(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateCustomerAsOperatorRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateCustomerAsOperator Change a customer's name
+//
+// A JSON merge patch (RFC 7396). The slug stays what it is, for people sign in with it; the settings are the customer's own.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/operator/customers/{id} (the `UpdateCustomerAsOperator` operationId).
+func (c *Raw) UpdateCustomerAsOperator(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateCustomerAsOperatorRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody Change a customer's name
+//
+// A JSON merge patch (RFC 7396). The slug stays what it is, for people sign in with it; the settings are the customer's own.
+//
+// Takes a body of the `application/merge-patch+json` content type.
+//
+// Corresponds with PATCH /v1/operator/customers/{id} (the `UpdateCustomerAsOperator` operationId).
+func (c *Raw) UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateCustomerAsOperatorRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RequestPasswordResetWithBody Ask for a link to set a new password
+//
+// Answers 202 whether or not there is such an account; if there is, and it is active, a link goes to its address. A link is good once and for one hour, and
+// ends when the address is amended, the account is disabled or redacted, or a password is set by another link. For one account three links are sent at once and
+// one more each 20 minutes; what is asked for beyond is answered alike and not sent. An `Idempotency-Key` changes nothing here.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/password-resets (the `RequestPasswordReset` operationId).
+func (c *Raw) RequestPasswordResetWithBody(ctx context.Context, params *RequestPasswordResetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRequestPasswordResetRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RequestPasswordReset Ask for a link to set a new password
+//
+// Answers 202 whether or not there is such an account; if there is, and it is active, a link goes to its address. A link is good once and for one hour, and
+// ends when the address is amended, the account is disabled or redacted, or a password is set by another link. For one account three links are sent at once and
+// one more each 20 minutes; what is asked for beyond is answered alike and not sent. An `Idempotency-Key` changes nothing here.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/password-resets (the `RequestPasswordReset` operationId).
+func (c *Raw) RequestPasswordReset(ctx context.Context, params *RequestPasswordResetParams, body RequestPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRequestPasswordResetRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmPasswordResetWithBody Set a password with the link of an invitation or a reset
+//
+// Ends every session of the person. The link is used up by success only; a weak password can be tried again with a better one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/password-resets/confirm (the `ConfirmPasswordReset` operationId).
+func (c *Raw) ConfirmPasswordResetWithBody(ctx context.Context, params *ConfirmPasswordResetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newConfirmPasswordResetRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfirmPasswordReset Set a password with the link of an invitation or a reset
+//
+// Ends every session of the person. The link is used up by success only; a weak password can be tried again with a better one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/password-resets/confirm (the `ConfirmPasswordReset` operationId).
+func (c *Raw) ConfirmPasswordReset(ctx context.Context, params *ConfirmPasswordResetParams, body ConfirmPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newConfirmPasswordResetRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateSessionWithBody Sign in
 //
 // Opens a session and answers an access token (ten minutes) and a refresh token. Operators sign in with the customer `fusions`. A wrong
 // customer, address or password, and an account that is disabled or redacted, get one and the same answer after the same work. The address
 // that the request came from is kept with the account as a login record.
+//
+// With `"transport": "cookie"` the session is a cookie for browsers (`__Host-steward_session`, HttpOnly, Secure, SameSite=Lax) and no token is
+// answered. Where a second factor is set up, the right password is answered with 401 `second-factor-required` until `one_time_code` comes with it.
+// After many failures, attempts are slowed down with 429; a person's own usual address is not held up by strangers' failures.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1825,6 +2710,10 @@ func (c *Raw) CreateSessionWithBody(ctx context.Context, params *CreateSessionPa
 // Opens a session and answers an access token (ten minutes) and a refresh token. Operators sign in with the customer `fusions`. A wrong
 // customer, address or password, and an account that is disabled or redacted, get one and the same answer after the same work. The address
 // that the request came from is kept with the account as a login record.
+//
+// With `"transport": "cookie"` the session is a cookie for browsers (`__Host-steward_session`, HttpOnly, Secure, SameSite=Lax) and no token is
+// answered. Where a second factor is set up, the right password is answered with 401 `second-factor-required` until `one_time_code` comes with it.
+// After many failures, attempts are slowed down with 429; a person's own usual address is not held up by strangers' failures.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2117,6 +3006,23 @@ func (c *Raw) GetErasurePlan(ctx context.Context, id UserID, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// ListUserLogins List the attempts to sign in to a user's account
+//
+// Newest first.
+//
+// Corresponds with GET /v1/users/{id}/logins (the `ListUserLogins` operationId).
+func (c *Raw) ListUserLogins(ctx context.Context, id UserID, params *ListUserLoginsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListUserLoginsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RedactUserWithBody Redact a user for good
 //
 // Removes name, e-mail address, password, login records, sessions and every pending token. The id and a label without meaning stay, so that
@@ -2149,6 +3055,23 @@ func (c *Raw) RedactUserWithBody(ctx context.Context, id UserID, params *RedactU
 // Corresponds with POST /v1/users/{id}/redaction (the `RedactUser` operationId).
 func (c *Raw) RedactUser(ctx context.Context, id UserID, params *RedactUserParams, body RedactUserJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newRedactUserRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResetUserSecondFactor Take a lost second factor off a user
+//
+// For somebody who lost the authenticator and the recovery codes. Ends the user's sessions; where one is required, the next sign-in sets up a new one.
+//
+// Corresponds with DELETE /v1/users/{id}/second-factor (the `ResetUserSecondFactor` operationId).
+func (c *Raw) ResetUserSecondFactor(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newResetUserSecondFactorRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2292,6 +3215,18 @@ func newListAPIKeysRequest(server string, params *ListAPIKeysParams) (*http.Requ
 
 		}
 
+		if params.UnusedForDays != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "unused_for_days", *params.UnusedForDays, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -2361,6 +3296,61 @@ func newCreateAPIKeyRequestWithBody(server string, params *CreateAPIKeyParams, c
 	return req, nil
 }
 
+// newReportLeakedAPIKeyRequest calls the generic ReportLeakedAPIKey builder with application/json body
+func newReportLeakedAPIKeyRequest(server string, params *ReportLeakedAPIKeyParams, body ReportLeakedAPIKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newReportLeakedAPIKeyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newReportLeakedAPIKeyRequestWithBody constructs an http.Request for the ReportLeakedAPIKey method, with any body, and a specified content type
+func newReportLeakedAPIKeyRequestWithBody(server string, params *ReportLeakedAPIKeyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys/leaks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // newRevokeAPIKeyRequest constructs an http.Request for the RevokeAPIKey method
 func newRevokeAPIKeyRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -2390,6 +3380,68 @@ func newRevokeAPIKeyRequest(server string, id ID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRotateAPIKeyRequest calls the generic RotateAPIKey builder with application/json body
+func newRotateAPIKeyRequest(server string, id ID, params *RotateAPIKeyParams, body RotateAPIKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRotateAPIKeyRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newRotateAPIKeyRequestWithBody constructs an http.Request for the RotateAPIKey method, with any body, and a specified content type
+func newRotateAPIKeyRequestWithBody(server string, id ID, params *RotateAPIKeyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys/%s/rotation", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -2824,6 +3876,72 @@ func newSetMyAlertsRequestWithBody(server string, params *SetMyAlertsParams, con
 	return req, nil
 }
 
+// newListMyLoginsRequest constructs an http.Request for the ListMyLogins method
+func newListMyLoginsRequest(server string, params *ListMyLoginsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/logins")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newChangeMyPasswordRequest calls the generic ChangeMyPassword builder with application/json body
 func newChangeMyPasswordRequest(server string, body ChangeMyPasswordJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2860,6 +3978,676 @@ func newChangeMyPasswordRequestWithBody(server string, contentType string, body 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// newReplaceMyRecoveryCodesRequest calls the generic ReplaceMyRecoveryCodes builder with application/json body
+func newReplaceMyRecoveryCodesRequest(server string, params *ReplaceMyRecoveryCodesParams, body ReplaceMyRecoveryCodesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newReplaceMyRecoveryCodesRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newReplaceMyRecoveryCodesRequestWithBody constructs an http.Request for the ReplaceMyRecoveryCodes method, with any body, and a specified content type
+func newReplaceMyRecoveryCodesRequestWithBody(server string, params *ReplaceMyRecoveryCodesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/recovery-codes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newRemoveMySecondFactorRequest constructs an http.Request for the RemoveMySecondFactor method
+func newRemoveMySecondFactorRequest(server string, params *RemoveMySecondFactorParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/second-factor")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "One-Time-Code", params.OneTimeCode, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("One-Time-Code", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// newGetMySecondFactorRequest constructs an http.Request for the GetMySecondFactor method
+func newGetMySecondFactorRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/second-factor")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newEnrolMySecondFactorRequest calls the generic EnrolMySecondFactor builder with application/json body
+func newEnrolMySecondFactorRequest(server string, params *EnrolMySecondFactorParams, body EnrolMySecondFactorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newEnrolMySecondFactorRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newEnrolMySecondFactorRequestWithBody constructs an http.Request for the EnrolMySecondFactor method, with any body, and a specified content type
+func newEnrolMySecondFactorRequestWithBody(server string, params *EnrolMySecondFactorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/second-factor")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newConfirmMySecondFactorRequest calls the generic ConfirmMySecondFactor builder with application/json body
+func newConfirmMySecondFactorRequest(server string, params *ConfirmMySecondFactorParams, body ConfirmMySecondFactorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newConfirmMySecondFactorRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newConfirmMySecondFactorRequestWithBody constructs an http.Request for the ConfirmMySecondFactor method, with any body, and a specified content type
+func newConfirmMySecondFactorRequestWithBody(server string, params *ConfirmMySecondFactorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/second-factor/confirmation")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newListMySessionsRequest constructs an http.Request for the ListMySessions method
+func newListMySessionsRequest(server string, params *ListMySessionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newEndMySessionRequest constructs an http.Request for the EndMySession method
+func newEndMySessionRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListCustomersRequest constructs an http.Request for the ListCustomers method
+func newListCustomersRequest(server string, params *ListCustomersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateCustomerRequest calls the generic CreateCustomer builder with application/json body
+func newCreateCustomerRequest(server string, params *CreateCustomerParams, body CreateCustomerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newCreateCustomerRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newCreateCustomerRequestWithBody constructs an http.Request for the CreateCustomer method, with any body, and a specified content type
+func newCreateCustomerRequestWithBody(server string, params *CreateCustomerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetCustomerAsOperatorRequest constructs an http.Request for the GetCustomerAsOperator method
+func newGetCustomerAsOperatorRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newUpdateCustomerAsOperatorRequest calls the generic UpdateCustomerAsOperator builder with application/json body
+func newUpdateCustomerAsOperatorRequest(server string, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateCustomerAsOperatorRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newUpdateCustomerAsOperatorRequestWithApplicationMergePatchPlusJSONBody calls the generic UpdateCustomerAsOperator builder with application/merge-patch+json body
+func newUpdateCustomerAsOperatorRequestWithApplicationMergePatchPlusJSONBody(server string, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateCustomerAsOperatorRequestWithBody(server, id, params, "application/merge-patch+json", bodyReader)
+}
+
+// newUpdateCustomerAsOperatorRequestWithBody constructs an http.Request for the UpdateCustomerAsOperator method, with any body, and a specified content type
+func newUpdateCustomerAsOperatorRequestWithBody(server string, id ID, params *UpdateCustomerAsOperatorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newRequestPasswordResetRequest calls the generic RequestPasswordReset builder with application/json body
+func newRequestPasswordResetRequest(server string, params *RequestPasswordResetParams, body RequestPasswordResetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRequestPasswordResetRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newRequestPasswordResetRequestWithBody constructs an http.Request for the RequestPasswordReset method, with any body, and a specified content type
+func newRequestPasswordResetRequestWithBody(server string, params *RequestPasswordResetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/password-resets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newConfirmPasswordResetRequest calls the generic ConfirmPasswordReset builder with application/json body
+func newConfirmPasswordResetRequest(server string, params *ConfirmPasswordResetParams, body ConfirmPasswordResetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newConfirmPasswordResetRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newConfirmPasswordResetRequestWithBody constructs an http.Request for the ConfirmPasswordReset method, with any body, and a specified content type
+func newConfirmPasswordResetRequestWithBody(server string, params *ConfirmPasswordResetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/password-resets/confirm")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -3468,6 +5256,79 @@ func newGetErasurePlanRequest(server string, id UserID) (*http.Request, error) {
 	return req, nil
 }
 
+// newListUserLoginsRequest constructs an http.Request for the ListUserLogins method
+func newListUserLoginsRequest(server string, id UserID, params *ListUserLoginsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/logins", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newRedactUserRequest calls the generic RedactUser builder with application/json body
 func newRedactUserRequest(server string, id UserID, params *RedactUserParams, body RedactUserJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3536,6 +5397,40 @@ func newRedactUserRequestWithBody(server string, id UserID, params *RedactUserPa
 			req.Header.Set("Idempotency-Key", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newResetUserSecondFactorRequest constructs an http.Request for the ResetUserSecondFactor method
+func newResetUserSecondFactorRequest(server string, id UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/second-factor", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -3739,6 +5634,43 @@ func readCreateAPIKeyResponse(rsp *http.Response) (*CreateAPIKeyResponse, error)
 	return response, nil
 }
 
+// ReportLeakedAPIKeyResponse is the answer to ReportLeakedAPIKey.
+type ReportLeakedAPIKeyResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ReportLeakedAPIKeyResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ReportLeakedAPIKeyWithBodyWithResponse is ReportLeakedAPIKeyWithBody with the answer read and decoded.
+func (c *Raw) ReportLeakedAPIKeyWithBodyWithResponse(ctx context.Context, params *ReportLeakedAPIKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReportLeakedAPIKeyResponse, error) {
+	rsp, err := c.ReportLeakedAPIKeyWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readReportLeakedAPIKeyResponse(rsp)
+}
+
+// ReportLeakedAPIKeyWithResponse is ReportLeakedAPIKey with the answer read and decoded.
+func (c *Raw) ReportLeakedAPIKeyWithResponse(ctx context.Context, params *ReportLeakedAPIKeyParams, body ReportLeakedAPIKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ReportLeakedAPIKeyResponse, error) {
+	rsp, err := c.ReportLeakedAPIKey(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readReportLeakedAPIKeyResponse(rsp)
+}
+
+func readReportLeakedAPIKeyResponse(rsp *http.Response) (*ReportLeakedAPIKeyResponse, error) {
+	response := &ReportLeakedAPIKeyResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
 // RevokeAPIKeyResponse is the answer to RevokeAPIKey.
 type RevokeAPIKeyResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -3763,6 +5695,50 @@ func readRevokeAPIKeyResponse(rsp *http.Response) (*RevokeAPIKeyResponse, error)
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
+	}
+	return response, nil
+}
+
+// RotateAPIKeyResponse is the answer to RotateAPIKey.
+type RotateAPIKeyResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *CreatedAPIKey // with status 201
+	Problem      *Problem       // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RotateAPIKeyResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RotateAPIKeyWithBodyWithResponse is RotateAPIKeyWithBody with the answer read and decoded.
+func (c *Raw) RotateAPIKeyWithBodyWithResponse(ctx context.Context, id ID, params *RotateAPIKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateAPIKeyResponse, error) {
+	rsp, err := c.RotateAPIKeyWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateAPIKeyResponse(rsp)
+}
+
+// RotateAPIKeyWithResponse is RotateAPIKey with the answer read and decoded.
+func (c *Raw) RotateAPIKeyWithResponse(ctx context.Context, id ID, params *RotateAPIKeyParams, body RotateAPIKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateAPIKeyResponse, error) {
+	rsp, err := c.RotateAPIKey(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateAPIKeyResponse(rsp)
+}
+
+func readRotateAPIKeyResponse(rsp *http.Response) (*RotateAPIKeyResponse, error) {
+	response := &RotateAPIKeyResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(CreatedAPIKey)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
 	}
 	return response, nil
 }
@@ -4090,6 +6066,41 @@ func readSetMyAlertsResponse(rsp *http.Response) (*SetMyAlertsResponse, error) {
 	return response, nil
 }
 
+// ListMyLoginsResponse is the answer to ListMyLogins.
+type ListMyLoginsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Logins  // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListMyLoginsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListMyLoginsWithResponse is ListMyLogins with the answer read and decoded.
+func (c *Raw) ListMyLoginsWithResponse(ctx context.Context, params *ListMyLoginsParams, reqEditors ...RequestEditorFn) (*ListMyLoginsResponse, error) {
+	rsp, err := c.ListMyLogins(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListMyLoginsResponse(rsp)
+}
+
+func readListMyLoginsResponse(rsp *http.Response) (*ListMyLoginsResponse, error) {
+	response := &ListMyLoginsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Logins)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ChangeMyPasswordResponse is the answer to ChangeMyPassword.
 type ChangeMyPasswordResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -4120,6 +6131,505 @@ func (c *Raw) ChangeMyPasswordWithResponse(ctx context.Context, body ChangeMyPas
 
 func readChangeMyPasswordResponse(rsp *http.Response) (*ChangeMyPasswordResponse, error) {
 	response := &ChangeMyPasswordResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// ReplaceMyRecoveryCodesResponse is the answer to ReplaceMyRecoveryCodes.
+type ReplaceMyRecoveryCodesResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *RecoveryCodes // with status 200
+	Problem      *Problem       // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ReplaceMyRecoveryCodesResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ReplaceMyRecoveryCodesWithBodyWithResponse is ReplaceMyRecoveryCodesWithBody with the answer read and decoded.
+func (c *Raw) ReplaceMyRecoveryCodesWithBodyWithResponse(ctx context.Context, params *ReplaceMyRecoveryCodesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceMyRecoveryCodesResponse, error) {
+	rsp, err := c.ReplaceMyRecoveryCodesWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readReplaceMyRecoveryCodesResponse(rsp)
+}
+
+// ReplaceMyRecoveryCodesWithResponse is ReplaceMyRecoveryCodes with the answer read and decoded.
+func (c *Raw) ReplaceMyRecoveryCodesWithResponse(ctx context.Context, params *ReplaceMyRecoveryCodesParams, body ReplaceMyRecoveryCodesJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceMyRecoveryCodesResponse, error) {
+	rsp, err := c.ReplaceMyRecoveryCodes(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readReplaceMyRecoveryCodesResponse(rsp)
+}
+
+func readReplaceMyRecoveryCodesResponse(rsp *http.Response) (*ReplaceMyRecoveryCodesResponse, error) {
+	response := &ReplaceMyRecoveryCodesResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(RecoveryCodes)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RemoveMySecondFactorResponse is the answer to RemoveMySecondFactor.
+type RemoveMySecondFactorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RemoveMySecondFactorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RemoveMySecondFactorWithResponse is RemoveMySecondFactor with the answer read and decoded.
+func (c *Raw) RemoveMySecondFactorWithResponse(ctx context.Context, params *RemoveMySecondFactorParams, reqEditors ...RequestEditorFn) (*RemoveMySecondFactorResponse, error) {
+	rsp, err := c.RemoveMySecondFactor(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRemoveMySecondFactorResponse(rsp)
+}
+
+func readRemoveMySecondFactorResponse(rsp *http.Response) (*RemoveMySecondFactorResponse, error) {
+	response := &RemoveMySecondFactorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// GetMySecondFactorResponse is the answer to GetMySecondFactor.
+type GetMySecondFactorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *SecondFactor // with status 200
+	Problem      *Problem      // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetMySecondFactorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetMySecondFactorWithResponse is GetMySecondFactor with the answer read and decoded.
+func (c *Raw) GetMySecondFactorWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMySecondFactorResponse, error) {
+	rsp, err := c.GetMySecondFactor(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetMySecondFactorResponse(rsp)
+}
+
+func readGetMySecondFactorResponse(rsp *http.Response) (*GetMySecondFactorResponse, error) {
+	response := &GetMySecondFactorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(SecondFactor)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// EnrolMySecondFactorResponse is the answer to EnrolMySecondFactor.
+type EnrolMySecondFactorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *SecondFactorEnrolment // with status 201
+	Problem      *Problem               // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *EnrolMySecondFactorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// EnrolMySecondFactorWithBodyWithResponse is EnrolMySecondFactorWithBody with the answer read and decoded.
+func (c *Raw) EnrolMySecondFactorWithBodyWithResponse(ctx context.Context, params *EnrolMySecondFactorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnrolMySecondFactorResponse, error) {
+	rsp, err := c.EnrolMySecondFactorWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readEnrolMySecondFactorResponse(rsp)
+}
+
+// EnrolMySecondFactorWithResponse is EnrolMySecondFactor with the answer read and decoded.
+func (c *Raw) EnrolMySecondFactorWithResponse(ctx context.Context, params *EnrolMySecondFactorParams, body EnrolMySecondFactorJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrolMySecondFactorResponse, error) {
+	rsp, err := c.EnrolMySecondFactor(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readEnrolMySecondFactorResponse(rsp)
+}
+
+func readEnrolMySecondFactorResponse(rsp *http.Response) (*EnrolMySecondFactorResponse, error) {
+	response := &EnrolMySecondFactorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(SecondFactorEnrolment)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ConfirmMySecondFactorResponse is the answer to ConfirmMySecondFactor.
+type ConfirmMySecondFactorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *RecoveryCodes // with status 200
+	Problem      *Problem       // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ConfirmMySecondFactorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ConfirmMySecondFactorWithBodyWithResponse is ConfirmMySecondFactorWithBody with the answer read and decoded.
+func (c *Raw) ConfirmMySecondFactorWithBodyWithResponse(ctx context.Context, params *ConfirmMySecondFactorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConfirmMySecondFactorResponse, error) {
+	rsp, err := c.ConfirmMySecondFactorWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readConfirmMySecondFactorResponse(rsp)
+}
+
+// ConfirmMySecondFactorWithResponse is ConfirmMySecondFactor with the answer read and decoded.
+func (c *Raw) ConfirmMySecondFactorWithResponse(ctx context.Context, params *ConfirmMySecondFactorParams, body ConfirmMySecondFactorJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfirmMySecondFactorResponse, error) {
+	rsp, err := c.ConfirmMySecondFactor(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readConfirmMySecondFactorResponse(rsp)
+}
+
+func readConfirmMySecondFactorResponse(rsp *http.Response) (*ConfirmMySecondFactorResponse, error) {
+	response := &ConfirmMySecondFactorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(RecoveryCodes)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListMySessionsResponse is the answer to ListMySessions.
+type ListMySessionsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *SessionPage // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListMySessionsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListMySessionsWithResponse is ListMySessions with the answer read and decoded.
+func (c *Raw) ListMySessionsWithResponse(ctx context.Context, params *ListMySessionsParams, reqEditors ...RequestEditorFn) (*ListMySessionsResponse, error) {
+	rsp, err := c.ListMySessions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListMySessionsResponse(rsp)
+}
+
+func readListMySessionsResponse(rsp *http.Response) (*ListMySessionsResponse, error) {
+	response := &ListMySessionsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(SessionPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// EndMySessionResponse is the answer to EndMySession.
+type EndMySessionResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *EndMySessionResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// EndMySessionWithResponse is EndMySession with the answer read and decoded.
+func (c *Raw) EndMySessionWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*EndMySessionResponse, error) {
+	rsp, err := c.EndMySession(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readEndMySessionResponse(rsp)
+}
+
+func readEndMySessionResponse(rsp *http.Response) (*EndMySessionResponse, error) {
+	response := &EndMySessionResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// ListCustomersResponse is the answer to ListCustomers.
+type ListCustomersResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *CustomerPage // with status 200
+	Problem      *Problem      // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListCustomersResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListCustomersWithResponse is ListCustomers with the answer read and decoded.
+func (c *Raw) ListCustomersWithResponse(ctx context.Context, params *ListCustomersParams, reqEditors ...RequestEditorFn) (*ListCustomersResponse, error) {
+	rsp, err := c.ListCustomers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListCustomersResponse(rsp)
+}
+
+func readListCustomersResponse(rsp *http.Response) (*ListCustomersResponse, error) {
+	response := &ListCustomersResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(CustomerPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateCustomerResponse is the answer to CreateCustomer.
+type CreateCustomerResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *Customer // with status 201
+	Problem      *Problem  // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateCustomerResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateCustomerWithBodyWithResponse is CreateCustomerWithBody with the answer read and decoded.
+func (c *Raw) CreateCustomerWithBodyWithResponse(ctx context.Context, params *CreateCustomerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCustomerResponse, error) {
+	rsp, err := c.CreateCustomerWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateCustomerResponse(rsp)
+}
+
+// CreateCustomerWithResponse is CreateCustomer with the answer read and decoded.
+func (c *Raw) CreateCustomerWithResponse(ctx context.Context, params *CreateCustomerParams, body CreateCustomerJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCustomerResponse, error) {
+	rsp, err := c.CreateCustomer(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateCustomerResponse(rsp)
+}
+
+func readCreateCustomerResponse(rsp *http.Response) (*CreateCustomerResponse, error) {
+	response := &CreateCustomerResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(Customer)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetCustomerAsOperatorResponse is the answer to GetCustomerAsOperator.
+type GetCustomerAsOperatorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Customer // with status 200
+	Problem      *Problem  // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetCustomerAsOperatorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetCustomerAsOperatorWithResponse is GetCustomerAsOperator with the answer read and decoded.
+func (c *Raw) GetCustomerAsOperatorWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetCustomerAsOperatorResponse, error) {
+	rsp, err := c.GetCustomerAsOperator(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetCustomerAsOperatorResponse(rsp)
+}
+
+func readGetCustomerAsOperatorResponse(rsp *http.Response) (*GetCustomerAsOperatorResponse, error) {
+	response := &GetCustomerAsOperatorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Customer)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// UpdateCustomerAsOperatorResponse is the answer to UpdateCustomerAsOperator.
+type UpdateCustomerAsOperatorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Customer // with status 200
+	Problem      *Problem  // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *UpdateCustomerAsOperatorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// UpdateCustomerAsOperatorWithBodyWithResponse is UpdateCustomerAsOperatorWithBody with the answer read and decoded.
+func (c *Raw) UpdateCustomerAsOperatorWithBodyWithResponse(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateCustomerAsOperatorResponse, error) {
+	rsp, err := c.UpdateCustomerAsOperatorWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateCustomerAsOperatorResponse(rsp)
+}
+
+// UpdateCustomerAsOperatorWithResponse is UpdateCustomerAsOperator with the answer read and decoded.
+func (c *Raw) UpdateCustomerAsOperatorWithResponse(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateCustomerAsOperatorResponse, error) {
+	rsp, err := c.UpdateCustomerAsOperator(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateCustomerAsOperatorResponse(rsp)
+}
+
+// UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBodyWithResponse is UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody with the answer read and decoded.
+func (c *Raw) UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateCustomerAsOperatorResponse, error) {
+	rsp, err := c.UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateCustomerAsOperatorResponse(rsp)
+}
+
+func readUpdateCustomerAsOperatorResponse(rsp *http.Response) (*UpdateCustomerAsOperatorResponse, error) {
+	response := &UpdateCustomerAsOperatorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Customer)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RequestPasswordResetResponse is the answer to RequestPasswordReset.
+type RequestPasswordResetResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RequestPasswordResetResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RequestPasswordResetWithBodyWithResponse is RequestPasswordResetWithBody with the answer read and decoded.
+func (c *Raw) RequestPasswordResetWithBodyWithResponse(ctx context.Context, params *RequestPasswordResetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestPasswordResetResponse, error) {
+	rsp, err := c.RequestPasswordResetWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRequestPasswordResetResponse(rsp)
+}
+
+// RequestPasswordResetWithResponse is RequestPasswordReset with the answer read and decoded.
+func (c *Raw) RequestPasswordResetWithResponse(ctx context.Context, params *RequestPasswordResetParams, body RequestPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*RequestPasswordResetResponse, error) {
+	rsp, err := c.RequestPasswordReset(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRequestPasswordResetResponse(rsp)
+}
+
+func readRequestPasswordResetResponse(rsp *http.Response) (*RequestPasswordResetResponse, error) {
+	response := &RequestPasswordResetResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// ConfirmPasswordResetResponse is the answer to ConfirmPasswordReset.
+type ConfirmPasswordResetResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ConfirmPasswordResetResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ConfirmPasswordResetWithBodyWithResponse is ConfirmPasswordResetWithBody with the answer read and decoded.
+func (c *Raw) ConfirmPasswordResetWithBodyWithResponse(ctx context.Context, params *ConfirmPasswordResetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConfirmPasswordResetResponse, error) {
+	rsp, err := c.ConfirmPasswordResetWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readConfirmPasswordResetResponse(rsp)
+}
+
+// ConfirmPasswordResetWithResponse is ConfirmPasswordReset with the answer read and decoded.
+func (c *Raw) ConfirmPasswordResetWithResponse(ctx context.Context, params *ConfirmPasswordResetParams, body ConfirmPasswordResetJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfirmPasswordResetResponse, error) {
+	rsp, err := c.ConfirmPasswordReset(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readConfirmPasswordResetResponse(rsp)
+}
+
+func readConfirmPasswordResetResponse(rsp *http.Response) (*ConfirmPasswordResetResponse, error) {
+	response := &ConfirmPasswordResetResponse{HTTPResponse: rsp}
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
@@ -4559,6 +7069,41 @@ func readGetErasurePlanResponse(rsp *http.Response) (*GetErasurePlanResponse, er
 	return response, nil
 }
 
+// ListUserLoginsResponse is the answer to ListUserLogins.
+type ListUserLoginsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Logins  // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListUserLoginsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListUserLoginsWithResponse is ListUserLogins with the answer read and decoded.
+func (c *Raw) ListUserLoginsWithResponse(ctx context.Context, id UserID, params *ListUserLoginsParams, reqEditors ...RequestEditorFn) (*ListUserLoginsResponse, error) {
+	rsp, err := c.ListUserLogins(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListUserLoginsResponse(rsp)
+}
+
+func readListUserLoginsResponse(rsp *http.Response) (*ListUserLoginsResponse, error) {
+	response := &ListUserLoginsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Logins)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // RedactUserResponse is the answer to RedactUser.
 type RedactUserResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -4599,6 +7144,34 @@ func readRedactUserResponse(rsp *http.Response) (*RedactUserResponse, error) {
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
+	}
+	return response, nil
+}
+
+// ResetUserSecondFactorResponse is the answer to ResetUserSecondFactor.
+type ResetUserSecondFactorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ResetUserSecondFactorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ResetUserSecondFactorWithResponse is ResetUserSecondFactor with the answer read and decoded.
+func (c *Raw) ResetUserSecondFactorWithResponse(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*ResetUserSecondFactorResponse, error) {
+	rsp, err := c.ResetUserSecondFactor(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readResetUserSecondFactorResponse(rsp)
+}
+
+func readResetUserSecondFactorResponse(rsp *http.Response) (*ResetUserSecondFactorResponse, error) {
+	response := &ResetUserSecondFactorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
 	}
 	return response, nil
 }

@@ -36,7 +36,7 @@ const (
 	ProblemForeignMailDomain    = "foreign-mail-domain"       // 422: outside the customer's mail domains
 	ProblemUnknownActor         = "unknown-actor"             // 422: no living user of this customer has that id
 	ProblemInvalidEntry         = "invalid-entry"             // 422
-	ProblemTooManySignIns       = "too-many-sign-ins"         // 429
+	ProblemTooManyAttempts      = "too-many-attempts"         // 429: wait as long as Retry-After says
 	ProblemInternalError        = "internal-error"            // 500: give RequestID to the support
 	ProblemUnavailable          = "service-unavailable"       // 503
 )

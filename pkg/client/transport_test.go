@@ -172,7 +172,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 	s := serve(t, func(n int, w http.ResponseWriter, _ *http.Request) {
 		if n == 1 {
 			w.Header().Set("Retry-After", "1")
-			write(w, 429, problem(429, "too-many-sign-ins"))
+			write(w, 429, problem(429, "too-many-attempts"))
 			return
 		}
 		write(w, 200, userDocument())
@@ -352,7 +352,7 @@ func TestKindsOfProblemsAreTheServices(t *testing.T) {
 		client.ProblemNotFound, client.ProblemEmailTaken, client.ProblemAuditTrailIncomplete, client.ProblemUserRedacted, client.ProblemLastAdministrator,
 		client.ProblemSourceIDReused, client.ProblemIdempotencyKeyInUse, client.ProblemIdempotencyErased, client.ProblemPreconditionFailed,
 		client.ProblemIdempotencyKeyReused, client.ProblemWeakPassword, client.ProblemCurrentPasswordWrong, client.ProblemInvalidName, client.ProblemInvalidEmail,
-		client.ProblemForeignMailDomain, client.ProblemUnknownActor, client.ProblemInvalidEntry, client.ProblemTooManySignIns, client.ProblemInternalError,
+		client.ProblemForeignMailDomain, client.ProblemUnknownActor, client.ProblemInvalidEntry, client.ProblemTooManyAttempts, client.ProblemInternalError,
 		client.ProblemUnavailable,
 	} {
 		if _, ok := fault.Describe(fault.Code(slug)); !ok {

@@ -50,7 +50,8 @@ var loadContract = sync.OnceValues(func() (*contract.Contract, error) { return c
 type Service struct {
 	*app.App
 	Database *dbtest.Database
-	URL      string // of the service, without a slash at the end
+	URL      string   // of the service, without a slash at the end
+	Mailbox  *Mailbox // where its mails go, unless the test's settings say otherwise
 	contract *contract.Contract
 }
 
@@ -66,20 +67,36 @@ func MasterKey() sensitive.String {
 // Start runs a service on a fresh database until the test ends.
 func Start(t testing.TB) *Service {
 	t.Helper()
-	return Replica(t, dbtest.New(t))
+	return StartWith(t, func(*app.Settings) {})
+}
+
+// StartWith does so with settings that the test changes.
+func StartWith(t testing.TB, change func(*app.Settings)) *Service {
+	t.Helper()
+	return ReplicaWith(t, dbtest.New(t), change)
 }
 
 // Replica runs one more service on a database. All replicas share the master key and the public URL.
 func Replica(t testing.TB, database *dbtest.Database) *Service {
 	t.Helper()
+	return ReplicaWith(t, database, func(*app.Settings) {})
+}
+
+// ReplicaWith does so with settings that the test changes.
+func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Settings)) *Service {
+	t.Helper()
 	loaded, err := loadContract()
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := app.Open(t.Context(), app.Settings{
+	mailbox := mailboxOf(t, database)
+	settings := app.Settings{
+		Mail: mailbox.Settings(t), Workers: 2,
 		DatabaseURL: database.URL, MaxConnections: 8, MasterKey: MasterKey(), PublicURL: "http://steward.test", Password: password.DefaultParameters(),
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Clock: database.Clock.Now, Log: database.Log.Logger(),
-	})
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OperatorsMayDoWithoutSecondFactor: true, Clock: database.Clock.Now, Log: database.Log.Logger(),
+	}
+	change(&settings)
+	service, err := app.Open(t.Context(), settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +107,11 @@ func Replica(t testing.TB, database *dbtest.Database) *Service {
 			t.Error(err)
 		}
 	})
-	return &Service{App: service, Database: database, URL: server.URL, contract: loaded}
+	return &Service{App: service, Database: database, URL: server.URL, contract: loaded, Mailbox: mailbox}
 }
+
+// Settle waits until the failed attempts to sign in are recorded, which goes on behind the answers.
+func (s *Service) Settle() { s.Sessions.Close() }
 
 // Customer is a customer under test.
 type Customer struct {

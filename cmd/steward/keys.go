@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/session"
+)
+
+// keysCommand manages the keys that access tokens are signed with.
+type keysCommand struct {
+	Rotate keysRotate `cmd:"" help:"Make a new signing key, and set an end to the present one."`
+}
+
+type keysRotate struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
+	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	JSON             bool             `name:"json" help:"Print one JSON document."`
+}
+
+// Help implements kong.HelpProvider.
+func (keysRotate) Help() string {
+	return `The new key is published at /.well-known/jwks.json at once and signs after two minutes, when every replica knows it. Tokens of the old key count until the last
+one is dead. Nobody is signed out.`
+}
+
+// Run rotates.
+func (c keysRotate) Run(s surroundings) error {
+	masterKey, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
+	if err != nil {
+		return err
+	}
+	box, err := seal.ParseMasterKey(masterKey)
+	if err != nil {
+		return err
+	}
+	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+		done, err := session.RotateKeys(s.context, db, box)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return s.print(done)
+		}
+		fmt.Fprintf(s.out, "the new key %s signs from %s; tokens of the old one count until %s\n", done.Key,
+			done.SignsFrom.Format(time.RFC3339), done.RetiredAt.Format(time.RFC3339))
+		return nil
+	})
+}

@@ -1,0 +1,152 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fusionspim/steward/internal/clock"
+)
+
+// Sender sends mails over a few connections that it keeps for a while. It is safe for concurrent use.
+type Sender struct {
+	settings Settings
+	from     sender
+	now      clock.Clock
+	slots    chan struct{} // one for each mail under way
+
+	mu     sync.Mutex
+	unused []*connection // the one that was used last at the end
+	sweep  *time.Timer   // closes what has been unused for too long; nil when nothing is
+	closed bool
+}
+
+// NewSender checks the settings. It does not connect: a mail server that is away must not keep the service from starting.
+func NewSender(settings Settings, now clock.Clock) (*Sender, error) {
+	settings, from, err := settings.complete()
+	if err != nil {
+		return nil, err
+	}
+	return &Sender{settings: settings, from: from, now: now, slots: make(chan struct{}, settings.Connections)}, nil
+}
+
+// Send hands one mail to the mail server and returns when that has taken it or not. It waits for a connection when all are in use, and for nothing
+// beyond the end of ctx.
+//
+// messageID is of the form left@right, without angle brackets. The caller keeps it and gives the same at every attempt, so that whoever gets the
+// mail twice can tell: when the connection is lost after the content was sent, nobody on this side knows whether it was taken, and the error is
+// temporary. Every error is an *Error; see Permanent and Temporary.
+func (s *Sender) Send(ctx context.Context, message Message, messageID string) error {
+	content, err := encoded(message, s.from, messageID, s.now())
+	if err != nil {
+		return err
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return classified(ctx, stepPool, ctx.Err())
+	}
+	if failure := s.send(ctx, message.to, content); failure != nil {
+		return failure
+	}
+	return nil
+}
+
+func (s *Sender) send(ctx context.Context, to address, content []byte) *Error {
+	for {
+		c, err := s.take()
+		if err != nil {
+			return err
+		}
+		used := c != nil
+		if !used {
+			if c, err = dial(ctx, s.settings); err != nil {
+				return err
+			}
+		}
+		failure, untouched := c.deliver(ctx, s.from.address, to, content)
+		s.give(c)
+		// A connection that was unused for a while may have been closed at the other end. Nothing was said yet of this mail, so the next is tried,
+		// and after the last a new one.
+		if used && untouched {
+			continue
+		}
+		return failure
+	}
+}
+
+// take returns a connection that is unused and young enough, or nil.
+func (s *Sender) take() (*connection, *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, &Error{step: stepPool, detail: "the sender is closed"}
+	}
+	last := len(s.unused) - 1
+	if last < 0 || time.Since(s.unused[last].idle) >= s.settings.IdleTimeout {
+		return nil, nil
+	}
+	c := s.unused[last]
+	s.unused[last], s.unused = nil, s.unused[:last]
+	return c, nil
+}
+
+// give keeps a connection for the next mail, or ends it.
+func (s *Sender) give(c *connection) {
+	if !c.broken && c.sent < s.settings.PerConnection {
+		s.mu.Lock()
+		keep := !s.closed
+		if keep {
+			c.idle = time.Now()
+			s.unused = append(s.unused, c)
+			if s.sweep == nil {
+				s.sweep = time.AfterFunc(s.settings.IdleTimeout, s.closeUnused)
+			}
+		}
+		s.mu.Unlock()
+		if keep {
+			return
+		}
+	}
+	c.close()
+}
+
+// closeUnused ends the connections that nobody has needed for a while, and looks again as long as there are others.
+func (s *Sender) closeUnused() {
+	s.mu.Lock()
+	old := 0
+	for old < len(s.unused) && time.Since(s.unused[old].idle) >= s.settings.IdleTimeout {
+		old++
+	}
+	closing := append([]*connection(nil), s.unused[:old]...)
+	s.unused = append([]*connection(nil), s.unused[old:]...)
+	s.sweep = nil
+	if len(s.unused) > 0 && !s.closed {
+		s.sweep = time.AfterFunc(s.settings.IdleTimeout-time.Since(s.unused[0].idle), s.closeUnused)
+	}
+	s.mu.Unlock()
+	for _, c := range closing {
+		c.close()
+	}
+}
+
+// Close ends the unused connections; those in use end with their mail. Sending afterwards fails with a temporary error.
+func (s *Sender) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errors.New("mail: the sender was closed before")
+	}
+	closing := s.unused
+	s.unused, s.closed = nil, true
+	if s.sweep != nil {
+		s.sweep.Stop()
+	}
+	s.mu.Unlock()
+	for _, c := range closing {
+		c.close()
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivermigrate"
+)
+
+// QueueSchema is the schema of the tables of jobs. They are River's: made by it, and in a schema of their own, apart from ours.
+const QueueSchema = "jobs"
+
+// The step that makes the tables of jobs. A later version of River's tables is a later step with its own number, and 00004_jobs.sql says what the rights are.
+const (
+	queueMigrationNumber = 3
+	queueVersion         = 8 // of River's tables
+	queueStep            = "00003_jobs_by_river"
+)
+
+// queueMigration has River make its tables, under the lock of our own migrations. River's steps are a transaction each, for a value that one of them adds to an enumeration
+// cannot be used before it is committed; what was broken off is gone on with.
+func queueMigration() *goose.Migration {
+	up := func(ctx context.Context, handle *sql.DB) error {
+		if _, err := handle.ExecContext(ctx, "create schema if not exists "+QueueSchema); err != nil {
+			return err
+		}
+		migrator, err := rivermigrate.New(riverdatabasesql.New(handle), &rivermigrate.Config{Schema: QueueSchema, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{TargetVersion: queueVersion})
+		return err
+	}
+	down := func(ctx context.Context, handle *sql.DB) error {
+		_, err := handle.ExecContext(ctx, "drop schema if exists "+QueueSchema+" cascade")
+		return err
+	}
+	return goose.NewGoMigration(queueMigrationNumber, &goose.GoFunc{RunDB: up}, &goose.GoFunc{RunDB: down})
+}
+
+// ErrNoTransaction is returned where something has to belong to a transaction and there is none.
+var ErrNoTransaction = errors.New("postgres: each statement is a transaction of its own here")
+
+// Transaction is the transaction itself, with the context that it lives in. It is for package jobs alone, which hands it to River; a test holds others off.
+func (tx *Tx) Transaction() (context.Context, *sql.Tx, error) {
+	begun, ok := tx.orm.Statement.ConnPool.(*sql.Tx)
+	if !ok {
+		return nil, nil, ErrNoTransaction
+	}
+	return tx.orm.Statement.Context, begun, nil
+}
+
+// Queue is the connections of those who work off jobs. Their role sees the tables of jobs and nothing else.
+type Queue struct {
+	SQL      *sql.DB
+	Listener *pgxpool.Pool // one connection, which hears of new jobs
+}
+
+// OpenQueue prepares the connections for working off jobs, and makes sure that they stand behind row security. It is for package jobs alone; a test holds others off.
+func (db *DB) OpenQueue(ctx context.Context, connections int) (*Queue, error) {
+	config, err := pgxpool.ParseConfig(db.url.Reveal())
+	if err != nil {
+		return nil, errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
+	}
+	prepare(config.ConnConfig, workerRole, db.log)
+	config.MinConns, config.MaxConns = 0, 1
+	handle := stdlib.OpenDB(*config.ConnConfig)
+	limit(handle, connections)
+	if err := checkRole(ctx, handle); err != nil {
+		return nil, errors.Join(fmt.Errorf("postgres: the role of those who work off jobs: %w", err), handle.Close())
+	}
+	listener, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("postgres: %w", err), handle.Close())
+	}
+	return &Queue{SQL: handle, Listener: listener}, nil
+}
+
+// Close ends the connections. Nobody may be working any more.
+func (q *Queue) Close() error {
+	q.Listener.Close()
+	return q.SQL.Close()
+}
