@@ -75,8 +75,9 @@ func ParsePage(template, publicURL string) (Page, error) {
 		template = DefaultPage
 	}
 	page := Page{template: strings.ReplaceAll(template, "{public_url}", strings.TrimRight(publicURL, "/"))}
-	parsed, err := url.Parse(strings.ReplaceAll(page.template, "{customer}", "customer"))
-	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.User != nil || strings.ContainsAny(parsed.String(), "{}#") {
+	filled := strings.ReplaceAll(page.template, "{customer}", "customer")
+	parsed, err := url.Parse(filled)
+	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.User != nil || strings.ContainsAny(filled, "{}#") {
 		return Page{}, errors.New("the page that sets passwords must be a URL without a fragment, such as https://{customer}.example/set-password or " + DefaultPage)
 	}
 	return page, nil
