@@ -186,9 +186,28 @@ func everybody(t *testing.T, document devDocument) {
 	}
 }
 
+// openHome makes a home that everybody may enter. Below t.TempDir they may not, and dev as root would keep the database, which belongs to another user then, elsewhere,
+// where no test removes it.
+func openHome(t *testing.T) string {
+	t.Helper()
+	home, err := os.MkdirTemp("", "steward-home-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(home); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return home
+}
+
 func TestDevStartsOverAndOver(t *testing.T) {
 	t.Parallel()
-	home := t.TempDir()
+	home := openHome(t)
 	environment := []string{"HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, "cache")}
 
 	first, printed := startDev(t, environment, nil)
@@ -247,11 +266,7 @@ func TestDevEphemeralLeavesNothing(t *testing.T) {
 // Root starts PostgreSQL as somebody else; everybody else starts it as themselves. Where the tests run as root, both are tried.
 func TestDevAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
-	home, err := os.MkdirTemp("", "steward-home-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	home := openHome(t)
 	var change func(*exec.Cmd)
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
 		const nobody = 65534
@@ -273,7 +288,7 @@ func TestDevAsOrdinaryUser(t *testing.T) {
 // What dev prints as env is all that a further replica needs, and both see the same customers.
 func TestServeIsOneMoreReplica(t *testing.T) {
 	t.Parallel()
-	home := t.TempDir()
+	home := openHome(t)
 	_, document := startDev(t, []string{"HOME=" + home}, nil, "--data", filepath.Join(home, "data"))
 	address, metrics := freeAddress(t), freeAddress(t)
 	environment := []string{"STEWARD_HTTP_ADDR=" + address, "STEWARD_METRICS_ADDR=" + metrics}
