@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
@@ -45,10 +46,11 @@ import (
 )
 
 const (
-	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery  = 500 * time.Millisecond
-	sweepEvery = 10 * time.Minute
-	sweepBatch = 5000
+	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery   = 500 * time.Millisecond
+	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 5000
 )
 
 // Settings of one replica.
@@ -139,17 +141,19 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
+	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), []user.Holding{idempotency.Answers{}})...),
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Alerts:        alerts,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
@@ -160,7 +164,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	if settings.Workers > 0 {
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+		work := jobs.Work{Handlers: slices.Concat(links.Handlers(), alerts.Handlers())}
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}
 	}
@@ -169,6 +174,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	if settings.Workers > 0 {
+		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
+	}
 	return app, nil
 }
 
@@ -182,7 +190,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more.
+// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
+// after 90 days.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -193,6 +202,7 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

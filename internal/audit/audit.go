@@ -60,6 +60,9 @@ const (
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
 	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
 )
 
 // Target is what was acted on.
@@ -73,6 +76,7 @@ func OnUser(user id.User) Target             { return Target{"user", user.String
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {
