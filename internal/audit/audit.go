@@ -58,6 +58,8 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	UserImportStarted     Action = "user_import.started"
+	UserReturned          Action = "user.created_despite_erasure"
 )
 
 // Target is what was acted on.
@@ -70,6 +72,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {
