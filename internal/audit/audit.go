@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -60,6 +61,7 @@ const (
 	CustomerCreated       Action = "customer.created"
 	UserImportStarted     Action = "user_import.started"
 	UserReturned          Action = "user.created_despite_erasure"
+	JobRetried            Action = "job.retried"
 )
 
 // Target is what was acted on.
@@ -73,6 +75,7 @@ func OnUser(user id.User) Target             { return Target{"user", user.String
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {
