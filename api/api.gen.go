@@ -133,19 +133,19 @@ func (e AuditEntrySource) Valid() bool {
 
 // Defines values for AuditEntryResultStatus.
 const (
-	Created  AuditEntryResultStatus = "created"
-	Existing AuditEntryResultStatus = "existing"
-	Refused  AuditEntryResultStatus = "refused"
+	AuditEntryResultStatusCreated  AuditEntryResultStatus = "created"
+	AuditEntryResultStatusExisting AuditEntryResultStatus = "existing"
+	AuditEntryResultStatusRefused  AuditEntryResultStatus = "refused"
 )
 
 // Valid indicates whether the value is a known member of the AuditEntryResultStatus enum.
 func (e AuditEntryResultStatus) Valid() bool {
 	switch e {
-	case Created:
+	case AuditEntryResultStatusCreated:
 		return true
-	case Existing:
+	case AuditEntryResultStatusExisting:
 		return true
-	case Refused:
+	case AuditEntryResultStatusRefused:
 		return true
 	default:
 		return false
@@ -250,25 +250,25 @@ func (e HealthStatus) Valid() bool {
 
 // Defines values for JobState.
 const (
-	Dead     JobState = "dead"
-	Done     JobState = "done"
-	Retrying JobState = "retrying"
-	Running  JobState = "running"
-	Waiting  JobState = "waiting"
+	JobStateDead     JobState = "dead"
+	JobStateDone     JobState = "done"
+	JobStateRetrying JobState = "retrying"
+	JobStateRunning  JobState = "running"
+	JobStateWaiting  JobState = "waiting"
 )
 
 // Valid indicates whether the value is a known member of the JobState enum.
 func (e JobState) Valid() bool {
 	switch e {
-	case Dead:
+	case JobStateDead:
 		return true
-	case Done:
+	case JobStateDone:
 		return true
-	case Retrying:
+	case JobStateRetrying:
 		return true
-	case Running:
+	case JobStateRunning:
 		return true
-	case Waiting:
+	case JobStateWaiting:
 		return true
 	default:
 		return false
@@ -566,6 +566,69 @@ func (e Transport) Valid() bool {
 	case TransportCookie:
 		return true
 	case TransportToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportFormat.
+const (
+	Csv    UserImportFormat = "csv"
+	Ndjson UserImportFormat = "ndjson"
+)
+
+// Valid indicates whether the value is a known member of the UserImportFormat enum.
+func (e UserImportFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case Ndjson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportState.
+const (
+	UserImportStateCompleted   UserImportState = "completed"
+	UserImportStateInterrupted UserImportState = "interrupted"
+	UserImportStateRunning     UserImportState = "running"
+)
+
+// Valid indicates whether the value is a known member of the UserImportState enum.
+func (e UserImportState) Valid() bool {
+	switch e {
+	case UserImportStateCompleted:
+		return true
+	case UserImportStateInterrupted:
+		return true
+	case UserImportStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportRowStatus.
+const (
+	UserImportRowStatusCreated     UserImportRowStatus = "created"
+	UserImportRowStatusExisting    UserImportRowStatus = "existing"
+	UserImportRowStatusRefused     UserImportRowStatus = "refused"
+	UserImportRowStatusWouldCreate UserImportRowStatus = "would_create"
+)
+
+// Valid indicates whether the value is a known member of the UserImportRowStatus enum.
+func (e UserImportRowStatus) Valid() bool {
+	switch e {
+	case UserImportRowStatusCreated:
+		return true
+	case UserImportRowStatusExisting:
+		return true
+	case UserImportRowStatusRefused:
+		return true
+	case UserImportRowStatusWouldCreate:
 		return true
 	default:
 		return false
@@ -1345,6 +1408,9 @@ type Problem struct {
 	Detail string         `json:"detail"`
 	Errors *[]MemberError `json:"errors,omitempty"`
 
+	// Import Where an import was interrupted: the path of what was done before.
+	Import *string `json:"import,omitempty"`
+
 	// Instance The path that was called.
 	Instance string `json:"instance"`
 
@@ -1592,6 +1658,86 @@ type User struct {
 	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
 	UpdatedAt Time `json:"updated_at"`
 }
+
+// UserImport defines model for UserImport.
+type UserImport struct {
+	// Created How many users were created.
+	Created int32 `json:"created"`
+
+	// Data A page of the rows. To the import itself, the first rows that were refused.
+	Data []UserImportRow `json:"data"`
+
+	// DryRun Whether no user was to be changed.
+	DryRun bool `json:"dry_run"`
+
+	// Existing How many users were there already.
+	Existing   int32            `json:"existing"`
+	FinishedAt *NullableTime    `json:"finished_at"`
+	Format     UserImportFormat `json:"format"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Invite Whether the people were to be invited.
+	Invite bool `json:"invite"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+	OrderedBy  OrderedBy   `json:"ordered_by"`
+
+	// Refused How many rows were refused.
+	Refused int32 `json:"refused"`
+
+	// Rows How many rows were judged.
+	Rows int32 `json:"rows"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `interrupted`: not every row was come to; those that were are kept.
+	State UserImportState `json:"state"`
+
+	// StoppedBy The kind of problem that interrupted the import, if it is known: the last part of its `type`.
+	StoppedBy *string `json:"stopped_by"`
+
+	// WouldCreate How many users a dry run would have created.
+	WouldCreate int32 `json:"would_create"`
+}
+
+// UserImportFormat defines model for UserImport.Format.
+type UserImportFormat string
+
+// UserImportState `interrupted`: not every row was come to; those that were are kept.
+type UserImportState string
+
+// UserImportProblem Why a row was refused.
+type UserImportProblem struct {
+	Detail string `json:"detail"`
+
+	// Pointer The column or member at fault.
+	Pointer *string `json:"pointer,omitempty"`
+	Title   string  `json:"title"`
+	Type    string  `json:"type"`
+}
+
+// UserImportRow defines model for UserImportRow.
+type UserImportRow struct {
+	// Line The number of the line of the file on which the row begins.
+	Line int32 `json:"line"`
+
+	// Problem Why a row was refused.
+	Problem *UserImportProblem `json:"problem,omitempty"`
+
+	// Row The number of the row: the first one behind the header of a CSV file, or of an NDJSON file, is 1. Blank lines do not count.
+	Row    int32               `json:"row"`
+	Status UserImportRowStatus `json:"status"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// UserImportRowStatus defines model for UserImportRowStatus.
+type UserImportRowStatus string
 
 // UserPage defines model for UserPage.
 type UserPage struct {
@@ -1893,6 +2039,30 @@ type RefreshSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// CreateUserImportParams defines parameters for CreateUserImport.
+type CreateUserImportParams struct {
+	// DryRun Judge every row and report it, and change no user.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Invite Whether the people are invited by mail to set a password.
+	Invite *bool `form:"invite,omitempty" json:"invite,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUserImportParams defines parameters for GetUserImport.
+type GetUserImportParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Rows of this status only.
+	Status *UserImportRowStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
 	// Limit How many rows a page holds at most.
@@ -2146,6 +2316,12 @@ type ServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx echo.Context, params RefreshSessionParams) error
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx echo.Context, params CreateUserImportParams) error
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
@@ -3130,6 +3306,87 @@ func (w *ServerInterfaceWrapper) RefreshSession(ctx echo.Context) error {
 	return err
 }
 
+// CreateUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateUserImport(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateUserImportParams
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", ctx.QueryParams(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter dry_run: %s", err))
+	}
+
+	// ------------- Optional query parameter "invite" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "invite", ctx.QueryParams(), &params.Invite, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter invite: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateUserImport(ctx, params)
+	return err
+}
+
+// GetUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUserImport(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUserImportParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUserImport(ctx, id, params)
+	return err
+}
+
 // ListUsers converts echo context to params.
 func (w *ServerInterfaceWrapper) ListUsers(ctx echo.Context) error {
 	var err error
@@ -3521,56 +3778,58 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness, options.OperationMiddlewares["getLiveness"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
-	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
-	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
-	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
-	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
-	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
-	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
-	router.GET(options.BaseURL+"/v1/me/alerts", wrapper.GetMyAlerts, options.OperationMiddlewares["getMyAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/me/alerts", wrapper.SetMyAlerts, options.OperationMiddlewares["setMyAlerts"]...)
-	router.GET(options.BaseURL+"/v1/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
-	router.POST(options.BaseURL+"/v1/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
-	router.DELETE(options.BaseURL+"/v1/users/:id", wrapper.DeleteUser, options.OperationMiddlewares["deleteUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
-	router.PATCH(options.BaseURL+"/v1/users/:id", wrapper.UpdateUser, options.OperationMiddlewares["updateUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
-	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/alerts", wrapper.GetUserAlerts, options.OperationMiddlewares["getUserAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/users/:id/alerts", wrapper.SetUserAlerts, options.OperationMiddlewares["setUserAlerts"]...)
-	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
-	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
-	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
+	router.GET(options.BaseURL+"/v1/alerts", wrapper.ListAlerts, options.OperationMiddlewares["listAlerts"]...)
+	router.POST(options.BaseURL+"/v1/alerts", wrapper.RaiseAlert, options.OperationMiddlewares["raiseAlert"]...)
+	router.GET(options.BaseURL+"/v1/alerts/:id", wrapper.GetAlert, options.OperationMiddlewares["getAlert"]...)
 	router.GET(options.BaseURL+"/v1/api-keys", wrapper.ListAPIKeys, options.OperationMiddlewares["listAPIKeys"]...)
 	router.POST(options.BaseURL+"/v1/api-keys", wrapper.CreateAPIKey, options.OperationMiddlewares["createAPIKey"]...)
 	router.DELETE(options.BaseURL+"/v1/api-keys/:id", wrapper.RevokeAPIKey, options.OperationMiddlewares["revokeAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
+	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
+	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
 	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
 	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
-	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
-	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
-	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
-	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
+	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
+	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
+	router.GET(options.BaseURL+"/v1/me/alerts", wrapper.GetMyAlerts, options.OperationMiddlewares["getMyAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/me/alerts", wrapper.SetMyAlerts, options.OperationMiddlewares["setMyAlerts"]...)
 	router.GET(options.BaseURL+"/v1/me/logins", wrapper.ListMyLogins, options.OperationMiddlewares["listMyLogins"]...)
+	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
+	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
 	router.DELETE(options.BaseURL+"/v1/me/second-factor", wrapper.RemoveMySecondFactor, options.OperationMiddlewares["removeMySecondFactor"]...)
 	router.GET(options.BaseURL+"/v1/me/second-factor", wrapper.GetMySecondFactor, options.OperationMiddlewares["getMySecondFactor"]...)
 	router.POST(options.BaseURL+"/v1/me/second-factor", wrapper.EnrolMySecondFactor, options.OperationMiddlewares["enrolMySecondFactor"]...)
 	router.POST(options.BaseURL+"/v1/me/second-factor/confirmation", wrapper.ConfirmMySecondFactor, options.OperationMiddlewares["confirmMySecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/logins", wrapper.ListUserLogins, options.OperationMiddlewares["listUserLogins"]...)
-	router.DELETE(options.BaseURL+"/v1/users/:id/second-factor", wrapper.ResetUserSecondFactor, options.OperationMiddlewares["resetUserSecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
-	router.GET(options.BaseURL+"/v1/alerts", wrapper.ListAlerts, options.OperationMiddlewares["listAlerts"]...)
-	router.POST(options.BaseURL+"/v1/alerts", wrapper.RaiseAlert, options.OperationMiddlewares["raiseAlert"]...)
-	router.GET(options.BaseURL+"/v1/alerts/:id", wrapper.GetAlert, options.OperationMiddlewares["getAlert"]...)
+	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
+	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers", wrapper.ListCustomers, options.OperationMiddlewares["listCustomers"]...)
 	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
 	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
 	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
+	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
+	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
+	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
+	router.POST(options.BaseURL+"/v1/user-imports", wrapper.CreateUserImport, options.OperationMiddlewares["createUserImport"]...)
+	router.GET(options.BaseURL+"/v1/user-imports/:id", wrapper.GetUserImport, options.OperationMiddlewares["getUserImport"]...)
+	router.GET(options.BaseURL+"/v1/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
+	router.POST(options.BaseURL+"/v1/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
+	router.DELETE(options.BaseURL+"/v1/users/:id", wrapper.DeleteUser, options.OperationMiddlewares["deleteUser"]...)
+	router.GET(options.BaseURL+"/v1/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
+	router.PATCH(options.BaseURL+"/v1/users/:id", wrapper.UpdateUser, options.OperationMiddlewares["updateUser"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/alerts", wrapper.GetUserAlerts, options.OperationMiddlewares["getUserAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/users/:id/alerts", wrapper.SetUserAlerts, options.OperationMiddlewares["setUserAlerts"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/logins", wrapper.ListUserLogins, options.OperationMiddlewares["listUserLogins"]...)
+	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
+	router.DELETE(options.BaseURL+"/v1/users/:id/second-factor", wrapper.ResetUserSecondFactor, options.OperationMiddlewares["resetUserSecondFactor"]...)
 
 }
 
@@ -9577,6 +9836,350 @@ func (response RefreshSession503ApplicationProblemPlusJSONResponse) VisitRefresh
 	return err
 }
 
+type CreateUserImportRequestObject struct {
+	Params CreateUserImportParams
+	Body   io.Reader
+}
+
+type CreateUserImportResponseObject interface {
+	VisitCreateUserImportResponse(w http.ResponseWriter) error
+}
+
+type CreateUserImport201ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type CreateUserImport201JSONResponse struct {
+	Body    UserImport
+	Headers CreateUserImport201ResponseHeaders
+}
+
+func (response CreateUserImport201JSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport400ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport401ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport403ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport406ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport409ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport413ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport415ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport422ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport500ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport503ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImportRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetUserImportParams
+}
+
+type GetUserImportResponseObject interface {
+	VisitGetUserImportResponse(w http.ResponseWriter) error
+}
+
+type GetUserImport200ResponseHeaders struct {
+	Link *string
+}
+
+type GetUserImport200JSONResponse struct {
+	Body    UserImport
+	Headers GetUserImport200ResponseHeaders
+}
+
+func (response GetUserImport200JSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport400ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport401ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport403ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport404ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport406ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport500ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport503ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListUsersRequestObject struct {
 	Params ListUsersParams
 }
@@ -11539,6 +12142,12 @@ type StrictServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx context.Context, request RefreshSessionRequestObject) (RefreshSessionResponseObject, error)
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx context.Context, request CreateUserImportRequestObject) (CreateUserImportResponseObject, error)
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx context.Context, request GetUserImportRequestObject) (GetUserImportResponseObject, error)
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
@@ -12988,6 +13597,59 @@ func (sh *strictHandler) RefreshSession(ctx echo.Context, params RefreshSessionP
 		return err
 	} else if validResponse, ok := response.(RefreshSessionResponseObject); ok {
 		return validResponse.VisitRefreshSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateUserImport operation middleware
+func (sh *strictHandler) CreateUserImport(ctx echo.Context, params CreateUserImportParams) error {
+	var request CreateUserImportRequestObject
+
+	request.Params = params
+
+	request.Body = ctx.Request().Body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUserImport(ctx.Request().Context(), request.(CreateUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateUserImportResponseObject); ok {
+		return validResponse.VisitCreateUserImportResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUserImport operation middleware
+func (sh *strictHandler) GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error {
+	var request GetUserImportRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUserImport(ctx.Request().Context(), request.(GetUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUserImportResponseObject); ok {
+		return validResponse.VisitGetUserImportResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

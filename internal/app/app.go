@@ -30,6 +30,7 @@ import (
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
+	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
@@ -43,6 +44,7 @@ import (
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 const (
@@ -143,10 +145,15 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	mark := func(of id.Customer, addressKey string) []byte {
+		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
+	}
+	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+		[]user.Holding{idempotency.Answers{}})...)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         users,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
@@ -154,6 +161,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
 			Alerts:        alerts,
+			Imports:       userimport.NewService(db, users),
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
@@ -203,6 +211,9 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -59,6 +59,8 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	UserImportStarted     Action = "user_import.started"
+	UserReturned          Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
 	AlertRaised           Action = "alert.raised"
 	AlertRepeated         Action = "alert.repeated"
@@ -75,6 +77,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 
