@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,12 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/totp"
@@ -32,7 +35,8 @@ const (
 	aUser    target = "user"
 	anAPIKey target = "api key"
 	aReceipt target = "receipt"
-	aSession target = "session"  // of the caller's own
+	aSession target = "session" // of the caller's own
+	anAlert  target = "alert"
 	aTenant  target = "customer" // for operators: any but their own
 	anImport target = "import"
 )
@@ -60,6 +64,8 @@ var matrix = []row{
 	{"getSecurityContact", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getSetPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getForgotPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getUnsubscribePage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"unsubscribe", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"createSession", noObject, "", 201, 201, 201, 201, 201, 201, 201, 201},
 	{"refreshSession", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"endCurrentSession", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
@@ -101,6 +107,9 @@ var matrix = []row{
 	{"reportLeakedAPIKey", noObject, "", 204, 204, 204, 204, 204, 204, 204, 204},
 	{"getCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"updateCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"listAlerts", noObject, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"raiseAlert", noObject, principal.AlertsWrite, 401, 403, 202, 403, 202, 403, 202, 202},
+	{"getAlert", anAlert, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"listCustomers", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
@@ -261,7 +270,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 			return theirs, own
 		}
 		return own, theirs
-	case noObject, aUser, anAPIKey, aReceipt, anImport:
+	case noObject, aUser, anAPIKey, aReceipt, anAlert, anImport:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -402,6 +411,12 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 	case anImport:
 		return call(t, w.Service, "POST", "/v1/user-imports?dry_run=true", apptest.As(of.APIKey), csvFile("Noor,Haddad,noor@"+of.Slug+".example")).
 			Want(t, 201).Text(t, "id")
+	case anAlert:
+		alert, err := w.Alerts.Raise(t.Context(), principal.Principal{Customer: of.ID}, alert.New{Severity: alert.Critical, Subject: "It broke", Body: "Twice."}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return alert.ID.String()
 	case noObject:
 	}
 	return ""
@@ -434,6 +449,14 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/set-password", nil
 	case "getForgotPasswordPage":
 		return "/forgot-password", nil
+	case "getUnsubscribePage", "unsubscribe":
+		return unsubscribing(t, w.acme.ID, w.acme.User.ID), nil
+	case "listAlerts":
+		return "/v1/alerts", nil
+	case "raiseAlert":
+		return with("/v1/alerts", members{"severity": "critical", "subject": "The nightly export failed", "body": "12 products have no price.", "dedupe_key": "export/web"})
+	case "getAlert":
+		return "/v1/alerts/" + objectID, nil
 	case "createSession":
 		return with("/v1/sessions", members{"customer": "acme", "email": w.acme.User.Email, "password": apptest.Password})
 	case "refreshSession":
@@ -559,6 +582,17 @@ func forgedLink(t testing.TB, s *apptest.Service, of id.Customer, person id.User
 	return text.Reveal()
 }
 
+// unsubscribing is where the link at the foot of an alert leads to.
+func unsubscribing(t testing.TB, of id.Customer, person id.User) string {
+	t.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := slices.Concat(of.UUID[:], person.UUID[:], box.MAC("alert unsubscribe", of.UUID[:], person.UUID[:])[:16])
+	return "/unsubscribe/" + base64.RawURLEncoding.EncodeToString(token)
+}
+
 // members is a JSON object.
 type members = map[string]any
 
@@ -617,6 +651,9 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 	}
 	if answer.Status < 400 || method == http.MethodHead {
 		return
+	}
+	if answer.Status == 404 && strings.HasPrefix(path, "/unsubscribe/") && strings.HasPrefix(header.Get("Content-Type"), "text/html") {
+		return // who followed the link is a person and is told so in a page
 	}
 	var problem struct {
 		Type      string           `json:"type"`
