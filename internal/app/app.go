@@ -41,6 +41,7 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 )
 
@@ -130,6 +131,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -140,6 +145,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Trail:         trails,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
 	}
@@ -149,7 +155,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: slices.Concat(links.Handlers(), trails.Handlers()), Periodic: trails.Periodic()}); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -58,6 +59,7 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	CheckpointPublished   Action = "audit.checkpoint_published"
 )
 
 // Target is what was acted on.
@@ -70,6 +72,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {
@@ -141,12 +144,15 @@ type Entry struct {
 	ActorAPIKeyID *id.APIKey
 	ActorRedacted bool
 	ActorLabel    *string // what a redacted actor is called
-	Action        string
-	Target        Target
-	Changed       []string
-	Details       json.RawMessage // nil: none
-	OccurredAt    time.Time
-	RecordedAt    time.Time
+	// Which of Fusions' staff it was, where the actor is an operator.
+	OperatorCustomerID *id.Customer
+	OperatorID         *id.User
+	Action             string
+	Target             Target
+	Changed            []string
+	Details            json.RawMessage // nil: none
+	OccurredAt         time.Time
+	RecordedAt         time.Time
 }
 
 // Filter chooses entries; zero members choose all.

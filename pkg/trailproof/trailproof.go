@@ -52,7 +52,9 @@ func OpenCheckpoint(text string, verifierKeys ...string) (Checkpoint, error) {
 		if err != nil {
 			return Checkpoint{}, fmt.Errorf("trailproof: %q is not a verifier key: %w", key, err)
 		}
-		if !slices.ContainsFunc(known, func(one note.Verifier) bool { return one.Name() == verifier.Name() && one.KeyHash() == verifier.KeyHash() }) {
+		if !slices.ContainsFunc(known, func(one note.Verifier) bool {
+			return one.Name() == verifier.Name() && one.KeyHash() == verifier.KeyHash()
+		}) {
 			known = append(known, verifier)
 		}
 	}

@@ -36,7 +36,7 @@ type signer struct {
 	private ed25519.PrivateKey
 }
 
-func (s signer) Name() string                    { return s.name }
+func (s signer) Name() string                     { return s.name }
 func (s signer) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.private, text), nil }
 func (s signer) KeyHash() uint32 {
 	verifier, err := note.NewVerifier(s.verifierKey())
