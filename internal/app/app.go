@@ -43,6 +43,7 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
 )
@@ -150,6 +151,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -162,6 +167,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Audit:         audit.NewService(db),
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
@@ -172,7 +178,16 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	if settings.Workers > 0 {
-		work := jobs.Work{Handlers: slices.Concat(links.Handlers(), alerts.Handlers())}
+		work := jobs.Work{
+			Handlers: slices.Concat(
+				links.Handlers(),
+				alerts.Handlers(),
+				trails.Handlers(),
+			),
+			Periodic: slices.Concat(
+				trails.Periodic(),
+			),
+		}
 		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}

@@ -35,6 +35,7 @@ const (
 	aUser    target = "user"
 	anAPIKey target = "api key"
 	aReceipt target = "receipt"
+	anEntry  target = "entry"   // of the trail, with its place
 	aSession target = "session" // of the caller's own
 	anAlert  target = "alert"
 	aTenant  target = "customer" // for operators: any but their own
@@ -100,6 +101,9 @@ var matrix = []row{
 	{"listAuditEntries", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	// The sample's actor is acme's: for the foreign key it is nobody, told in the row of an array.
 	{"createAuditEntries", noObject, principal.AuditWrite, 401, 403, 403, 403, 200, 403, 403, 200},
+	{"getAuditEntryProof", anEntry, principal.AuditRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"getLatestAuditCheckpoint", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"getTrailKeys", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"listAPIKeys", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"createAPIKey", noObject, "", 401, 403, 201, 403, 403, 403, 201, 403},
 	{"revokeAPIKey", anAPIKey, "", 401, 403, 204, 403, 403, 403, 404, 403},
@@ -270,7 +274,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 			return theirs, own
 		}
 		return own, theirs
-	case noObject, aUser, anAPIKey, aReceipt, anAlert, anImport:
+	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -404,6 +408,10 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 			t.Fatal(err)
 		}
 		return receipt.ID.String()
+	case anEntry:
+		entry := recorded(t, w.Service, of, nil)
+		w.Seal(t)
+		return entry
 	case aSession:
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
@@ -522,6 +530,12 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/audit-entries", nil
 	case "createAuditEntries":
 		return with("/v1/audit-entries", []any{entryBy(w.acme.User.ID, nil)})
+	case "getAuditEntryProof":
+		return "/v1/audit-entries/" + objectID + "/proof", nil
+	case "getLatestAuditCheckpoint":
+		return "/v1/audit-checkpoints/latest", nil
+	case "getTrailKeys":
+		return "/.well-known/audit-trail-keys.json", nil
 	case "listAPIKeys":
 		return "/v1/api-keys", nil
 	case "createAPIKey":

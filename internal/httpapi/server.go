@@ -33,6 +33,7 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
 )
@@ -44,6 +45,7 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
