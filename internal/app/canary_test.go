@@ -688,6 +688,13 @@ func (c *canary) operate() {
 			c.Errorf("an operator is told %q", found)
 		}
 	}
+	for _, path := range []string{"/v1/operator/jobs", "/v1/operator/jobs?state=dead"} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("a job tells an operator %q", found)
+		}
+	}
+	c.call("GET", "/v1/operator/jobs?kind="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
