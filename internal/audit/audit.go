@@ -59,6 +59,10 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
 	CheckpointPublished   Action = "audit.checkpoint_published"
 )
 
@@ -72,6 +76,8 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
 
 // Act is something that the service did on somebody's order.

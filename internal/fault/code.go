@@ -72,6 +72,7 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	JobNotRetryable      Code = "job-not-retryable"
 )
 
 // Entry says what one code means.
