@@ -25,15 +25,17 @@ const module = "github.com/fusionspim/steward"
 // shelves are the packages from the bottom to the top. A package imports from lower shelves only: never from its own, never from a higher one.
 var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
+	{"pkg/webhooksig"},     // what receivers check webhooks with; it signs them too
 	{"internal/principal"}, // who is calling, in those words
-	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail"}, // mechanisms
+	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial"}, // mechanisms
 	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
+	{"internal/event"},        // what of it customers are told
 	{"internal/customer"},     // features that know no person
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
-	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{"internal/session", "internal/operator", "internal/passwordlink", "internal/webhook"}, // features that ask user
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together
