@@ -78,7 +78,7 @@ type App struct {
 	box    *seal.Box
 	keys   *token.Keyring
 	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew   // nil: this replica works no jobs off
+	crew   *jobs.Crew
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -147,10 +147,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if handlers := links.Handlers(); settings.Workers > 0 && len(handlers) > 0 {
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, handlers...); err != nil {
-			return nil, err
-		}
+	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
@@ -217,10 +215,7 @@ func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
 	a.Sessions.Close()
-	var err error
-	if a.crew != nil {
-		err = a.crew.Stop()
-	}
+	err := a.crew.Stop()
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
