@@ -45,6 +45,8 @@ type Action string
 const (
 	UserCreated           Action = "user.created"
 	UserCorrected         Action = "user.corrected"
+	UserDisabled          Action = "user.disabled" // by a correction whose changes are named too
+	UserEnabled           Action = "user.enabled"  // likewise
 	UserDeleted           Action = "user.deleted"
 	UserRedacted          Action = "user.redacted"
 	UserAlertsChanged     Action = "user.alerts_changed"
@@ -58,6 +60,14 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+
+	WebhookEndpointCreated  Action = "webhook_endpoint.created"
+	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
+	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"
+	WebhookEndpointPaused   Action = "webhook_endpoint.paused" // by the system
+	WebhookEndpointTested   Action = "webhook_endpoint.tested"
+	WebhookSecretRotated    Action = "webhook_endpoint.secret_rotated"
+	WebhookDeliveryRepeated Action = "webhook_endpoint.delivery_repeated"
 )
 
 // Target is what was acted on.
@@ -70,6 +80,9 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
+	return Target{"webhook_endpoint", endpoint.String()}
+}
 
 // Act is something that the service did on somebody's order.
 type Act struct {
@@ -147,6 +160,12 @@ type Entry struct {
 	Details       json.RawMessage // nil: none
 	OccurredAt    time.Time
 	RecordedAt    time.Time
+}
+
+// Sealed is an entry with its place in the order of the trail: 0, 1, 2 and so on for each customer, without gaps.
+type Sealed struct {
+	Index int64
+	Entry Entry
 }
 
 // Filter chooses entries; zero members choose all.

@@ -70,6 +70,10 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	InvalidWebhookURL    Code = "invalid-webhook-url"
+	WebhookLimit         Code = "webhook-endpoint-limit"
+	WebhookPaused        Code = "webhook-endpoint-paused"
+	EventGone            Code = "event-gone"
 )
 
 // Entry says what one code means.

@@ -27,6 +27,8 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+
+	webhookEndpointKind struct{}
 )
 
 type (
@@ -46,6 +48,8 @@ type (
 	Login = ID[loginKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
+	// WebhookEndpoint identifies one place where a customer wants to be told of events.
+	WebhookEndpoint = ID[webhookEndpointKind]
 )
 
 // ErrMalformed is returned by Parse for anything but the canonical text of a UUID.
