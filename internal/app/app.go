@@ -46,6 +46,7 @@ import (
 
 const (
 	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery  = 500 * time.Millisecond
 	sweepEvery = 10 * time.Minute
 	sweepBatch = 5000
 )
@@ -74,11 +75,13 @@ type App struct {
 	Hasher   *password.Hasher
 	API      *httpapi.Server
 	Registry *prometheus.Registry
+	Sealer   *audit.Sealer
 
 	box    *seal.Box
 	keys   *token.Keyring
 	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew
+	crew   *jobs.Crew   // nil: this replica works no jobs off
+	desk   *jobs.Desk
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -125,6 +128,15 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	desk, err := jobs.OpenDesk(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, desk.Close())
+		}
+	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
@@ -135,24 +147,27 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
-			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
-	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
-		return nil, err
+	if settings.Workers > 0 {
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+			return nil, err
+		}
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
+	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
 	return app, nil
 }
@@ -215,11 +230,14 @@ func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
 	a.Sessions.Close()
-	err := a.crew.Stop()
+	var err error
+	if a.crew != nil {
+		err = a.crew.Stop()
+	}
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
-	return errors.Join(err, a.DB.Close())
+	return errors.Join(err, a.desk.Close(), a.DB.Close())
 }
 
 // newMailing makes what mails are sent with.

@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -60,6 +61,7 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	JobRetried            Action = "job.retried"
 
 	WebhookEndpointCreated  Action = "webhook_endpoint.created"
 	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
@@ -80,6 +82,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
 	return Target{"webhook_endpoint", endpoint.String()}
 }
@@ -160,12 +163,6 @@ type Entry struct {
 	Details       json.RawMessage // nil: none
 	OccurredAt    time.Time
 	RecordedAt    time.Time
-}
-
-// Sealed is an entry with its place in the order of the trail: 0, 1, 2 and so on for each customer, without gaps.
-type Sealed struct {
-	Index int64
-	Entry Entry
 }
 
 // Filter chooses entries; zero members choose all.

@@ -103,6 +103,11 @@ var catalogue = []Entry{
 		"Make a new key.",
 	},
 	{
+		JobNotRetryable, Conflict, "The job cannot be tried again now",
+		"A job is tried again when it is dead or waits. This one is being done at this moment, or is done.",
+		"Look at its state with GET /v1/operator/jobs.",
+	},
+	{
 		WebhookLimit, Conflict, "There are as many webhook endpoints as there may be",
 		"A customer has at most 20 endpoints.",
 		"Delete one that is not needed any more, or let one endpoint take more types of events.",

@@ -70,6 +70,7 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	JobNotRetryable      Code = "job-not-retryable"
 	InvalidWebhookURL    Code = "invalid-webhook-url"
 	WebhookLimit         Code = "webhook-endpoint-limit"
 	WebhookPaused        Code = "webhook-endpoint-paused"
