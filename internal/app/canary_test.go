@@ -1188,7 +1188,7 @@ func TestTrailHoldsNoValuesOfCorrections(t *testing.T) {
 		t.Fatal(err)
 	}
 	newest := entries[0]
-	if newest.Action != string(audit.UserCorrected) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
+	if newest.Action != string(audit.UserDisabled) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
 		t.Errorf("the entry is %+v", newest)
 	}
 	err = service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {

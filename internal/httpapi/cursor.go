@@ -36,6 +36,7 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 	query := now.request.URL.Query()
 	query.Del("cursor")
 	query.Del("limit")
+	query.Del("after") // which says where a list begins, as the cursor does
 	asked := page{limit: defaultLimit, url: url.URL{Path: now.request.URL.Path, RawQuery: query.Encode()}}
 	asked.seal = func(last uuid.UUID) []byte {
 		return s.box.MAC(cursorLabel, caller.Customer.UUID[:], []byte(now.operation.ID), []byte(asked.url.RawQuery), last[:])[:cursorCode]

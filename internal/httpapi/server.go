@@ -24,6 +24,7 @@ import (
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -33,6 +34,7 @@ import (
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 // Features are what the API opens up.
@@ -45,6 +47,8 @@ type Features struct {
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Events        *event.Service
+	Webhooks      *webhook.Service
 }
 
 // Settings of the API.

@@ -363,7 +363,7 @@ func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 }
 
 // ExpireEndpoints drops at most limit deleted endpoints that have no deliveries any more, and tells how many.
-func ExpireEndpoints(tx *postgres.Tx, _ time.Time, limit int) (int64, error) {
+func ExpireEndpoints(tx *postgres.Tx, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from webhook_endpoints where (customer_id, id) in (
 			select w.customer_id, w.id from webhook_endpoints w where w.status = 'deleted'
