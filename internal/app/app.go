@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
@@ -48,10 +49,11 @@ import (
 )
 
 const (
-	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery  = 500 * time.Millisecond
-	sweepEvery = 10 * time.Minute
-	sweepBatch = 5000
+	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery   = 500 * time.Millisecond
+	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 5000
 )
 
 // Settings of one replica.
@@ -143,6 +145,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
+	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	registry := prometheus.NewRegistry()
 	attempts, err := newWebhookMetrics(registry)
 	if err != nil {
@@ -154,13 +157,14 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), []user.Holding{idempotency.Answers{}})...),
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Alerts:        alerts,
 			Events:        event.NewService(db),
 			Webhooks:      webhooks,
 		},
@@ -173,7 +177,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	if settings.Workers > 0 {
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: slices.Concat(links.Handlers(), webhooks.Handlers())}); err != nil {
+		work := jobs.Work{Handlers: slices.Concat(links.Handlers(), alerts.Handlers(), webhooks.Handlers())}
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}
 	}
@@ -185,6 +190,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		app.work.Go(func() { webhooks.Dispatch(background) })
 	}
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	if settings.Workers > 0 {
+		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
+	}
 	return app, nil
 }
 
@@ -198,7 +206,7 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records and events after 90 days, settled deliveries of
+// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
 // webhooks after 30, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
@@ -210,6 +218,7 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },

@@ -35,7 +35,7 @@ var shelves = [][]string{
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
-	{"internal/session", "internal/operator", "internal/passwordlink", "internal/webhook"}, // features that ask user
+	{"internal/session", "internal/operator", "internal/passwordlink", "internal/alert", "internal/webhook"}, // features that ask user
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together

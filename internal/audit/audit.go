@@ -62,6 +62,9 @@ const (
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
 	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
 
 	WebhookEndpointCreated  Action = "webhook_endpoint.created"
 	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
@@ -83,6 +86,7 @@ func OnUser(user id.User) Target             { return Target{"user", user.String
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
 	return Target{"webhook_endpoint", endpoint.String()}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/contract"
@@ -47,6 +48,7 @@ type Features struct {
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Alerts        *alert.Service
 	Events        *event.Service
 	Webhooks      *webhook.Service
 }

@@ -27,6 +27,7 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	alertKind    struct{}
 
 	webhookEndpointKind struct{}
 )
@@ -46,6 +47,8 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Alert identifies one alert of one customer.
+	Alert = ID[alertKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 	// WebhookEndpoint identifies one place where a customer wants to be told of events.

@@ -343,3 +343,31 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 	})
 	return after.Alerts, ofOwn(caller, user, asKnown(err))
 }
+
+// AlertsTx returns the alert setting of somebody who is not redacted. It tells false when there is nobody.
+func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err error) {
+	found, err := get(tx, user)
+	if fault.Is(err, fault.ResourceNotFound) || (err == nil && found.Status == Redacted) {
+		return Alerts{}, false, nil
+	}
+	return found.Alerts, err == nil, err
+}
+
+// OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
+func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+	before, err := lock(tx, user)
+	switch {
+	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !before.Alerts.OptedIn:
+		return true, nil
+	}
+	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	return true, audit.AppendTx(tx, audit.Act{
+		Caller: principal.Principal{Customer: tx.Customer, User: user}, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: []string{"alerts.opted_in"},
+	})
+}

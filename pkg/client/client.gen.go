@@ -18,6 +18,45 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AlertSeverity.
+const (
+	AlertSeverityCritical AlertSeverity = "critical"
+	AlertSeverityError    AlertSeverity = "error"
+)
+
+// Valid indicates whether the value is a known member of the AlertSeverity enum.
+func (e AlertSeverity) Valid() bool {
+	switch e {
+	case AlertSeverityCritical:
+		return true
+	case AlertSeverityError:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlertState.
+const (
+	AlertStateQueued  AlertState = "queued"
+	AlertStateSending AlertState = "sending"
+	AlertStateSent    AlertState = "sent"
+)
+
+// Valid indicates whether the value is a known member of the AlertState enum.
+func (e AlertState) Valid() bool {
+	switch e {
+	case AlertStateQueued:
+		return true
+	case AlertStateSending:
+		return true
+	case AlertStateSent:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AlertsSetBy.
 const (
 	AlertsSetByAPIKey   AlertsSetBy = "api_key"
@@ -738,6 +777,67 @@ type APIKeyRotation struct {
 	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
 }
 
+// Alert defines model for Alert.
+type Alert struct {
+	Body string `json:"body"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time    `json:"created_at"`
+	DedupeKey *string `json:"dedupe_key"`
+
+	// Deliveries How many people's mails are in which state.
+	Deliveries AlertDeliveries `json:"deliveries"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LastRaisedAt A time according to RFC 3339; the service answers in UTC.
+	LastRaisedAt Time          `json:"last_raised_at"`
+	SentAt       *NullableTime `json:"sent_at"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// State How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+	State   AlertState `json:"state"`
+	Subject string     `json:"subject"`
+
+	// Times How often it was raised, repeats included.
+	Times int64 `json:"times"`
+}
+
+// AlertDeliveries How many people's mails are in which state.
+type AlertDeliveries struct {
+	// Digested Told of in a mail that gathers several.
+	Digested int64 `json:"digested"`
+
+	// Failed Refused by the mail server for good, or for two days.
+	Failed int64 `json:"failed"`
+
+	// Pending Still to be sent, tried again, or waiting for a mail that gathers several.
+	Pending int64 `json:"pending"`
+
+	// Sent Taken by the mail server.
+	Sent int64 `json:"sent"`
+
+	// Skipped Not sent: the person was opted out, disabled or erased meanwhile.
+	Skipped int64 `json:"skipped"`
+}
+
+// AlertPage defines model for AlertPage.
+type AlertPage struct {
+	Data []Alert `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AlertSeverity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+type AlertSeverity string
+
+// AlertState How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+type AlertState string
+
 // Alerts defines model for Alerts.
 type Alerts struct {
 	// OptedIn Whether the user gets e-mail alerts.
@@ -981,6 +1081,9 @@ type CustomerPatch struct {
 	// SecondFactor Of whom the customer requires a second factor.
 	SecondFactor *SecondFactorPolicy `json:"second_factor,omitempty"`
 }
+
+// DedupeKey What repeats of the alert have in common. Nothing personal.
+type DedupeKey = string
 
 // EmailAddress One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
 // international domain in its ASCII form.
@@ -1267,6 +1370,21 @@ type NewAdministrator struct {
 	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
 	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
+}
+
+// NewAlert defines model for NewAlert.
+type NewAlert struct {
+	// Body Plain text; lines and indentation are kept. Name no people that need not be named, it goes to everybody who is opted in.
+	Body string `json:"body"`
+
+	// DedupeKey What repeats of the alert have in common. Nothing personal.
+	DedupeKey *DedupeKey `json:"dedupe_key,omitempty"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// Subject One line, without control characters.
+	Subject string `json:"subject"`
 }
 
 // NewAuditEntries defines model for NewAuditEntries.
@@ -1834,6 +1952,9 @@ type IfMatchHeader = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// UnsubscribeToken defines model for UnsubscribeToken.
+type UnsubscribeToken = string
+
 // UserID A UUID of version 7 in its canonical form.
 type UserID = ID
 
@@ -1887,6 +2008,21 @@ type Unprocessable = Problem
 
 // UnsupportedMediaType What went wrong (RFC 9457).
 type UnsupportedMediaType = Problem
+
+// ListAlertsParams defines parameters for ListAlerts.
+type ListAlertsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RaiseAlertParams defines parameters for RaiseAlert.
+type RaiseAlertParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
 
 // ListAPIKeysParams defines parameters for ListAPIKeys.
 type ListAPIKeysParams struct {
@@ -2205,6 +2341,9 @@ type TestWebhookEndpointParams struct {
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
+// RaiseAlertJSONRequestBody defines body for RaiseAlert for application/json ContentType.
+type RaiseAlertJSONRequestBody = NewAlert
+
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = NewAPIKey
 
@@ -2350,6 +2489,86 @@ func (c *Raw) GetLiveness(ctx context.Context, reqEditors ...RequestEditorFn) (*
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Raw) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newGetReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAlerts List the customer's alerts
+//
+// Newest first. An alert is kept for 90 days.
+//
+// Corresponds with GET /v1/alerts (the `ListAlerts` operationId).
+func (c *Raw) ListAlerts(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListAlertsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlertWithBody Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlertWithBody(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlert Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlert(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlert View an alert and how far it has come
+//
+// Corresponds with GET /v1/alerts/{id} (the `GetAlert` operationId).
+func (c *Raw) GetAlert(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAlertRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3925,6 +4144,161 @@ func newGetReadinessRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/readyz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListAlertsRequest constructs an http.Request for the ListAlerts method
+func newListAlertsRequest(server string, params *ListAlertsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRaiseAlertRequest calls the generic RaiseAlert builder with application/json body
+func newRaiseAlertRequest(server string, params *RaiseAlertParams, body RaiseAlertJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRaiseAlertRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newRaiseAlertRequestWithBody constructs an http.Request for the RaiseAlert method, with any body, and a specified content type
+func newRaiseAlertRequestWithBody(server string, params *RaiseAlertParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetAlertRequest constructs an http.Request for the GetAlert method
+func newGetAlertRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7085,6 +7459,120 @@ func readGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error)
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Health)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListAlertsResponse is the answer to ListAlerts.
+type ListAlertsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AlertPage // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListAlertsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListAlertsWithResponse is ListAlerts with the answer read and decoded.
+func (c *Raw) ListAlertsWithResponse(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*ListAlertsResponse, error) {
+	rsp, err := c.ListAlerts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListAlertsResponse(rsp)
+}
+
+func readListAlertsResponse(rsp *http.Response) (*ListAlertsResponse, error) {
+	response := &ListAlertsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AlertPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RaiseAlertResponse is the answer to RaiseAlert.
+type RaiseAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Alert   // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RaiseAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RaiseAlertWithBodyWithResponse is RaiseAlertWithBody with the answer read and decoded.
+func (c *Raw) RaiseAlertWithBodyWithResponse(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlertWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+// RaiseAlertWithResponse is RaiseAlert with the answer read and decoded.
+func (c *Raw) RaiseAlertWithResponse(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlert(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+func readRaiseAlertResponse(rsp *http.Response) (*RaiseAlertResponse, error) {
+	response := &RaiseAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Alert)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAlertResponse is the answer to GetAlert.
+type GetAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Alert   // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAlertWithResponse is GetAlert with the answer read and decoded.
+func (c *Raw) GetAlertWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAlertResponse, error) {
+	rsp, err := c.GetAlert(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAlertResponse(rsp)
+}
+
+func readGetAlertResponse(rsp *http.Response) (*GetAlertResponse, error) {
+	response := &GetAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Alert)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
