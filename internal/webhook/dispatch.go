@@ -32,8 +32,8 @@ const (
 	spreadRounds   = 10
 	batchFor       = 2 * time.Second // after which no attempt of a batch begins any more
 	noteEvery      = 250 * time.Millisecond
-	leaseFor       = time.Minute // longer than a batch with its last attempt, and the times for the database
-	downAfter      = 32          // failures in a row
+	leaseFor       = 30 * time.Second // longer than a batch with its last attempt, and the times for the database
+	downAfter      = 32               // failures in a row
 	restAfterError = 5 * time.Second
 	graceAtEnd     = 3 * time.Second // for attempts under way when the replica ends
 	longestAnswer  = 64 << 10

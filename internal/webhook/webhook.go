@@ -5,7 +5,7 @@
 //
 // Each replica looks several times a second for endpoints that are due, and works on them under leases, so that each endpoint has one worker at a time
 // wherever it is. A worker takes a batch of what is to be sent, sends it in lanes, each of which keeps to one user at a time and its order, and notes
-// what came of it. A lease that is not renewed runs out within a minute: what a replica that died did not note is sent again, with the same webhook-id.
+// what came of it. A lease that is not renewed runs out within half a minute: what a replica that died did not note is sent again, with the same webhook-id.
 //
 //	pending ──▶ succeeded
 //	   └──▶ waiting ──▶ succeeded        (13 attempts in three days)
