@@ -133,19 +133,19 @@ func (e AuditEntrySource) Valid() bool {
 
 // Defines values for AuditEntryResultStatus.
 const (
-	Created  AuditEntryResultStatus = "created"
-	Existing AuditEntryResultStatus = "existing"
-	Refused  AuditEntryResultStatus = "refused"
+	AuditEntryResultStatusCreated  AuditEntryResultStatus = "created"
+	AuditEntryResultStatusExisting AuditEntryResultStatus = "existing"
+	AuditEntryResultStatusRefused  AuditEntryResultStatus = "refused"
 )
 
 // Valid indicates whether the value is a known member of the AuditEntryResultStatus enum.
 func (e AuditEntryResultStatus) Valid() bool {
 	switch e {
-	case Created:
+	case AuditEntryResultStatusCreated:
 		return true
-	case Existing:
+	case AuditEntryResultStatusExisting:
 		return true
-	case Refused:
+	case AuditEntryResultStatusRefused:
 		return true
 	default:
 		return false
@@ -242,6 +242,33 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for JobState.
+const (
+	JobStateDead     JobState = "dead"
+	JobStateDone     JobState = "done"
+	JobStateRetrying JobState = "retrying"
+	JobStateRunning  JobState = "running"
+	JobStateWaiting  JobState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the JobState enum.
+func (e JobState) Valid() bool {
+	switch e {
+	case JobStateDead:
+		return true
+	case JobStateDone:
+		return true
+	case JobStateRetrying:
+		return true
+	case JobStateRunning:
+		return true
+	case JobStateWaiting:
 		return true
 	default:
 		return false
@@ -539,6 +566,69 @@ func (e Transport) Valid() bool {
 	case TransportCookie:
 		return true
 	case TransportToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportFormat.
+const (
+	Csv    UserImportFormat = "csv"
+	Ndjson UserImportFormat = "ndjson"
+)
+
+// Valid indicates whether the value is a known member of the UserImportFormat enum.
+func (e UserImportFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case Ndjson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportState.
+const (
+	UserImportStateCompleted   UserImportState = "completed"
+	UserImportStateInterrupted UserImportState = "interrupted"
+	UserImportStateRunning     UserImportState = "running"
+)
+
+// Valid indicates whether the value is a known member of the UserImportState enum.
+func (e UserImportState) Valid() bool {
+	switch e {
+	case UserImportStateCompleted:
+		return true
+	case UserImportStateInterrupted:
+		return true
+	case UserImportStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportRowStatus.
+const (
+	UserImportRowStatusCreated     UserImportRowStatus = "created"
+	UserImportRowStatusExisting    UserImportRowStatus = "existing"
+	UserImportRowStatusRefused     UserImportRowStatus = "refused"
+	UserImportRowStatusWouldCreate UserImportRowStatus = "would_create"
+)
+
+// Valid indicates whether the value is a known member of the UserImportRowStatus enum.
+func (e UserImportRowStatus) Valid() bool {
+	switch e {
+	case UserImportRowStatusCreated:
+		return true
+	case UserImportRowStatusExisting:
+		return true
+	case UserImportRowStatusRefused:
+		return true
+	case UserImportRowStatusWouldCreate:
 		return true
 	default:
 		return false
@@ -1015,6 +1105,49 @@ type HealthStatus string
 // ID A UUID of version 7 in its canonical form.
 type ID = openapi_types.UUID
 
+// Job defines model for Job.
+type Job struct {
+	// Attempt How often it was tried.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt  Time          `json:"created_at"`
+	CustomerID *NullableID   `json:"customer_id"`
+	EndedAt    *NullableTime `json:"ended_at"`
+
+	// Failure Why the last attempt failed.
+	Failure *string `json:"failure"`
+
+	// ID Its number.
+	ID string `json:"id"`
+
+	// Kind What is to be done.
+	Kind string `json:"kind"`
+
+	// MaxAttempts How often it is tried at most.
+	MaxAttempts int32 `json:"max_attempts"`
+
+	// Queue Where it waits.
+	Queue string `json:"queue"`
+
+	// ScheduledAt A time according to RFC 3339; the service answers in UTC.
+	ScheduledAt Time `json:"scheduled_at"`
+
+	// State `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+	State JobState `json:"state"`
+}
+
+// JobPage defines model for JobPage.
+type JobPage struct {
+	Data []Job `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// JobState `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+type JobState string
+
 // Kept defines model for Kept.
 type Kept struct {
 	Count int64  `json:"count"`
@@ -1275,6 +1408,9 @@ type Problem struct {
 	Detail string         `json:"detail"`
 	Errors *[]MemberError `json:"errors,omitempty"`
 
+	// Import Where an import was interrupted: the path of what was done before.
+	Import *string `json:"import,omitempty"`
+
 	// Instance The path that was called.
 	Instance string `json:"instance"`
 
@@ -1522,6 +1658,86 @@ type User struct {
 	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
 	UpdatedAt Time `json:"updated_at"`
 }
+
+// UserImport defines model for UserImport.
+type UserImport struct {
+	// Created How many users were created.
+	Created int32 `json:"created"`
+
+	// Data A page of the rows. To the import itself, the first rows that were refused.
+	Data []UserImportRow `json:"data"`
+
+	// DryRun Whether no user was to be changed.
+	DryRun bool `json:"dry_run"`
+
+	// Existing How many users were there already.
+	Existing   int32            `json:"existing"`
+	FinishedAt *NullableTime    `json:"finished_at"`
+	Format     UserImportFormat `json:"format"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Invite Whether the people were to be invited.
+	Invite bool `json:"invite"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+	OrderedBy  OrderedBy   `json:"ordered_by"`
+
+	// Refused How many rows were refused.
+	Refused int32 `json:"refused"`
+
+	// Rows How many rows were judged.
+	Rows int32 `json:"rows"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `interrupted`: not every row was come to; those that were are kept.
+	State UserImportState `json:"state"`
+
+	// StoppedBy The kind of problem that interrupted the import, if it is known: the last part of its `type`.
+	StoppedBy *string `json:"stopped_by"`
+
+	// WouldCreate How many users a dry run would have created.
+	WouldCreate int32 `json:"would_create"`
+}
+
+// UserImportFormat defines model for UserImport.Format.
+type UserImportFormat string
+
+// UserImportState `interrupted`: not every row was come to; those that were are kept.
+type UserImportState string
+
+// UserImportProblem Why a row was refused.
+type UserImportProblem struct {
+	Detail string `json:"detail"`
+
+	// Pointer The column or member at fault.
+	Pointer *string `json:"pointer,omitempty"`
+	Title   string  `json:"title"`
+	Type    string  `json:"type"`
+}
+
+// UserImportRow defines model for UserImportRow.
+type UserImportRow struct {
+	// Line The number of the line of the file on which the row begins.
+	Line int32 `json:"line"`
+
+	// Problem Why a row was refused.
+	Problem *UserImportProblem `json:"problem,omitempty"`
+
+	// Row The number of the row: the first one behind the header of a CSV file, or of an NDJSON file, is 1. Blank lines do not count.
+	Row    int32               `json:"row"`
+	Status UserImportRowStatus `json:"status"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// UserImportRowStatus defines model for UserImportRowStatus.
+type UserImportRowStatus string
 
 // UserPage defines model for UserPage.
 type UserPage struct {
@@ -1778,6 +1994,27 @@ type UpdateCustomerAsOperatorParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListJobsParams defines parameters for ListJobs.
+type ListJobsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only jobs of this state.
+	State *JobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only jobs of this kind.
+	Kind *string `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// RetryJobParams defines parameters for RetryJob.
+type RetryJobParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -1800,6 +2037,30 @@ type CreateSessionParams struct {
 type RefreshSessionParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateUserImportParams defines parameters for CreateUserImport.
+type CreateUserImportParams struct {
+	// DryRun Judge every row and report it, and change no user.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Invite Whether the people are invited by mail to set a password.
+	Invite *bool `form:"invite,omitempty" json:"invite,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUserImportParams defines parameters for GetUserImport.
+type GetUserImportParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Rows of this status only.
+	Status *UserImportRowStatus `form:"status,omitempty" json:"status,omitempty"`
 }
 
 // ListUsersParams defines parameters for ListUsers.
@@ -2034,6 +2295,12 @@ type ServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx echo.Context, id ID, params UpdateCustomerAsOperatorParams) error
+	// ListJobs List the jobs in the background
+	// (GET /v1/operator/jobs)
+	ListJobs(ctx echo.Context, params ListJobsParams) error
+	// RetryJob Have a job tried at once
+	// (POST /v1/operator/jobs/{id}/retry)
+	RetryJob(ctx echo.Context, id string, params RetryJobParams) error
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error
@@ -2049,6 +2316,12 @@ type ServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx echo.Context, params RefreshSessionParams) error
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx echo.Context, params CreateUserImportParams) error
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
@@ -2833,6 +3106,81 @@ func (w *ServerInterfaceWrapper) UpdateCustomerAsOperator(ctx echo.Context) erro
 	return err
 }
 
+// ListJobs converts echo context to params.
+func (w *ServerInterfaceWrapper) ListJobs(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListJobsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", ctx.QueryParams(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter kind: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListJobs(ctx, params)
+	return err
+}
+
+// RetryJob converts echo context to params.
+func (w *ServerInterfaceWrapper) RetryJob(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetryJobParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RetryJob(ctx, id, params)
+	return err
+}
+
 // RequestPasswordReset converts echo context to params.
 func (w *ServerInterfaceWrapper) RequestPasswordReset(ctx echo.Context) error {
 	var err error
@@ -2955,6 +3303,87 @@ func (w *ServerInterfaceWrapper) RefreshSession(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RefreshSession(ctx, params)
+	return err
+}
+
+// CreateUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateUserImport(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateUserImportParams
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", ctx.QueryParams(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter dry_run: %s", err))
+	}
+
+	// ------------- Optional query parameter "invite" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "invite", ctx.QueryParams(), &params.Invite, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter invite: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateUserImport(ctx, params)
+	return err
+}
+
+// GetUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUserImport(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUserImportParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUserImport(ctx, id, params)
 	return err
 }
 
@@ -3349,54 +3778,58 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness, options.OperationMiddlewares["getLiveness"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
-	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
-	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
-	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
-	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
+	router.GET(options.BaseURL+"/v1/alerts", wrapper.ListAlerts, options.OperationMiddlewares["listAlerts"]...)
+	router.POST(options.BaseURL+"/v1/alerts", wrapper.RaiseAlert, options.OperationMiddlewares["raiseAlert"]...)
+	router.GET(options.BaseURL+"/v1/alerts/:id", wrapper.GetAlert, options.OperationMiddlewares["getAlert"]...)
+	router.GET(options.BaseURL+"/v1/api-keys", wrapper.ListAPIKeys, options.OperationMiddlewares["listAPIKeys"]...)
+	router.POST(options.BaseURL+"/v1/api-keys", wrapper.CreateAPIKey, options.OperationMiddlewares["createAPIKey"]...)
+	router.DELETE(options.BaseURL+"/v1/api-keys/:id", wrapper.RevokeAPIKey, options.OperationMiddlewares["revokeAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
+	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
+	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
+	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
+	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
+	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
 	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
-	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
 	router.GET(options.BaseURL+"/v1/me/alerts", wrapper.GetMyAlerts, options.OperationMiddlewares["getMyAlerts"]...)
 	router.PUT(options.BaseURL+"/v1/me/alerts", wrapper.SetMyAlerts, options.OperationMiddlewares["setMyAlerts"]...)
+	router.GET(options.BaseURL+"/v1/me/logins", wrapper.ListMyLogins, options.OperationMiddlewares["listMyLogins"]...)
+	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
+	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
+	router.DELETE(options.BaseURL+"/v1/me/second-factor", wrapper.RemoveMySecondFactor, options.OperationMiddlewares["removeMySecondFactor"]...)
+	router.GET(options.BaseURL+"/v1/me/second-factor", wrapper.GetMySecondFactor, options.OperationMiddlewares["getMySecondFactor"]...)
+	router.POST(options.BaseURL+"/v1/me/second-factor", wrapper.EnrolMySecondFactor, options.OperationMiddlewares["enrolMySecondFactor"]...)
+	router.POST(options.BaseURL+"/v1/me/second-factor/confirmation", wrapper.ConfirmMySecondFactor, options.OperationMiddlewares["confirmMySecondFactor"]...)
+	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
+	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
+	router.GET(options.BaseURL+"/v1/operator/customers", wrapper.ListCustomers, options.OperationMiddlewares["listCustomers"]...)
+	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
+	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
+	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
+	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
+	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
+	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
+	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
+	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
+	router.POST(options.BaseURL+"/v1/user-imports", wrapper.CreateUserImport, options.OperationMiddlewares["createUserImport"]...)
+	router.GET(options.BaseURL+"/v1/user-imports/:id", wrapper.GetUserImport, options.OperationMiddlewares["getUserImport"]...)
 	router.GET(options.BaseURL+"/v1/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
 	router.POST(options.BaseURL+"/v1/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
 	router.DELETE(options.BaseURL+"/v1/users/:id", wrapper.DeleteUser, options.OperationMiddlewares["deleteUser"]...)
 	router.GET(options.BaseURL+"/v1/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
 	router.PATCH(options.BaseURL+"/v1/users/:id", wrapper.UpdateUser, options.OperationMiddlewares["updateUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
-	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
 	router.GET(options.BaseURL+"/v1/users/:id/alerts", wrapper.GetUserAlerts, options.OperationMiddlewares["getUserAlerts"]...)
 	router.PUT(options.BaseURL+"/v1/users/:id/alerts", wrapper.SetUserAlerts, options.OperationMiddlewares["setUserAlerts"]...)
-	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
-	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
-	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
-	router.GET(options.BaseURL+"/v1/api-keys", wrapper.ListAPIKeys, options.OperationMiddlewares["listAPIKeys"]...)
-	router.POST(options.BaseURL+"/v1/api-keys", wrapper.CreateAPIKey, options.OperationMiddlewares["createAPIKey"]...)
-	router.DELETE(options.BaseURL+"/v1/api-keys/:id", wrapper.RevokeAPIKey, options.OperationMiddlewares["revokeAPIKey"]...)
-	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
-	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
-	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
-	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
-	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
-	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
-	router.GET(options.BaseURL+"/v1/me/logins", wrapper.ListMyLogins, options.OperationMiddlewares["listMyLogins"]...)
-	router.DELETE(options.BaseURL+"/v1/me/second-factor", wrapper.RemoveMySecondFactor, options.OperationMiddlewares["removeMySecondFactor"]...)
-	router.GET(options.BaseURL+"/v1/me/second-factor", wrapper.GetMySecondFactor, options.OperationMiddlewares["getMySecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/me/second-factor", wrapper.EnrolMySecondFactor, options.OperationMiddlewares["enrolMySecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/me/second-factor/confirmation", wrapper.ConfirmMySecondFactor, options.OperationMiddlewares["confirmMySecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
 	router.GET(options.BaseURL+"/v1/users/:id/logins", wrapper.ListUserLogins, options.OperationMiddlewares["listUserLogins"]...)
+	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
 	router.DELETE(options.BaseURL+"/v1/users/:id/second-factor", wrapper.ResetUserSecondFactor, options.OperationMiddlewares["resetUserSecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
-	router.GET(options.BaseURL+"/v1/alerts", wrapper.ListAlerts, options.OperationMiddlewares["listAlerts"]...)
-	router.POST(options.BaseURL+"/v1/alerts", wrapper.RaiseAlert, options.OperationMiddlewares["raiseAlert"]...)
-	router.GET(options.BaseURL+"/v1/alerts/:id", wrapper.GetAlert, options.OperationMiddlewares["getAlert"]...)
-	router.GET(options.BaseURL+"/v1/operator/customers", wrapper.ListCustomers, options.OperationMiddlewares["listCustomers"]...)
-	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
-	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
-	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
 
 }
 
@@ -8236,6 +8669,315 @@ func (response UpdateCustomerAsOperator503ApplicationProblemPlusJSONResponse) Vi
 	return err
 }
 
+type ListJobsRequestObject struct {
+	Params ListJobsParams
+}
+
+type ListJobsResponseObject interface {
+	VisitListJobsResponse(w http.ResponseWriter) error
+}
+
+type ListJobs200ResponseHeaders struct {
+	Link *string
+}
+
+type ListJobs200JSONResponse struct {
+	Body    JobPage
+	Headers ListJobs200ResponseHeaders
+}
+
+func (response ListJobs200JSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs400ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs401ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs403ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs406ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs500ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs503ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobRequestObject struct {
+	ID     string `json:"id"`
+	Params RetryJobParams
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202ResponseHeaders struct {
+	IdempotencyReplayed *string
+}
+
+type RetryJob202JSONResponse struct {
+	Body    Job
+	Headers RetryJob202ResponseHeaders
+}
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob400ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob401ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob403ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob404ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob406ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob409ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob422ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob500ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob503ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RequestPasswordResetRequestObject struct {
 	Params RequestPasswordResetParams
 	Body   *RequestPasswordResetJSONRequestBody
@@ -9082,6 +9824,350 @@ type RefreshSession503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RefreshSession503ApplicationProblemPlusJSONResponse) VisitRefreshSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImportRequestObject struct {
+	Params CreateUserImportParams
+	Body   io.Reader
+}
+
+type CreateUserImportResponseObject interface {
+	VisitCreateUserImportResponse(w http.ResponseWriter) error
+}
+
+type CreateUserImport201ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type CreateUserImport201JSONResponse struct {
+	Body    UserImport
+	Headers CreateUserImport201ResponseHeaders
+}
+
+func (response CreateUserImport201JSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport400ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport401ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport403ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport406ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport409ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport413ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport415ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport422ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport500ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport503ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImportRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetUserImportParams
+}
+
+type GetUserImportResponseObject interface {
+	VisitGetUserImportResponse(w http.ResponseWriter) error
+}
+
+type GetUserImport200ResponseHeaders struct {
+	Link *string
+}
+
+type GetUserImport200JSONResponse struct {
+	Body    UserImport
+	Headers GetUserImport200ResponseHeaders
+}
+
+func (response GetUserImport200JSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport400ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport401ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport403ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport404ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport406ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport500ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport503ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11035,6 +12121,12 @@ type StrictServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx context.Context, request UpdateCustomerAsOperatorRequestObject) (UpdateCustomerAsOperatorResponseObject, error)
+	// ListJobs List the jobs in the background
+	// (GET /v1/operator/jobs)
+	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
+	// RetryJob Have a job tried at once
+	// (POST /v1/operator/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx context.Context, request RequestPasswordResetRequestObject) (RequestPasswordResetResponseObject, error)
@@ -11050,6 +12142,12 @@ type StrictServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx context.Context, request RefreshSessionRequestObject) (RefreshSessionResponseObject, error)
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx context.Context, request CreateUserImportRequestObject) (CreateUserImportResponseObject, error)
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx context.Context, request GetUserImportRequestObject) (GetUserImportResponseObject, error)
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
@@ -12239,6 +13337,57 @@ func (sh *strictHandler) UpdateCustomerAsOperator(ctx echo.Context, id ID, param
 	return nil
 }
 
+// ListJobs operation middleware
+func (sh *strictHandler) ListJobs(ctx echo.Context, params ListJobsParams) error {
+	var request ListJobsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListJobs(ctx.Request().Context(), request.(ListJobsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListJobs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListJobsResponseObject); ok {
+		return validResponse.VisitListJobsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(ctx echo.Context, id string, params RetryJobParams) error {
+	var request RetryJobRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx.Request().Context(), request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		return validResponse.VisitRetryJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RequestPasswordReset operation middleware
 func (sh *strictHandler) RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error {
 	var request RequestPasswordResetRequestObject
@@ -12448,6 +13597,59 @@ func (sh *strictHandler) RefreshSession(ctx echo.Context, params RefreshSessionP
 		return err
 	} else if validResponse, ok := response.(RefreshSessionResponseObject); ok {
 		return validResponse.VisitRefreshSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateUserImport operation middleware
+func (sh *strictHandler) CreateUserImport(ctx echo.Context, params CreateUserImportParams) error {
+	var request CreateUserImportRequestObject
+
+	request.Params = params
+
+	request.Body = ctx.Request().Body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUserImport(ctx.Request().Context(), request.(CreateUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateUserImportResponseObject); ok {
+		return validResponse.VisitCreateUserImportResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUserImport operation middleware
+func (sh *strictHandler) GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error {
+	var request GetUserImportRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUserImport(ctx.Request().Context(), request.(GetUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUserImportResponseObject); ok {
+		return validResponse.VisitGetUserImportResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

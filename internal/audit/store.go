@@ -3,6 +3,7 @@ package audit
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -26,9 +27,37 @@ func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments
 
 func appendAct(tx *postgres.Tx, act Act) error {
 	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	err := tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	return orEnded(tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error)
+}
+
+func appendEach(tx *postgres.Tx, act Act, targets []Target) error {
+	type row struct {
+		ID   id.Entry `json:"id"`
+		Type string   `json:"type"`
+		Of   string   `json:"of"`
+	}
+	rows := make([]row, len(targets))
+	for i, target := range targets {
+		rows[i] = row{ID: id.New[id.Entry](), Type: target.Type, Of: target.ID}
+	}
+	by := act.actor()
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	err = tx.ORM().Exec(`
+		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
+			action, target_type, target_id, changed, occurred_at, recorded_at)
+		select ?, id, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, type, "of", ?::text[], ?::timestamptz, ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as target(id uuid, type text, "of" text) order by id`,
+		tx.Customer, by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, postgres.Strings(act.Changed), tx.Now, tx.Now,
+		string(sent)).Error
+	return orEnded(err)
+}
+
+// orEnded tells a caller who was deleted a moment ago that the session is over.
+func orEnded(err error) error {
 	if postgres.Violates(err, "audit_entries_actor_user") || postgres.Violates(err, "audit_entries_actor_operator") {
-		// The caller was deleted a moment ago.
 		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
 	}
 	return err
@@ -201,4 +230,65 @@ func references(tx *postgres.Tx, user id.User) (found []fault.Reference, err err
 		found = append(found, reference)
 	}
 	return found, rows.Err()
+}
+
+// unsealedCustomers returns customers who have entries without a number, in the order of their ids. It goes from one to the next by the key, however many entries there are.
+func unsealedCustomers(tx *postgres.Tx, after id.Customer, limit int) (customers []id.Customer, err error) {
+	rows, err := tx.Raw(`
+		with recursive waiting as (
+			(select customer_id from audit_unsealed where customer_id > ? order by customer_id limit 1)
+			union all
+			select (select u.customer_id from audit_unsealed u where u.customer_id > w.customer_id order by u.customer_id limit 1)
+			from waiting w where w.customer_id is not null
+		)
+		select customer_id from waiting where customer_id is not null limit ?`, after, limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var customer id.Customer
+		if err := rows.Scan(&customer); err != nil {
+			return nil, err
+		}
+		customers = append(customers, customer)
+	}
+	return customers, rows.Err()
+}
+
+// sealTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it.
+func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
+	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size) values (?, 0) on conflict do nothing", tx.Customer).Error; err != nil {
+		return nil, err
+	}
+	var size int64
+	err := tx.Raw("select size from audit_heads where customer_id = ? for update skip locked", tx.Customer).Row().Scan(&size)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := scanEntries(tx.Raw(`
+		with taken as (
+			delete from audit_unsealed where customer_id = ? and entry_id = any (array(
+				select entry_id from audit_unsealed where customer_id = ? order by entry_id limit ?))
+			returning entry_id
+		), numbered as (
+			select entry_id, ?::bigint + row_number() over (order by entry_id) - 1 as leaf_index from taken
+		), kept as (
+			insert into audit_leaves (customer_id, leaf_index, entry_id) select ?, leaf_index, entry_id from numbered
+		), counted as (
+			update audit_heads set size = size + (select count(*) from taken) where customer_id = ?
+		)
+		select `+entryColumns+` `+entriesWithActors+` join numbered n on n.entry_id = e.id where e.customer_id = ? order by n.leaf_index`,
+		tx.Customer, tx.Customer, limit, size, tx.Customer, tx.Customer, tx.Customer).Rows())
+	if err != nil {
+		return nil, err
+	}
+	sealed := make([]Sealed, len(entries))
+	for i, entry := range entries {
+		sealed[i] = Sealed{Index: size + int64(i), Entry: entry}
+	}
+	return sealed, nil
 }

@@ -57,6 +57,10 @@ const (
 	InvalidEmail         Code = "invalid-email"
 	ForeignMailDomain    Code = "foreign-mail-domain"
 	UnknownActor         Code = "unknown-actor"
+	MalformedRow         Code = "malformed-row"
+	DuplicateRow         Code = "duplicate-row"
+	UserDiffers          Code = "user-differs"
+	AddressSuppressed    Code = "address-suppressed"
 	InvalidEntry         Code = "invalid-entry"
 	InternalError        Code = "internal-error"
 	ServiceUnavailable   Code = "service-unavailable"
@@ -70,6 +74,7 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	JobNotRetryable      Code = "job-not-retryable"
 )
 
 // Entry says what one code means.

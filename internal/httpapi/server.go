@@ -34,6 +34,7 @@ import (
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 // Features are what the API opens up.
@@ -47,6 +48,7 @@ type Features struct {
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
 	Alerts        *alert.Service
+	Imports       *userimport.Service
 }
 
 // Settings of the API.
@@ -142,6 +144,7 @@ var _ api.StrictServerInterface = handlers{}
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
+	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
 	byCookie  bool // the credential was the cookie

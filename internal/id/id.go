@@ -28,6 +28,7 @@ type (
 	loginKind    struct{}
 	requestKind  struct{}
 	alertKind    struct{}
+	importKind   struct{}
 )
 
 type (
@@ -47,6 +48,8 @@ type (
 	Login = ID[loginKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
+	// Import identifies one import of people.
+	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 )
