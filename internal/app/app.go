@@ -25,6 +25,8 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
@@ -61,9 +63,11 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings // nil: no mail is sent
-	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
-	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings  // nil: no mail is sent
+	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings // of the database
+	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -128,18 +132,23 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, nil, settings.Backups, settings.Log)
+	if lacking := backups.Lacks(ctx); lacking != nil {
+		settings.Log.Warn("this replica makes no backups", "reason", lacking)
+	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         user.NewService(db, links.InviteTx, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Backups:       backups,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
 	}
@@ -149,7 +158,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+	app.Registry.MustRegister(backupMetrics{backups})
+	work := backups.Work()
+	work.Handlers = append(work.Handlers, links.Handlers()...)
+	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -58,6 +58,7 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	BackupOrdered         Action = "backup.ordered"
 )
 
 // Target is what was acted on.
@@ -69,6 +70,7 @@ type Target struct {
 // Targets of the service's own acts.
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
+func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 
 // Act is something that the service did on somebody's order.

@@ -70,6 +70,8 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	BackupUnderWay       Code = "backup-under-way"
+	BackupsNotSetUp      Code = "backups-not-set-up"
 )
 
 // Entry says what one code means.
