@@ -35,6 +35,7 @@ type commands struct {
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
 	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
+	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

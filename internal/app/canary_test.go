@@ -310,6 +310,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	}
 	c.correct()
 	c.misuse()
+	c.importFiles()
 	c.signIn("not a password of anybody").WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
 	c.setPassword()
 	c.forget()
@@ -437,6 +438,47 @@ func (c *canary) misuse() {
 			c.Errorf("%s %s: got %d, want %d: %s", one.method, one.path, answer.Status, one.status, answer.Body)
 		}
 	}
+}
+
+// importFiles sends files that the person stands in, rightly and wrongly.
+func (c *canary) importFiles() {
+	header, row := "first_name,last_name,email", strings.Join([]string{c.first, c.last, c.email}, ",")
+	send := func(query, content string, options ...apptest.Option) imported {
+		answer := c.call("POST", "/v1/user-imports"+query, append(options, c.key, apptest.Raw("text/csv", content))...).Want(c, http.StatusCreated)
+		if found := c.marks.in(answer.Body); len(found) > 0 {
+			c.Errorf("an import tells %q", found)
+		}
+		var out imported
+		answer.Into(c, &out)
+		return out
+	}
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		if out := send("", header+"\n"+row, key); out.Existing != 1 {
+			c.Errorf("the person is not there: %s", out.counts())
+		}
+	}
+	_, key = c.once()
+	refused := send("?dry_run=true", header+",role\n"+strings.Join([]string{
+		row + "," + c.first, row + "," + c.last + ",", c.last + "," + row, c.first + "," + c.last + "," + c.first + ",", c.last + "," + c.last + "," + c.email + ",",
+		c.first + "\u202e," + c.last + "," + c.email + ",", `"` + c.first + `" ` + row, "\xff" + row + ",",
+	}, "\n"), key)
+	if refused.Refused != 8 || refused.Created+refused.WouldCreate != 0 {
+		c.Errorf("the rows were taken: %s", refused.counts())
+	}
+	for _, content := range []string{"", header, row, c.email + "," + header + "\n" + row, header + "\n\"" + strings.Repeat(row+"\n", 4000)} {
+		_, key := c.once()
+		c.call("POST", "/v1/user-imports", key, c.key, apptest.Raw("text/csv", content)).WantProblem(c, http.StatusBadRequest, "malformed-request")
+	}
+	for _, line := range []string{c.email, `{"first_name":"` + c.first + `","` + c.email + `":1}`, `{"email":"` + c.email + `","email":"` + c.email + `"}`, `{"role":"` + c.last + `"}`} {
+		answer := c.call("POST", "/v1/user-imports", c.admin, apptest.Raw("application/x-ndjson", line)).Want(c, http.StatusCreated)
+		if found := c.marks.in(answer.Body); len(found) > 0 || !bytes.Contains(answer.Body, []byte(`"refused":1`)) {
+			c.Errorf("an import tells %q: %s", found, answer.Body)
+		}
+	}
+	c.call("POST", "/v1/user-imports?"+url.QueryEscape(c.email)+"=1", c.key, apptest.Raw("text/csv", row)).Want(c, http.StatusBadRequest)
+	c.call("GET", "/v1/user-imports/"+refused.ID, c.key).Want(c, http.StatusOK)
+	c.call("GET", "/v1/user-imports/"+url.PathEscape(c.email), c.key).WantProblem(c, http.StatusNotFound, "not-found")
 }
 
 // enter signs the person in and out and lets the person look after the own account.
@@ -825,6 +867,24 @@ func (c *canary) personalColumns() []column {
 var ofPerson = map[string]string{
 	"users": "id = $1", "login_records": "user_id = $1", "idempotency_answers": "subject_user_id = $1",
 	"second_factors": "user_id = $1",
+	"user_imports":   "exists (select from user_import_rows r where r.import_id = user_imports.id and r.user_id = $1)",
+}
+
+// keptOnPurpose are the columns that begin to hold something when a person is erased: it takes the master key to find out that it is of the person.
+var keptOnPurpose = []string{"suppressed_addresses.hash"}
+
+// suppressed counts what the service keeps to know the person again.
+func (c *canary) suppressed() int {
+	c.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		c.Fatal(err)
+	}
+	address, err := user.ParseAddress(c.email, "")
+	if err != nil {
+		c.Fatal(err)
+	}
+	return number(c, c.conn, "select count(*) from suppressed_addresses where hash = $1", box.MAC("suppressed address", c.of.ID.UUID[:], []byte(address.Key)))
 }
 
 // checkFilled makes sure that the canary sings: each personal column holds a mark of the person in the clear or something derived from one, which
@@ -848,12 +908,19 @@ func (c *canary) checkFilled() {
 			return err == nil && string(opened) == c.secret
 		},
 		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
+		"user_imports.fingerprint":        func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the file: see the replay
 		"idempotency_answers.fingerprint": func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the request: see the answer
 	}
 	if number(c, c.conn, "select count(*) from attempt_limits") == 0 {
 		c.Error("no failure is counted, so what the counters hold is not looked at")
 	}
 	for _, one := range c.personalColumns() {
+		if slices.Contains(keptOnPurpose, one.String()) {
+			if c.suppressed() != 0 {
+				c.Errorf("%v holds something of the person before the erasure", one)
+			}
+			continue
+		}
 		rows, ok := ofPerson[one.table]
 		if !ok {
 			c.Errorf("the table %s has personal columns and is unknown to the canary: say in ofPerson which rows are a person's", one.table)
@@ -961,6 +1028,9 @@ func (c *canary) checkGone() {
 	for _, answer := range c.answers() {
 		c.Errorf("a remembered answer holds %s", answer)
 	}
+	if kept := c.suppressed(); kept != 1 {
+		c.Errorf("%d marks are kept by which an import knows the person again", kept)
+	}
 	log := c.service.Database.Log.String()
 	if !strings.Contains(log, "/v1/users/:id") || !strings.Contains(log, `"route":"/v1/sessions"`) {
 		c.Error("the log is not the one of these requests")
@@ -973,6 +1043,11 @@ func (c *canary) checkGone() {
 // checkRefused makes sure that nothing that the person had is good for anything any more.
 func (c *canary) checkRefused(p person) {
 	c.Helper()
+	back := "first_name,last_name,email\n" + strings.Join([]string{c.first, c.last, c.email}, ",")
+	brought := c.call("POST", "/v1/user-imports", c.key, apptest.Raw("text/csv", back)).Want(c, http.StatusCreated)
+	if !bytes.Contains(brought.Body, []byte("/problems/address-suppressed")) || len(c.marks.in(brought.Body)) > 0 {
+		c.Errorf("an import brings the person back, or tells of the person: %s", brought.Body)
+	}
 	people := number(c, c.conn, "select count(*) from users")
 	c.call("POST", "/v1/users", p.creation...).WantProblem(c, http.StatusConflict, "idempotency-answer-erased")
 	if now := number(c, c.conn, "select count(*) from users"); now != people {

@@ -34,6 +34,7 @@ const (
 	aReceipt target = "receipt"
 	aSession target = "session"  // of the caller's own
 	aTenant  target = "customer" // for operators: any but their own
+	anImport target = "import"
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
@@ -78,6 +79,8 @@ var matrix = []row{
 	{"setMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
 	{"listUsers", noObject, principal.UsersRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	{"createUser", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"createUserImport", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getUserImport", anImport, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"getUser", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"updateUser", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"deleteUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
@@ -102,6 +105,8 @@ var matrix = []row{
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
 
 // TestEveryOperationAnswersEachCallerByItsRole goes through all operations, all callers and all objects. The order of refusals is always the
@@ -256,7 +261,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 			return theirs, own
 		}
 		return own, theirs
-	case noObject, aUser, anAPIKey, aReceipt:
+	case noObject, aUser, anAPIKey, aReceipt, anImport:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -394,6 +399,9 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
 		return of.ID.String()
+	case anImport:
+		return call(t, w.Service, "POST", "/v1/user-imports?dry_run=true", apptest.As(of.APIKey), csvFile("Noor,Haddad,noor@"+of.Slug+".example")).
+			Want(t, 201).Text(t, "id")
 	case noObject:
 	}
 	return ""
@@ -465,6 +473,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/users", nil
 	case "createUser":
 		return with("/v1/users", members{"first_name": "Noor", "last_name": "Haddad", "email": fresh("noor") + "@acme.example", "role": "user"})
+	case "createUserImport":
+		return "/v1/user-imports", []apptest.Option{csvFile("Noor,Haddad," + fresh("noor") + "@acme.example")}
+	case "getUserImport":
+		return "/v1/user-imports/" + objectID, nil
 	case "getUser", "deleteUser":
 		return "/v1/users/" + objectID, nil
 	case "updateUser":
@@ -506,6 +518,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listJobs":
+		return "/v1/operator/jobs", nil
+	case "retryJob":
+		return "/v1/operator/jobs/" + deadJob(t, w.Service, w.acme.ID) + "/retry", nil
 	case "getCustomer":
 		return "/v1/customer", nil
 	case "updateCustomer":

@@ -34,7 +34,7 @@ var shelves = [][]string{
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
-	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{"internal/session", "internal/operator", "internal/passwordlink", "internal/alert", "internal/userimport"}, // features that ask user
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together

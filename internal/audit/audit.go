@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -59,6 +60,12 @@ const (
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
 	BackupOrdered         Action = "backup.ordered"
+	UserImportStarted     Action = "user_import.started"
+	UserReturned          Action = "user.created_despite_erasure"
+	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
 )
 
 // Target is what was acted on.
@@ -72,6 +79,9 @@ func OnUser(user id.User) Target             { return Target{"user", user.String
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {

@@ -103,6 +103,11 @@ var catalogue = []Entry{
 		"Make a new key.",
 	},
 	{
+		JobNotRetryable, Conflict, "The job cannot be tried again now",
+		"A job is tried again when it is dead or waits. This one is being done at this moment, or is done.",
+		"Look at its state with GET /v1/operator/jobs.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
@@ -181,6 +186,26 @@ var catalogue = []Entry{
 		ForeignMailDomain, Refused, "The e-mail address is outside the customer's mail domains",
 		"The customer takes addresses of its own mail domains only.",
 		"Use an address of the customer's, or let an administrator add the domain.",
+	},
+	{
+		MalformedRow, Refused, "The row cannot be read",
+		"A row of an import is not of the form of its file, or a column of it holds what it cannot hold. The other rows are not affected.",
+		"Correct the row and send the file again: rows that were carried out before change nothing.",
+	},
+	{
+		DuplicateRow, Refused, "The address stands in the file twice",
+		"An earlier row of the same import has the same e-mail address. Letter case, Unicode form and the spelling of an international domain do not count.",
+		"Keep one of the rows. Which one is right, an import cannot know.",
+	},
+	{
+		UserDiffers, Refused, "A user with that address is somebody else or has changed",
+		"A living user of this customer has the address of the row, with another name or another role. An import never overwrites.",
+		"If the file is right, correct the user with PATCH /v1/users/{id}. If the user is right, correct the file.",
+	},
+	{
+		AddressSuppressed, Refused, "The person was erased",
+		"A person with that address was deleted or redacted. An import does not bring erased people back unless that is meant.",
+		"Take the person off the list that the file was made of. If a new account is meant, say so in the row with allow_erased, or create the user with POST /v1/users.",
 	},
 	{
 		UnknownActor, Refused, "The actor is not a user of this customer",

@@ -57,6 +57,10 @@ const (
 	InvalidEmail         Code = "invalid-email"
 	ForeignMailDomain    Code = "foreign-mail-domain"
 	UnknownActor         Code = "unknown-actor"
+	MalformedRow         Code = "malformed-row"
+	DuplicateRow         Code = "duplicate-row"
+	UserDiffers          Code = "user-differs"
+	AddressSuppressed    Code = "address-suppressed"
 	InvalidEntry         Code = "invalid-entry"
 	InternalError        Code = "internal-error"
 	ServiceUnavailable   Code = "service-unavailable"
@@ -72,6 +76,7 @@ const (
 	APIKeyRevoked        Code = "api-key-revoked"
 	BackupUnderWay       Code = "backup-under-way"
 	BackupsNotSetUp      Code = "backups-not-set-up"
+	JobNotRetryable      Code = "job-not-retryable"
 )
 
 // Entry says what one code means.

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/backup"
@@ -34,6 +35,7 @@ import (
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 // Features are what the API opens up.
@@ -47,6 +49,8 @@ type Features struct {
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Alerts        *alert.Service
+	Imports       *userimport.Service
 }
 
 // Settings of the API.
@@ -142,6 +146,7 @@ var _ api.StrictServerInterface = handlers{}
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
+	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
 	byCookie  bool // the credential was the cookie
