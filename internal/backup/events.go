@@ -16,7 +16,7 @@ type making struct {
 }
 
 // Kind implements jobs.Arguments.
-func (making) Kind() string { return "backup.make" }
+func (making) Kind() string { return "backup_make" }
 
 // Policy makes one attempt: what failed is told, and asked for again.
 func (making) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
@@ -25,7 +25,7 @@ func (making) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Atte
 type upkeep struct{}
 
 // Kind implements jobs.Arguments.
-func (upkeep) Kind() string { return "backup.upkeep" }
+func (upkeep) Kind() string { return "backup_upkeep" }
 
 // Policy makes one attempt: the next is soon.
 func (upkeep) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
