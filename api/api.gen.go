@@ -864,6 +864,27 @@ type AuditActor struct {
 // AuditActorType `self` is the person whom the entry is about; such an entry goes by its target and does not stand in the way of deleting.
 type AuditActorType string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
+	ConsistencyPath *MerklePath `json:"consistency_path,omitempty"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// RootHash A SHA-256 hash in base64.
+	RootHash MerkleHash `json:"root_hash"`
+
+	// Size How many entries the trail had.
+	Size int64 `json:"size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
+}
+
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
 type AuditDetails = map[string]any
@@ -902,6 +923,31 @@ type AuditEntryPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AuditEntryProof defines model for AuditEntryProof.
+type AuditEntryProof struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// InclusionPath The hashes of a proof, in the order of RFC 6962.
+	InclusionPath MerklePath `json:"inclusion_path"`
+
+	// Leaf The entry in its one form, in base64: a JSON object with everything that is stored of the entry, without white space, with its members in the order of their names.
+	// Operators are named by ids that tell nothing of the person.
+	Leaf []byte `json:"leaf"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash MerkleHash `json:"leaf_hash"`
+
+	// LeafIndex The place of the entry in the trail; the first is 0.
+	LeafIndex int64 `json:"leaf_index"`
+
+	// TreeSize The size in the checkpoint.
+	TreeSize int64 `json:"tree_size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
 }
 
 // AuditEntryResult defines model for AuditEntryResult.
@@ -983,6 +1029,9 @@ type BackupPage struct {
 
 // BackupState `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
 type BackupState string
+
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+type CheckpointNote = string
 
 // Contact defines model for Contact.
 type Contact struct {
@@ -1306,6 +1355,12 @@ type MemberError struct {
 	// Pointer A JSON pointer into the body, or `?name` for a query parameter, or `header Name`.
 	Pointer string `json:"pointer"`
 }
+
+// MerkleHash A SHA-256 hash in base64.
+type MerkleHash = []byte
+
+// MerklePath The hashes of a proof, in the order of RFC 6962.
+type MerklePath = []MerkleHash
 
 // Network A network in CIDR notation, IPv4 or IPv6.
 type Network = string
@@ -1691,6 +1746,11 @@ type Tokens struct {
 // TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
 
+// TrailKeys defines model for TrailKeys.
+type TrailKeys struct {
+	Keys []SigningKey `json:"keys"`
+}
+
 // Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
 type Transport string
 
@@ -1848,6 +1908,9 @@ type UserRole string
 // UserStatus defines model for UserStatus.
 type UserStatus string
 
+// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+type VerifierKey = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1957,6 +2020,12 @@ type ReportLeakedAPIKeyParams struct {
 type RotateAPIKeyParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetLatestAuditCheckpointParams defines parameters for GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointParams struct {
+	// SinceSize The size in a checkpoint that was had before. A trail that has fewer entries answers 409 `trail-shorter`.
+	SinceSize *int64 `form:"since_size,omitempty" json:"since_size,omitempty"`
 }
 
 // ListAuditEntriesParams defines parameters for ListAuditEntries.
@@ -2287,6 +2356,9 @@ type RedactUserJSONRequestBody = RedactionOrder
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+	// (GET /.well-known/audit-trail-keys.json)
+	GetTrailKeys(ctx echo.Context) error
 	// GetSigningKeys Read the public keys that access tokens are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx echo.Context) error
@@ -2320,12 +2392,18 @@ type ServerInterface interface {
 	// RotateAPIKey Replace an API key
 	// (POST /v1/api-keys/{id}/rotation)
 	RotateAPIKey(ctx echo.Context, id ID, params RotateAPIKeyParams) error
+	// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+	// (GET /v1/audit-checkpoints/latest)
+	GetLatestAuditCheckpoint(ctx echo.Context, params GetLatestAuditCheckpointParams) error
 	// ListAuditEntries List the audit trail
 	// (GET /v1/audit-entries)
 	ListAuditEntries(ctx echo.Context, params ListAuditEntriesParams) error
 	// CreateAuditEntries Add to the audit trail
 	// (POST /v1/audit-entries)
 	CreateAuditEntries(ctx echo.Context, params CreateAuditEntriesParams) error
+	// GetAuditEntryProof Prove that an entry stands in the audit trail
+	// (GET /v1/audit-entries/{id}/proof)
+	GetAuditEntryProof(ctx echo.Context, id ID) error
 	// GetCustomer View the customer's settings
 	// (GET /v1/customer)
 	GetCustomer(ctx echo.Context) error
@@ -2454,6 +2532,15 @@ type ServerInterface interface {
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// GetTrailKeys converts echo context to params.
+func (w *ServerInterfaceWrapper) GetTrailKeys(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetTrailKeys(ctx)
+	return err
 }
 
 // GetSigningKeys converts echo context to params.
@@ -2695,6 +2782,24 @@ func (w *ServerInterfaceWrapper) RotateAPIKey(ctx echo.Context) error {
 	return err
 }
 
+// GetLatestAuditCheckpoint converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLatestAuditCheckpoint(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetLatestAuditCheckpointParams
+	// ------------- Optional query parameter "since_size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since_size", ctx.QueryParams(), &params.SinceSize, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter since_size: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLatestAuditCheckpoint(ctx, params)
+	return err
+}
+
 // ListAuditEntries converts echo context to params.
 func (w *ServerInterfaceWrapper) ListAuditEntries(ctx echo.Context) error {
 	var err error
@@ -2788,6 +2893,22 @@ func (w *ServerInterfaceWrapper) CreateAuditEntries(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreateAuditEntries(ctx, params)
+	return err
+}
+
+// GetAuditEntryProof converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAuditEntryProof(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAuditEntryProof(ctx, id)
 	return err
 }
 
@@ -3926,6 +4047,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/.well-known/audit-trail-keys.json", wrapper.GetTrailKeys, options.OperationMiddlewares["getTrailKeys"]...)
 	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness, options.OperationMiddlewares["getLiveness"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
@@ -3937,8 +4059,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/v1/api-keys/:id", wrapper.RevokeAPIKey, options.OperationMiddlewares["revokeAPIKey"]...)
 	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
 	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
+	router.GET(options.BaseURL+"/v1/audit-checkpoints/latest", wrapper.GetLatestAuditCheckpoint, options.OperationMiddlewares["getLatestAuditCheckpoint"]...)
 	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
 	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
+	router.GET(options.BaseURL+"/v1/audit-entries/:id/proof", wrapper.GetAuditEntryProof, options.OperationMiddlewares["getAuditEntryProof"]...)
 	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
 	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
 	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
@@ -4100,6 +4224,76 @@ type UserJSONResponse struct {
 	Body User
 
 	Headers UserResponseHeaders
+}
+
+type GetTrailKeysRequestObject struct {
+}
+
+type GetTrailKeysResponseObject interface {
+	VisitGetTrailKeysResponse(w http.ResponseWriter) error
+}
+
+type GetTrailKeys200JSONResponse TrailKeys
+
+func (response GetTrailKeys200JSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys400ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys500ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys503ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type GetSigningKeysRequestObject struct {
@@ -5568,6 +5762,142 @@ func (response RotateAPIKey503ApplicationProblemPlusJSONResponse) VisitRotateAPI
 	return err
 }
 
+type GetLatestAuditCheckpointRequestObject struct {
+	Params GetLatestAuditCheckpointParams
+}
+
+type GetLatestAuditCheckpointResponseObject interface {
+	VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error
+}
+
+type GetLatestAuditCheckpoint200JSONResponse AuditCheckpoint
+
+func (response GetLatestAuditCheckpoint200JSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint400ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint401ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint403ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint406ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint409ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint500ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint503ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAuditEntriesRequestObject struct {
 	Params ListAuditEntriesParams
 }
@@ -5905,6 +6235,164 @@ type CreateAuditEntries503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateAuditEntries503ApplicationProblemPlusJSONResponse) VisitCreateAuditEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProofRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetAuditEntryProofResponseObject interface {
+	VisitGetAuditEntryProofResponse(w http.ResponseWriter) error
+}
+
+type GetAuditEntryProof200JSONResponse AuditEntryProof
+
+func (response GetAuditEntryProof200JSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof400ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof401ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof403ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof404ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof406ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof409ResponseHeaders struct {
+	RetryAfter int32
+}
+
+type GetAuditEntryProof409ApplicationProblemPlusJSONResponse struct {
+	Body    Problem
+	Headers GetAuditEntryProof409ResponseHeaders
+}
+
+func (response GetAuditEntryProof409ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof500ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof503ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -12467,6 +12955,9 @@ func (response ResetUserSecondFactor503ApplicationProblemPlusJSONResponse) Visit
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+	// (GET /.well-known/audit-trail-keys.json)
+	GetTrailKeys(ctx context.Context, request GetTrailKeysRequestObject) (GetTrailKeysResponseObject, error)
 	// GetSigningKeys Read the public keys that access tokens are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx context.Context, request GetSigningKeysRequestObject) (GetSigningKeysResponseObject, error)
@@ -12500,12 +12991,18 @@ type StrictServerInterface interface {
 	// RotateAPIKey Replace an API key
 	// (POST /v1/api-keys/{id}/rotation)
 	RotateAPIKey(ctx context.Context, request RotateAPIKeyRequestObject) (RotateAPIKeyResponseObject, error)
+	// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+	// (GET /v1/audit-checkpoints/latest)
+	GetLatestAuditCheckpoint(ctx context.Context, request GetLatestAuditCheckpointRequestObject) (GetLatestAuditCheckpointResponseObject, error)
 	// ListAuditEntries List the audit trail
 	// (GET /v1/audit-entries)
 	ListAuditEntries(ctx context.Context, request ListAuditEntriesRequestObject) (ListAuditEntriesResponseObject, error)
 	// CreateAuditEntries Add to the audit trail
 	// (POST /v1/audit-entries)
 	CreateAuditEntries(ctx context.Context, request CreateAuditEntriesRequestObject) (CreateAuditEntriesResponseObject, error)
+	// GetAuditEntryProof Prove that an entry stands in the audit trail
+	// (GET /v1/audit-entries/{id}/proof)
+	GetAuditEntryProof(ctx context.Context, request GetAuditEntryProofRequestObject) (GetAuditEntryProofResponseObject, error)
 	// GetCustomer View the customer's settings
 	// (GET /v1/customer)
 	GetCustomer(ctx context.Context, request GetCustomerRequestObject) (GetCustomerResponseObject, error)
@@ -12641,6 +13138,29 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// GetTrailKeys operation middleware
+func (sh *strictHandler) GetTrailKeys(ctx echo.Context) error {
+	var request GetTrailKeysRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrailKeys(ctx.Request().Context(), request.(GetTrailKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrailKeys")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetTrailKeysResponseObject); ok {
+		return validResponse.VisitGetTrailKeysResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // GetSigningKeys operation middleware
@@ -13008,6 +13528,31 @@ func (sh *strictHandler) RotateAPIKey(ctx echo.Context, id ID, params RotateAPIK
 	return nil
 }
 
+// GetLatestAuditCheckpoint operation middleware
+func (sh *strictHandler) GetLatestAuditCheckpoint(ctx echo.Context, params GetLatestAuditCheckpointParams) error {
+	var request GetLatestAuditCheckpointRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLatestAuditCheckpoint(ctx.Request().Context(), request.(GetLatestAuditCheckpointRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLatestAuditCheckpoint")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLatestAuditCheckpointResponseObject); ok {
+		return validResponse.VisitGetLatestAuditCheckpointResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListAuditEntries operation middleware
 func (sh *strictHandler) ListAuditEntries(ctx echo.Context, params ListAuditEntriesParams) error {
 	var request ListAuditEntriesRequestObject
@@ -13075,6 +13620,31 @@ func (sh *strictHandler) CreateAuditEntries(ctx echo.Context, params CreateAudit
 		return err
 	} else if validResponse, ok := response.(CreateAuditEntriesResponseObject); ok {
 		return validResponse.VisitCreateAuditEntriesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAuditEntryProof operation middleware
+func (sh *strictHandler) GetAuditEntryProof(ctx echo.Context, id ID) error {
+	var request GetAuditEntryProofRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditEntryProof(ctx.Request().Context(), request.(GetAuditEntryProofRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditEntryProof")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAuditEntryProofResponseObject); ok {
+		return validResponse.VisitGetAuditEntryProofResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -45,6 +45,7 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
 )
@@ -158,6 +159,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	users := user.NewService(db, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -171,6 +176,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Backups:       backups,
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
@@ -182,8 +188,18 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	app.Registry.MustRegister(backupMetrics{backups})
 	if settings.Workers > 0 {
-		work := backups.Work()
-		work.Handlers = slices.Concat(work.Handlers, links.Handlers(), alerts.Handlers())
+		work := jobs.Work{
+			Handlers: slices.Concat(
+				links.Handlers(),
+				alerts.Handlers(),
+				trails.Handlers(),
+				backups.Handlers(),
+			),
+			Periodic: slices.Concat(
+				trails.Periodic(),
+				backups.Periodic(),
+			),
+		}
 		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}

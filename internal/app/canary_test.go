@@ -320,6 +320,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.enrol(p.access)
 	c.operate()
 	c.record(withEntries)
+	c.alarm()
 	if role == principal.Customer {
 		c.administer(p.access)
 	}
@@ -687,6 +688,13 @@ func (c *canary) operate() {
 			c.Errorf("an operator is told %q", found)
 		}
 	}
+	for _, path := range []string{"/v1/operator/jobs", "/v1/operator/jobs?state=dead"} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("a job tells an operator %q", found)
+		}
+	}
+	c.call("GET", "/v1/operator/jobs?kind="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
@@ -757,6 +765,59 @@ func (c *canary) record(withEntries bool) {
 		if found := c.marks.in(answer.Body); len(found) > 0 {
 			c.Errorf("the trail tells %q", found)
 		}
+	}
+}
+
+// alarm raises more alerts than are sent at once, so that the person is waited for by one that was gathered.
+func (c *canary) alarm() {
+	c.Helper()
+	var alert string
+	for i := range 12 {
+		_, key := c.once()
+		alert = c.call("POST", "/v1/alerts", c.key, key, apptest.JSON(object{"severity": "error", "subject": fmt.Sprint("Error ", i), "body": "It broke.", "dedupe_key": fmt.Sprint("e/", i)})).
+			Want(c, http.StatusAccepted).Text(c, "id")
+	}
+	for _, wrong := range []object{
+		{"severity": c.last}, {"subject": c.first + "\u0007"}, {"dedupe_key": c.email}, {"body": []string{c.email}}, {c.email: c.last}, {"subject": strings.Repeat(c.last+" ", 40)},
+	} {
+		body := object{"severity": "error", "subject": "s", "body": "b"}
+		maps.Copy(body, wrong)
+		c.call("POST", "/v1/alerts", c.admin, apptest.JSON(body)).WantProblem(c, http.StatusBadRequest, "malformed-request")
+	}
+	c.settle()
+	if waiting := number(c, c.conn, "select count(*) from alert_deliveries d join alert_digests g using (user_id) where d.state = 'collected' and user_id = $1", c.id); waiting == 0 {
+		c.Error("no alert waits for the person")
+	}
+	for _, path := range []string{"/v1/alerts", "/v1/alerts/" + alert} {
+		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
+	link := unsubscribing(c, c.of.ID, id.User{UUID: uuid.MustParse(c.id)})
+	for _, path := range []string{link, "/unsubscribe/" + url.PathEscape(c.email)} {
+		for _, method := range []string{"GET", "POST"} {
+			answer := c.call(method, path, apptest.Raw("application/x-www-form-urlencoded", url.QueryEscape(c.email)+"="+url.QueryEscape(c.last)))
+			if found := c.marks.in(answer.Body); len(found) > 0 {
+				c.Errorf("%s %s tells %q", method, path, found)
+			}
+		}
+	}
+	c.call("PUT", c.path()+"/alerts", c.admin, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+}
+
+// checkSilence makes sure that what waited for an erased person is not sent to any address that the person ever had.
+func (c *canary) checkSilence(before int) {
+	c.Helper()
+	c.service.Database.Clock.Advance(2 * time.Hour)
+	if err := c.service.Alerts.LookAfter(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.settle()
+	if number(c, c.conn, "select count(*) from alert_digests where state = 'sent'") == 0 {
+		c.Error("nobody else was told of what was gathered: this proves nothing")
+	}
+	if now := len(c.service.Mailbox.To(c, c.email)); now != before {
+		c.Errorf("%d mails came after the erasure", now-before)
 	}
 }
 
@@ -1124,6 +1185,7 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	p := c.live(principal.User, false)
 	execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
 	c.checkFilled()
+	mails := len(c.service.Mailbox.To(t, c.email))
 	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
 	c.checkReceipt(receipt, "deletion")
 	c.checkGone()
@@ -1134,6 +1196,8 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	}
 	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
 	c.call("GET", "/v1/erasure-receipts/"+receipt.Text(t, "id"), c.key).Want(t, http.StatusOK)
+	c.checkSilence(mails)
+	c.checkGone()
 	c.checkHeir(p)
 }
 
@@ -1145,6 +1209,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	execute(t, c.conn, "analyze")
 	c.checkFilled()
 	c.call("DELETE", c.path(), c.admin).WantProblem(t, http.StatusConflict, "audit-trail-incomplete")
+	mails := len(c.service.Mailbox.To(t, c.email))
 	_, key := c.once()
 	order := []apptest.Option{c.key, key, apptest.JSON(object{"reason": "left_employment"})}
 	receipt := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
@@ -1210,6 +1275,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	if len(trail.Data) < 3 {
 		t.Errorf("the trail has lost entries: %+v", trail)
 	}
+	c.checkSilence(mails)
 	for _, one := range trail.Data {
 		if one.Actor.UserID != c.id || !one.Actor.Redacted || one.Actor.Label != label {
 			t.Errorf("an entry shows its actor as %+v", one.Actor)
@@ -1236,7 +1302,9 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
-	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links"} {
+	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",
+		"alert_deliveries", "alert_digests",
+	} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string
 			Count int

@@ -66,6 +66,7 @@ const (
 	AlertRaised           Action = "alert.raised"
 	AlertRepeated         Action = "alert.repeated"
 	AlertSent             Action = "alert.sent"
+	CheckpointPublished   Action = "audit.checkpoint_published"
 )
 
 // Target is what was acted on.
@@ -82,6 +83,7 @@ func OnCustomer(customer id.Customer) Target { return Target{"customer", custome
 func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
+func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {
@@ -153,12 +155,15 @@ type Entry struct {
 	ActorAPIKeyID *id.APIKey
 	ActorRedacted bool
 	ActorLabel    *string // what a redacted actor is called
-	Action        string
-	Target        Target
-	Changed       []string
-	Details       json.RawMessage // nil: none
-	OccurredAt    time.Time
-	RecordedAt    time.Time
+	// Which of Fusions' staff it was, where the actor is an operator.
+	OperatorCustomerID *id.Customer
+	OperatorID         *id.User
+	Action             string
+	Target             Target
+	Changed            []string
+	Details            json.RawMessage // nil: none
+	OccurredAt         time.Time
+	RecordedAt         time.Time
 }
 
 // Filter chooses entries; zero members choose all.

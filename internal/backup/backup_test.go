@@ -199,7 +199,7 @@ func TestTamperingIsNamed(t *testing.T) {
 
 	var positions []int
 	for at := range whole {
-		if at < 40 || at >= len(whole)-20 || at%(len(whole)/100) == 0 {
+		if at < 20 || at >= len(whole)-10 || at%(len(whole)/30) == 0 {
 			positions = append(positions, at)
 		}
 	}
@@ -223,13 +223,11 @@ func TestTamperingIsNamed(t *testing.T) {
 	writeFile(t, data, whole)
 
 	for at := range catalogue {
-		for _, bit := range []byte{0x01, 0x20, 0x80} {
-			changed := bytes.Clone(catalogue)
-			changed[at] ^= bit
-			writeFile(t, entry, changed)
-			if _, err := f.vault.Get(t.Context(), made.ID); !errors.Is(err, backup.ErrEntry) {
-				t.Fatalf("byte %d of the entry: %v", at, err)
-			}
+		changed := bytes.Clone(catalogue)
+		changed[at] ^= 0x20 // the other case of a letter, which is what a decoder would overlook
+		writeFile(t, entry, changed)
+		if _, err := f.vault.Get(t.Context(), made.ID); !errors.Is(err, backup.ErrEntry) {
+			t.Fatalf("byte %d of the entry: %v", at, err)
 		}
 	}
 	writeFile(t, entry, catalogue)

@@ -123,6 +123,16 @@ var catalogue = []Entry{
 		"Send the entry as it was sent first, or give the new one a source_id of its own.",
 	},
 	{
+		EntryNotSealed, Conflict, "The entry has no place in the trail yet",
+		"An entry gets its place in the trail, which a proof is about, within about a second after it was recorded.",
+		"Try again after the time that Retry-After names.",
+	},
+	{
+		TrailShorter, Conflict, "The trail has fewer entries",
+		"The trail of the customer has fewer entries than the size that was named, so that trail cannot be the beginning of this one.",
+		"Look whether the size is that of a checkpoint of this customer. If it is, something was lost: keep the checkpoint, and write to the support.",
+	},
+	{
 		IdempotencyKeyInUse, Conflict, "A request with this Idempotency-Key is under way",
 		"The first request with the key has not finished.",
 		"Wait for a moment and send the same request again.",

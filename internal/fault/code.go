@@ -45,6 +45,8 @@ const (
 	LastAdministrator    Code = "last-administrator"
 	SlugTaken            Code = "slug-taken"
 	SourceIDReused       Code = "source-id-reused"
+	EntryNotSealed       Code = "entry-not-sealed"
+	TrailShorter         Code = "trail-shorter"
 	IdempotencyKeyInUse  Code = "idempotency-key-in-use"
 	IdempotencyKeyReused Code = "idempotency-key-reused"
 	IdempotencyErased    Code = "idempotency-answer-erased"

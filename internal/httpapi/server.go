@@ -34,6 +34,7 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
 )
@@ -46,6 +47,7 @@ type Features struct {
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
 	Backups       *backup.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service

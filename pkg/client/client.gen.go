@@ -862,6 +862,27 @@ type AuditActor struct {
 // AuditActorType `self` is the person whom the entry is about; such an entry goes by its target and does not stand in the way of deleting.
 type AuditActorType string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
+	ConsistencyPath *MerklePath `json:"consistency_path,omitempty"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// RootHash A SHA-256 hash in base64.
+	RootHash MerkleHash `json:"root_hash"`
+
+	// Size How many entries the trail had.
+	Size int64 `json:"size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
+}
+
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
 type AuditDetails = map[string]any
@@ -900,6 +921,31 @@ type AuditEntryPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AuditEntryProof defines model for AuditEntryProof.
+type AuditEntryProof struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// InclusionPath The hashes of a proof, in the order of RFC 6962.
+	InclusionPath MerklePath `json:"inclusion_path"`
+
+	// Leaf The entry in its one form, in base64: a JSON object with everything that is stored of the entry, without white space, with its members in the order of their names.
+	// Operators are named by ids that tell nothing of the person.
+	Leaf []byte `json:"leaf"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash MerkleHash `json:"leaf_hash"`
+
+	// LeafIndex The place of the entry in the trail; the first is 0.
+	LeafIndex int64 `json:"leaf_index"`
+
+	// TreeSize The size in the checkpoint.
+	TreeSize int64 `json:"tree_size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
 }
 
 // AuditEntryResult defines model for AuditEntryResult.
@@ -981,6 +1027,9 @@ type BackupPage struct {
 
 // BackupState `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
 type BackupState string
+
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+type CheckpointNote = string
 
 // Contact defines model for Contact.
 type Contact struct {
@@ -1304,6 +1353,12 @@ type MemberError struct {
 	// Pointer A JSON pointer into the body, or `?name` for a query parameter, or `header Name`.
 	Pointer string `json:"pointer"`
 }
+
+// MerkleHash A SHA-256 hash in base64.
+type MerkleHash = []byte
+
+// MerklePath The hashes of a proof, in the order of RFC 6962.
+type MerklePath = []MerkleHash
 
 // Network A network in CIDR notation, IPv4 or IPv6.
 type Network = string
@@ -1689,6 +1744,11 @@ type Tokens struct {
 // TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
 
+// TrailKeys defines model for TrailKeys.
+type TrailKeys struct {
+	Keys []SigningKey `json:"keys"`
+}
+
 // Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
 type Transport string
 
@@ -1846,6 +1906,9 @@ type UserRole string
 // UserStatus defines model for UserStatus.
 type UserStatus string
 
+// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+type VerifierKey = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1955,6 +2018,12 @@ type ReportLeakedAPIKeyParams struct {
 type RotateAPIKeyParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// GetLatestAuditCheckpointParams defines parameters for GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointParams struct {
+	// SinceSize The size in a checkpoint that was had before. A trail that has fewer entries answers 409 `trail-shorter`.
+	SinceSize *int64 `form:"since_size,omitempty" json:"since_size,omitempty"`
 }
 
 // ListAuditEntriesParams defines parameters for ListAuditEntries.
@@ -2306,6 +2375,26 @@ type Raw struct {
 	RequestEditors []RequestEditorFn
 }
 
+// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+//
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs. The others stay for good, because what they signed is to be verified for
+// good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
+// base64 of the byte 0x01 and the 32 bytes of the public key, and hash is the first four bytes, in hexadecimal, of the SHA-256 of the origin, a newline, and those 33
+// bytes.
+//
+// Corresponds with GET /.well-known/audit-trail-keys.json (the `GetTrailKeys` operationId).
+func (c *Raw) GetTrailKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetTrailKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSigningKeys Read the public keys that access tokens are signed with
 //
 // A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037).
@@ -2587,6 +2676,25 @@ func (c *Raw) RotateAPIKey(ctx context.Context, id ID, params *RotateAPIKeyParam
 	return c.Client.Do(req)
 }
 
+// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+//
+// A checkpoint (C2SP tlog-checkpoint) says how many entries the trail has and what the root of the tree over them is (RFC 6962, SHA-256), signed with an Ed25519 key.
+// Keep it: whoever has it can show later whether anything was changed or taken out since. There is a new one when the trail has grown, once a second at most. With
+// `since_size`, the answer proves that the trail of that size is the beginning of this one.
+//
+// Corresponds with GET /v1/audit-checkpoints/latest (the `GetLatestAuditCheckpoint` operationId).
+func (c *Raw) GetLatestAuditCheckpoint(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetLatestAuditCheckpointRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAuditEntries List the audit trail
 //
 // Newest first, by the time of recording. An actor who was redacted shows as redacted.
@@ -2640,6 +2748,25 @@ func (c *Raw) CreateAuditEntriesWithBody(ctx context.Context, params *CreateAudi
 // Corresponds with POST /v1/audit-entries (the `CreateAuditEntries` operationId).
 func (c *Raw) CreateAuditEntries(ctx context.Context, params *CreateAuditEntriesParams, body CreateAuditEntriesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newCreateAuditEntriesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEntryProof Prove that an entry stands in the audit trail
+//
+// The entry in its one form (`leaf`), and the path from its hash to the root of the tree in a signed checkpoint. Whoever has the checkpoint, or a later one with a proof
+// of consistency, can check it without asking anybody: `trailproof` in the Go SDK does, and so does every verifier of RFC 6962. An entry gets its place within about a
+// second after it was recorded; until then the answer is 409 `entry-not-sealed` with `Retry-After`.
+//
+// Corresponds with GET /v1/audit-entries/{id}/proof (the `GetAuditEntryProof` operationId).
+func (c *Raw) GetAuditEntryProof(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAuditEntryProofRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3772,6 +3899,33 @@ func (c *Raw) ResetUserSecondFactor(ctx context.Context, id UserID, reqEditors .
 	return c.Client.Do(req)
 }
 
+// newGetTrailKeysRequest constructs an http.Request for the GetTrailKeys method
+func newGetTrailKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/audit-trail-keys.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newGetSigningKeysRequest constructs an http.Request for the GetSigningKeys method
 func newGetSigningKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -4292,6 +4446,60 @@ func newRotateAPIKeyRequestWithBody(server string, id ID, params *RotateAPIKeyPa
 	return req, nil
 }
 
+// newGetLatestAuditCheckpointRequest constructs an http.Request for the GetLatestAuditCheckpoint method
+func newGetLatestAuditCheckpointRequest(server string, params *GetLatestAuditCheckpointParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-checkpoints/latest")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.SinceSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since_size", *params.SinceSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newListAuditEntriesRequest constructs an http.Request for the ListAuditEntries method
 func newListAuditEntriesRequest(server string, params *ListAuditEntriesParams) (*http.Request, error) {
 	var err error
@@ -4480,6 +4688,40 @@ func newCreateAuditEntriesRequestWithBody(server string, params *CreateAuditEntr
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newGetAuditEntryProofRequest constructs an http.Request for the GetAuditEntryProof method
+func newGetAuditEntryProofRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-entries/%s/proof", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -6710,6 +6952,41 @@ func (c *Raw) applyEditors(ctx context.Context, req *http.Request, additionalEdi
 	return nil
 }
 
+// GetTrailKeysResponse is the answer to GetTrailKeys.
+type GetTrailKeysResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *TrailKeys // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetTrailKeysResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetTrailKeysWithResponse is GetTrailKeys with the answer read and decoded.
+func (c *Raw) GetTrailKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrailKeysResponse, error) {
+	rsp, err := c.GetTrailKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetTrailKeysResponse(rsp)
+}
+
+func readGetTrailKeysResponse(rsp *http.Response) (*GetTrailKeysResponse, error) {
+	response := &GetTrailKeysResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(TrailKeys)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // GetSigningKeysResponse is the answer to GetSigningKeys.
 type GetSigningKeysResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -7117,6 +7394,41 @@ func readRotateAPIKeyResponse(rsp *http.Response) (*RotateAPIKeyResponse, error)
 	return response, nil
 }
 
+// GetLatestAuditCheckpointResponse is the answer to GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditCheckpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetLatestAuditCheckpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetLatestAuditCheckpointWithResponse is GetLatestAuditCheckpoint with the answer read and decoded.
+func (c *Raw) GetLatestAuditCheckpointWithResponse(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*GetLatestAuditCheckpointResponse, error) {
+	rsp, err := c.GetLatestAuditCheckpoint(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetLatestAuditCheckpointResponse(rsp)
+}
+
+func readGetLatestAuditCheckpointResponse(rsp *http.Response) (*GetLatestAuditCheckpointResponse, error) {
+	response := &GetLatestAuditCheckpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditCheckpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ListAuditEntriesResponse is the answer to ListAuditEntries.
 type ListAuditEntriesResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -7197,6 +7509,41 @@ func readCreateAuditEntriesResponse(rsp *http.Response) (*CreateAuditEntriesResp
 	if rsp.StatusCode == 201 {
 		response.JSON201 = new(AuditEntryResults)
 		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAuditEntryProofResponse is the answer to GetAuditEntryProof.
+type GetAuditEntryProofResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditEntryProof // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAuditEntryProofResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAuditEntryProofWithResponse is GetAuditEntryProof with the answer read and decoded.
+func (c *Raw) GetAuditEntryProofWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAuditEntryProofResponse, error) {
+	rsp, err := c.GetAuditEntryProof(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAuditEntryProofResponse(rsp)
+}
+
+func readGetAuditEntryProofResponse(rsp *http.Response) (*GetAuditEntryProofResponse, error) {
+	response := &GetAuditEntryProofResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditEntryProof)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}
