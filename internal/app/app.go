@@ -26,6 +26,8 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dial"
@@ -69,10 +71,12 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings // nil: no mail is sent
-	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
-	Outbound                          dial.Policy    // what may be dialled besides the public Internet
-	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings  // nil: no mail is sent
+	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy     // what may be dialled besides the public Internet
+	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings // of the database
+	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -147,6 +151,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		}
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, nil, settings.Backups, settings.Log)
+	if lacking := backups.Lacks(ctx); lacking != nil {
+		settings.Log.Warn("this replica makes no backups", "reason", lacking)
+	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	registry := prometheus.NewRegistry()
@@ -160,7 +168,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	users := user.NewService(db, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
@@ -176,6 +184,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Backups:       backups,
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
 			Trail:         trails,
@@ -190,6 +199,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	app.Registry.MustRegister(backupMetrics{backups})
 	if settings.Workers > 0 {
 		work := jobs.Work{
 			Handlers: slices.Concat(
@@ -197,9 +207,11 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 				alerts.Handlers(),
 				trails.Handlers(),
 				webhooks.Handlers(),
+				backups.Handlers(),
 			),
 			Periodic: slices.Concat(
 				trails.Periodic(),
+				backups.Periodic(),
 			),
 		}
 		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {

@@ -129,6 +129,8 @@ var matrix = []row{
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
@@ -359,7 +361,9 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Service: apptest.Start(t), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"}}
+	w := &world{
+		Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"},
+	}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
@@ -594,6 +598,8 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listBackups", "createBackup":
+		return "/v1/operator/backups", nil
 	case "listJobs":
 		return "/v1/operator/jobs", nil
 	case "retryJob":

@@ -27,10 +27,11 @@ var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
 	{"pkg/trailproof", "pkg/webhooksig"}, // what others check our signatures with; the service signs with them too
 	{"internal/principal"},               // who is calling, in those words
-	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial"}, // mechanisms
+	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial", "internal/blob"}, // mechanisms
 	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
 	{"internal/event"},        // what of it customers are told
+	{"internal/backup"},       // copies of everything that know of nothing in particular
 	{"internal/customer"},     // features that know no person
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
@@ -64,6 +65,8 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
+	"filippo.io/age":                      {"internal/backup"},
+	"github.com/minio/minio-go/v7":        {"internal/blob"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	"github.com/transparency-dev/":        {"internal/audit", "internal/trail", "pkg/trailproof"},
 	"golang.org/x/mod/":                   {"internal/trail", "pkg/trailproof"},

@@ -123,6 +123,11 @@ var catalogue = []Entry{
 		"Choose another slug.",
 	},
 	{
+		BackupUnderWay, Conflict, "A backup is under way",
+		"Backups of the database are made one at a time, and one was asked for before.",
+		"Look for it in GET /v1/operator/backups; when it is done or has failed, ask again.",
+	},
+	{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
 		"An entry with that source_id was stored before, and it says something else. Entries never change.",
 		"Send the entry as it was sent first, or give the new one a source_id of its own.",
@@ -256,5 +261,10 @@ var catalogue = []Entry{
 		ServiceUnavailable, Unavailable, "The service cannot answer just now",
 		"The database is away or the service has more to do than it can. Nothing was changed, or the change is whole; an Idempotency-Key makes repeating safe.",
 		"Try again after the time that Retry-After names.",
+	},
+	{
+		BackupsNotSetUp, Unavailable, "Backups are not set up",
+		"The service was started without what making a backup takes: a store, recipients, a database user that may read everything, or PostgreSQL's pg_dump.",
+		"The log of the service says at its start what is missing. Have it set, and ask again.",
 	},
 }

@@ -76,6 +76,8 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	BackupUnderWay       Code = "backup-under-way"
+	BackupsNotSetUp      Code = "backups-not-set-up"
 	JobNotRetryable      Code = "job-not-retryable"
 	InvalidWebhookURL    Code = "invalid-webhook-url"
 	WebhookLimit         Code = "webhook-endpoint-limit"

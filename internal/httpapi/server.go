@@ -23,6 +23,7 @@ import (
 	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/event"
@@ -47,6 +48,7 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Backups       *backup.Service
 	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service

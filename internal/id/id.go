@@ -27,6 +27,8 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	backupKind   struct{}
+	restoreKind  struct{}
 	alertKind    struct{}
 	importKind   struct{}
 
@@ -48,6 +50,10 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Backup identifies one backup of the database.
+	Backup = ID[backupKind]
+	// Restore identifies one restore of the database from a backup.
+	Restore = ID[restoreKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
 	// Import identifies one import of people.

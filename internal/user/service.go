@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -19,6 +20,7 @@ type Service struct {
 	db       *postgres.DB
 	invite   Invite
 	mark     Mark
+	horizon  Horizon
 	holdings []Holding
 }
 
@@ -28,9 +30,12 @@ type Invite func(tx *postgres.Tx, made ...id.User) error
 // Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
 type Mark func(of id.Customer, addressKey string) []byte
 
+// Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
+type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
+
 // NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, mark Mark, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, mark: mark, holdings: holdings}
+func NewService(db *postgres.DB, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
+	return &Service{db: db, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }

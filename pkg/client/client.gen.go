@@ -177,6 +177,39 @@ func (e Authority) Valid() bool {
 	}
 }
 
+// Defines values for BackupState.
+const (
+	BackupStateAvailable BackupState = "available"
+	BackupStateCreating  BackupState = "creating"
+	BackupStateDamaged   BackupState = "damaged"
+	BackupStateDeleted   BackupState = "deleted"
+	BackupStateExpired   BackupState = "expired"
+	BackupStateFailed    BackupState = "failed"
+	BackupStateMissing   BackupState = "missing"
+)
+
+// Valid indicates whether the value is a known member of the BackupState enum.
+func (e BackupState) Valid() bool {
+	switch e {
+	case BackupStateAvailable:
+		return true
+	case BackupStateCreating:
+		return true
+	case BackupStateDamaged:
+		return true
+	case BackupStateDeleted:
+		return true
+	case BackupStateExpired:
+		return true
+	case BackupStateFailed:
+		return true
+	case BackupStateMissing:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ContactParty.
 const (
 	ContactPartyController ContactParty = "controller"
@@ -1074,6 +1107,46 @@ type AuditWord = string
 
 // Authority On whose authority something was done.
 type Authority string
+
+// Backup defines model for Backup.
+type Backup struct {
+	DeletedAt *NullableTime `json:"deleted_at"`
+
+	// ExpiresAt A time according to RFC 3339; the service answers in UTC.
+	ExpiresAt Time `json:"expires_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerNumber Where the ledger of erasures ended before the backup was taken; null without one.
+	LedgerNumber *int64 `json:"ledger_number"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// ServerVersion The version of PostgreSQL that it was taken from.
+	ServerVersion *string `json:"server_version"`
+
+	// Size Bytes of the encrypted backup; null until it is made.
+	Size *int64 `json:"size"`
+
+	// State `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
+	State BackupState `json:"state"`
+
+	// TakenAt A time according to RFC 3339; the service answers in UTC.
+	TakenAt Time `json:"taken_at"`
+}
+
+// BackupPage defines model for BackupPage.
+type BackupPage struct {
+	Data []Backup `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// BackupState `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
+type BackupState string
 
 // CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
 type CheckpointNote = string
@@ -2371,6 +2444,21 @@ type ListMySessionsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListBackupsParams defines parameters for ListBackups.
+type ListBackupsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateBackupParams defines parameters for CreateBackup.
+type CreateBackupParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // ListCustomersParams defines parameters for ListCustomers.
 type ListCustomersParams struct {
 	// Limit How many rows a page holds at most.
@@ -3491,6 +3579,42 @@ func (c *Raw) ListMySessions(ctx context.Context, params *ListMySessionsParams, 
 // Corresponds with DELETE /v1/me/sessions/{id} (the `EndMySession` operationId).
 func (c *Raw) EndMySession(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newEndMySessionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBackups List the backups of the database
+//
+// Newest first. A backup holds everything that was kept when it was taken, also of people erased since, encrypted, until it expires. It is deleted by `expires_at`, and it is made sure
+// that it can be read no more. `missing` and `damaged` are alarms: the store does not hold what the catalogue says.
+//
+// Corresponds with GET /v1/operator/backups (the `ListBackups` operationId).
+func (c *Raw) ListBackups(ctx context.Context, params *ListBackupsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListBackupsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBackup Make a backup of the database
+//
+// It is made in the background, and the list tells what becomes of it. One is made at a time. The trail of Fusions names who asked for it. Where the service was not given what making one
+// takes, the answer is the problem `backups-not-set-up`.
+//
+// Corresponds with POST /v1/operator/backups (the `CreateBackup` operationId).
+func (c *Raw) CreateBackup(ctx context.Context, params *CreateBackupParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateBackupRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6015,6 +6139,114 @@ func newEndMySessionRequest(server string, id ID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListBackupsRequest constructs an http.Request for the ListBackups method
+func newListBackupsRequest(server string, params *ListBackupsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateBackupRequest constructs an http.Request for the CreateBackup method
+func newCreateBackupRequest(server string, params *CreateBackupParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -9188,6 +9420,76 @@ func readEndMySessionResponse(rsp *http.Response) (*EndMySessionResponse, error)
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
+	}
+	return response, nil
+}
+
+// ListBackupsResponse is the answer to ListBackups.
+type ListBackupsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *BackupPage // with status 200
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListBackupsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListBackupsWithResponse is ListBackups with the answer read and decoded.
+func (c *Raw) ListBackupsWithResponse(ctx context.Context, params *ListBackupsParams, reqEditors ...RequestEditorFn) (*ListBackupsResponse, error) {
+	rsp, err := c.ListBackups(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListBackupsResponse(rsp)
+}
+
+func readListBackupsResponse(rsp *http.Response) (*ListBackupsResponse, error) {
+	response := &ListBackupsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(BackupPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateBackupResponse is the answer to CreateBackup.
+type CreateBackupResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Backup  // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateBackupResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateBackupWithResponse is CreateBackup with the answer read and decoded.
+func (c *Raw) CreateBackupWithResponse(ctx context.Context, params *CreateBackupParams, reqEditors ...RequestEditorFn) (*CreateBackupResponse, error) {
+	rsp, err := c.CreateBackup(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateBackupResponse(rsp)
+}
+
+func readCreateBackupResponse(rsp *http.Response) (*CreateBackupResponse, error) {
+	response := &CreateBackupResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Backup)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
 	}
 	return response, nil
 }

@@ -87,7 +87,7 @@ func startServe(ctx context.Context, program string, url, masterKey sensitive.St
 		return nil, 0, err
 	}
 	s := &served{command: exec.Command(program, "serve", "--http-addr", address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL), address: address}
-	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none")
+	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://"+filepath.Join(os.TempDir(), "steward-bench-blobs"))
 	s.command.Stderr = &discardAfter{to: &s.said, left: 64 << 10}
 	began := time.Now()
 	if err := s.command.Start(); err != nil {
