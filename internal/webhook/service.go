@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -47,6 +49,7 @@ type Service struct {
 	client   *dial.Client
 	settings Settings
 	log      *slog.Logger
+	replica  uuid.UUID // names the leases of this replica
 
 	trips chan struct{} // one for each transaction of the workers under way
 	mu    sync.Mutex
@@ -60,7 +63,7 @@ func NewService(db *postgres.DB, box *seal.Box, limiter *attempt.Limiter, queue 
 		settings.Observe = func(Outcome, time.Duration) {}
 	}
 	return &Service{
-		db: db, box: box, limiter: limiter, queue: queue, client: dial.NewClient(settings.Policy, nil), settings: settings, log: log,
+		db: db, box: box, limiter: limiter, queue: queue, client: dial.NewClient(settings.Policy, nil), settings: settings, log: log, replica: uuid.New(),
 		trips: make(chan struct{}, tripsAtOnce), busy: make(map[place]bool),
 	}
 }
