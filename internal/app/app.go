@@ -32,6 +32,7 @@ import (
 	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
+	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
@@ -44,7 +45,9 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 	"github.com/fusionspim/steward/internal/webhook"
 )
 
@@ -154,10 +157,19 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	webhooks := webhook.NewService(db, box, limiter, queue,
 		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	mark := func(of id.Customer, addressKey string) []byte {
+		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
+	}
+	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+		[]user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         users,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
@@ -165,6 +177,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
 			Alerts:        alerts,
+			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
 			Events:        event.NewService(db),
 			Webhooks:      webhooks,
 		},
@@ -177,7 +191,17 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	if settings.Workers > 0 {
-		work := jobs.Work{Handlers: slices.Concat(links.Handlers(), alerts.Handlers(), webhooks.Handlers())}
+		work := jobs.Work{
+			Handlers: slices.Concat(
+				links.Handlers(),
+				alerts.Handlers(),
+				trails.Handlers(),
+				webhooks.Handlers(),
+			),
+			Periodic: slices.Concat(
+				trails.Periodic(),
+			),
+		}
 		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}
@@ -219,6 +243,9 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },

@@ -34,7 +34,9 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 	"github.com/fusionspim/steward/internal/webhook"
 )
 
@@ -45,10 +47,12 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
 	Alerts        *alert.Service
+	Imports       *userimport.Service
 	Events        *event.Service
 	Webhooks      *webhook.Service
 }
@@ -146,6 +150,7 @@ var _ api.StrictServerInterface = handlers{}
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
+	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
 	byCookie  bool // the credential was the cookie

@@ -28,6 +28,7 @@ type (
 	loginKind    struct{}
 	requestKind  struct{}
 	alertKind    struct{}
+	importKind   struct{}
 
 	webhookEndpointKind struct{}
 )
@@ -49,6 +50,8 @@ type (
 	Login = ID[loginKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
+	// Import identifies one import of people.
+	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 	// WebhookEndpoint identifies one place where a customer wants to be told of events.

@@ -43,6 +43,7 @@ type Notice struct {
 	CustomerName string // may be empty
 	Title        string
 	Paragraphs   []string // at least one
+	Verbatim     string   // lines to be kept as they are, after the paragraphs; may be empty
 	Link         string   // to more; may be empty
 	LinkText     string   // what the link leads to; needed with Link
 }
@@ -140,6 +141,10 @@ func NewNotice(to string, data Notice) (Message, error) {
 	for _, paragraph := range data.Paragraphs {
 		f.Paragraphs = append(f.Paragraphs, w.line("Paragraphs", paragraph, longestLine))
 	}
+	if len(data.Verbatim) > longestBody {
+		w.fail("Verbatim", "is too long")
+	}
+	f.Body = tidied(data.Verbatim)
 	if data.Link != "" {
 		f.Link, f.LinkText = w.link("Link", data.Link), w.line("LinkText", data.LinkText, longestName)
 	}

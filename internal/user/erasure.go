@@ -87,7 +87,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 // sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
 func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		if _, err := s.prepare(tx, user, lockForDelete, condition); err != nil {
+		found, err := s.prepare(tx, user, lockForDelete, condition)
+		if err != nil {
 			return err
 		}
 		references, err := audit.ReferencesTx(tx, user)
@@ -99,6 +100,9 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 		}
 		receipt = newReceipt(tx, caller, Deletion, user)
 		if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+			return err
+		}
+		if err := s.suppress(tx, found); err != nil {
 			return err
 		}
 		if err := remove(tx, user); postgres.Violates(err, "audit_entries_actor_user") {
@@ -159,6 +163,9 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
 		return Receipt{}, err
 	}
+	if err := s.suppress(tx, found); err != nil {
+		return Receipt{}, err
+	}
 	if err := redactRow(tx, user, receipt.ID, label); err != nil {
 		return Receipt{}, err
 	}
@@ -195,6 +202,15 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 		}
 	}
 	return found, nil
+}
+
+// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
+func (s *Service) suppress(tx *postgres.Tx, person User) error {
+	address, err := ParseAddress(*person.Email, "/email")
+	if err != nil {
+		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
+	}
+	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
 }
 
 func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {

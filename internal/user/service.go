@@ -18,15 +18,19 @@ import (
 type Service struct {
 	db       *postgres.DB
 	invite   Invite
+	mark     Mark
 	holdings []Holding
 }
 
-// Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
-type Invite func(tx *postgres.Tx, made id.User) error
+// Invite asks people who got accounts without a password to choose one, within the transaction that makes the accounts.
+type Invite func(tx *postgres.Tx, made ...id.User) error
+
+// Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
+type Mark func(of id.Customer, addressKey string) []byte
 
 // NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, holdings: holdings}
+func NewService(db *postgres.DB, invite Invite, mark Mark, holdings ...Holding) *Service {
+	return &Service{db: db, invite: invite, mark: mark, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
