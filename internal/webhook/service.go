@@ -251,6 +251,16 @@ func (s *Service) Rotate(ctx context.Context, caller principal.Principal, endpoi
 
 // Test posts a ping to an endpoint, once, and tells what came of it; the status is zero where there was no answer. Faults: ResourceNotFound, TooManyAttempts.
 func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint) (outcome Outcome, status int, err error) {
+	if _, err := s.Get(ctx, caller, endpoint); err != nil {
+		return "", 0, err
+	}
+	taken, wait, err := s.limiter.Take(ctx, attempt.Count("webhook test", tests, caller.Customer.String()))
+	if err != nil {
+		return "", 0, err
+	}
+	if !taken {
+		return "", 0, attempt.Refused(wait)
+	}
 	var target *url.URL
 	var secrets []webhooksig.Secret
 	var now time.Time
@@ -274,13 +284,6 @@ func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint
 	})
 	if err != nil {
 		return "", 0, err
-	}
-	taken, wait, err := s.limiter.Take(ctx, attempt.Count("webhook test", tests, caller.Customer.String()))
-	if err != nil {
-		return "", 0, err
-	}
-	if !taken {
-		return "", 0, attempt.Refused(wait)
 	}
 	ping := id.New[id.Entry]()
 	outcome, status, _ = s.post(ctx, target, secrets, ping, event.Ping(ping, now))
