@@ -1,10 +1,13 @@
 package app_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
 )
 
@@ -127,4 +130,68 @@ func TestImport(t *testing.T) {
 	if mails := s.Mailbox.To(t, "user@acme.example"); len(mails) != 0 {
 		t.Errorf("somebody who was there got %d mails", len(mails))
 	}
+}
+
+// line is a row of NDJSON.
+func line(t testing.TB, object members) string {
+	t.Helper()
+	return encodedIn(t, object)
+}
+
+func encodedIn(t testing.TB, value any) string {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// manyRows are rows of people nobody of whom is there.
+func manyRows(count int, slug string) []string {
+	rows := make([]string, count)
+	for i := range rows {
+		rows[i] = fmt.Sprintf("Givenname%d,Familyname,person%d@%s.example", i, i, slug)
+	}
+	return rows
+}
+
+// Ten thousand people come in and are invited; a second time nothing happens.
+func TestImportOfManyPeople(t *testing.T) {
+	t.Parallel()
+	const people = 10_000
+	s := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // the mails stay where they are
+	acme := s.Customer(t, "acme")
+	key, conn := apptest.As(acme.APIKey), s.Database.Superuser(t)
+	file := csvFile(manyRows(people, "acme")...)
+	began := time.Now()
+	first := importFile(t, s, "", key, file)
+	t.Logf("%d people in %v", people, time.Since(began))
+	if first.Created != people || first.Refused != 0 || len(first.Data) != 0 || first.NextCursor != nil {
+		t.Fatalf("%s", first.counts())
+	}
+	for question, want := range map[string]int{
+		"select count(*) from users": people + 2,
+		"select count(distinct target_id) from audit_entries where action = 'user.created' and actor_type = 'api_key'": people,
+		"select count(distinct args ->> 'user_id') from jobs.river_job where args ->> 'about' = 'invitation'":          people,
+		"select count(*) from jobs.river_job where args::text like '%person%'":                                         0,
+	} {
+		if got := number(t, conn, question); got != want {
+			t.Errorf("%s: %d, want %d", question, got, want)
+		}
+	}
+	rows := allRows(t, s, key, first.ID, "&status=created").Data
+	if len(rows) != people {
+		t.Fatalf("%d rows are shown", len(rows))
+	}
+	for i, row := range rows {
+		if row.Row != i+1 || row.Line != i+2 || row.UserID == "" {
+			t.Fatalf("row %d is shown as %+v", i+1, row)
+		}
+	}
+	began = time.Now()
+	if again := importFile(t, s, "?invite=false", key, file); again.Existing != people || again.Rows != people {
+		t.Errorf("again: %s", again.counts())
+	}
+	t.Logf("again in %v", time.Since(began))
 }
