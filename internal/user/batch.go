@@ -54,13 +54,11 @@ type Manner struct {
 // CreateManyTx makes users of candidates, no two of whom have the same address, and tells of each in order what became of it. Who is not taken does not stand in the
 // way of the others. It takes a few round trips, however many there are.
 //
-// Unless it rehearses it holds the customer's lock, as an erasure does. So of a person who is being erased at this moment either the account is seen or the mark of it, and two
+// It holds the customer's lock, as an erasure does. So of a person who is being erased at this moment either the account is seen or the mark of it, and two
 // who import the same people do so in turn.
 func (s *Service) CreateManyTx(tx *postgres.Tx, caller principal.Principal, candidates []Candidate, manner Manner) ([]Verdict, error) {
-	if !manner.Rehearse {
-		if err := customer.LockTx(tx); err != nil {
-			return nil, err
-		}
+	if err := customer.LockTx(tx); err != nil {
+		return nil, err
 	}
 	if err := lookUpByKeys(tx); err != nil {
 		return nil, err
