@@ -35,6 +35,7 @@ type commands struct {
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
 	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
+	Audit    auditCommand    `cmd:"" help:"Check the audit trails, and export them."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

@@ -22,11 +22,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/dial"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/id"
@@ -42,15 +45,18 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 const (
-	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery  = 500 * time.Millisecond
-	sweepEvery = 10 * time.Minute
-	sweepBatch = 5000
+	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery   = 500 * time.Millisecond
+	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 5000
 )
 
 // Settings of one replica.
@@ -65,6 +71,7 @@ type Settings struct {
 	Password                          password.Parameters
 	Mail                              *mail.Settings // nil: no mail is sent
 	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy    // what may be dialled besides the public Internet
 	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
@@ -141,12 +148,24 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
+	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	registry := prometheus.NewRegistry()
+	attempts, err := newWebhookMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	webhooks := webhook.NewService(db, box, limiter, queue,
+		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), userimport.Holdings(),
+	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -157,9 +176,13 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
+			Events:        event.NewService(db),
+			Webhooks:      webhooks,
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
@@ -168,7 +191,18 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	if settings.Workers > 0 {
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+		work := jobs.Work{
+			Handlers: slices.Concat(
+				links.Handlers(),
+				alerts.Handlers(),
+				trails.Handlers(),
+				webhooks.Handlers(),
+			),
+			Periodic: slices.Concat(
+				trails.Periodic(),
+			),
+		}
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +210,13 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
+	if settings.Workers > 0 {
+		app.work.Go(func() { webhooks.Dispatch(background) })
+	}
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	if settings.Workers > 0 {
+		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
+	}
 	return app, nil
 }
 
@@ -190,7 +230,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more.
+// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
+// webhooks after 30, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -201,9 +242,13 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -163,6 +163,9 @@ type canary struct {
 	password string
 	secret   string // of the authenticator
 	addresses
+
+	inbox    *receiver // of the webhooks
+	endpoint string    // that they go to
 }
 
 type addresses struct{ four, six netip.Addr }
@@ -303,6 +306,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.Helper()
 	_, key := c.once()
 	p.creation = []apptest.Option{c.key, key, apptest.JSON(object{"first_name": c.first, "last_name": " " + c.last + " ", "email": c.email, "role": role})}
+	c.hook()
 	made := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated)
 	c.id = made.Text(c, "id")
 	if again := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated); again.Header.Get("Idempotency-Replayed") != "true" {
@@ -319,7 +323,9 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.browse()
 	c.enrol(p.access)
 	c.operate()
+	c.listen()
 	c.record(withEntries)
+	c.alarm()
 	if role == principal.Customer {
 		c.administer(p.access)
 	}
@@ -687,9 +693,94 @@ func (c *canary) operate() {
 			c.Errorf("an operator is told %q", found)
 		}
 	}
+	for _, path := range []string{"/v1/operator/jobs", "/v1/operator/jobs?state=dead"} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("a job tells an operator %q", found)
+		}
+	}
+	c.call("GET", "/v1/operator/jobs?kind="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
+}
+
+// hook has webhooks sent of everything that happens, to a receiver that fails each time the first time: what is told is waiting, and tried again.
+func (c *canary) hook() {
+	c.inbox = newReceiver(c, func(w http.ResponseWriter, one received) {
+		if one.before == 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(c.email)) // what a receiver says is not kept
+		}
+	})
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		made := c.call("POST", "/v1/webhook-endpoints", c.admin, key, apptest.JSON(object{"url": c.inbox.URL})).Want(c, http.StatusCreated)
+		c.endpoint = "/v1/webhook-endpoints/" + made.Text(c, "id")
+	}
+}
+
+// listen deals with webhooks, with the person's details where they do not belong.
+func (c *canary) listen() {
+	for _, url := range []string{"https://" + url.QueryEscape(c.first) + ":" + c.last + "@example.com/", c.email, c.inbox.URL + "/#" + c.email} {
+		answer := c.call("POST", "/v1/webhook-endpoints", c.key, apptest.JSON(object{"url": url}))
+		answer.WantProblem(c, http.StatusUnprocessableEntity, "invalid-webhook-url")
+		c.call("PATCH", c.endpoint, c.key, apptest.JSON(object{"url": url})).WantProblem(c, http.StatusUnprocessableEntity, "invalid-webhook-url")
+	}
+	c.call("PATCH", c.endpoint, c.admin, apptest.JSON(object{"events": []string{c.email}})).Want(c, http.StatusBadRequest)
+	c.call("PATCH", c.endpoint, c.admin, apptest.JSON(object{"description": "Of the cage"})).Want(c, http.StatusOK)
+	_, key := c.once()
+	c.call("POST", c.endpoint+"/rotation", c.key, key).Want(c, http.StatusOK)
+	c.call("POST", c.endpoint+"/test", c.key).Want(c, http.StatusOK)
+	eventually(c.T, "the first webhooks to be noted", func() bool {
+		return number(c, c.conn, "select count(*) from webhook_deliveries where state = 'waiting'") > 0
+	})
+	var deliveries struct{ Data []struct{ ID string } }
+	c.call("GET", c.endpoint+"/deliveries?state=waiting", c.admin).Want(c, http.StatusOK).Into(c, &deliveries)
+	c.call("GET", c.endpoint+"/deliveries?state="+url.QueryEscape(c.last), c.admin).Want(c, http.StatusBadRequest)
+	_, key = c.once()
+	c.call("POST", c.endpoint+"/deliveries/"+deliveries.Data[0].ID+"/retry", c.key, key).Want(c, http.StatusAccepted)
+	c.call("POST", c.endpoint+"/deliveries/"+url.PathEscape(c.email)+"/retry", c.key).WantProblem(c, http.StatusNotFound, "not-found")
+	for _, path := range []string{"/v1/webhook-endpoints", c.endpoint, c.endpoint + "/deliveries", "/v1/events"} {
+		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
+	c.call("GET", "/v1/events?type="+url.QueryEscape(c.email), c.key).Want(c, http.StatusBadRequest)
+	_, key = c.once()
+	other := c.call("POST", "/v1/webhook-endpoints", c.key, key, apptest.JSON(object{"url": c.inbox.URL, "status": "paused"})).Want(c, http.StatusCreated)
+	c.call("DELETE", "/v1/webhook-endpoints/"+other.Text(c, "id"), c.admin).Want(c, http.StatusNoContent)
+}
+
+// checkTold makes sure that the customer hears of the erasure, and of nobody's details.
+func (c *canary) checkTold(kind string) {
+	c.Helper()
+	eventually(c.T, "the webhook of the erasure", func() bool {
+		// On to the next attempt of what failed the first time, and no further: the administrator's token is good for minutes.
+		var next *time.Time
+		if err := c.conn.QueryRow(c.Context(), "select min(next_attempt_at) from webhook_deliveries where state = 'waiting'").Scan(&next); err != nil {
+			c.Fatal(err)
+		}
+		if next != nil {
+			c.service.Database.Clock.Advance(max(next.Sub(c.service.Database.Clock.Now()), 0))
+		}
+		return number(c, c.conn, `select count(*) from webhook_deliveries d join events e using (customer_id, number)
+			where e.type = $1 and e.subject_id = $2 and d.state = 'succeeded'`, kind, c.id) == 1 &&
+			number(c, c.conn, "select count(*) from webhook_deliveries where state <> 'succeeded'") == 0
+	})
+	told := false
+	for _, one := range c.inbox.all() {
+		told = told || one.Type == kind && one.Data.UserID == c.id
+		var whole bytes.Buffer
+		_ = one.header.Write(&whole) // to memory: does not fail
+		whole.Write(one.body)
+		if found := c.marks.in(whole.Bytes()); len(found) > 0 {
+			c.Errorf("a webhook tells %q: %s", found, whole.Bytes())
+		}
+	}
+	if !told {
+		c.Errorf("no webhook tells of the erasure")
+	}
 }
 
 // logins lets the person and the administrator see how the person signed in.
@@ -757,6 +848,59 @@ func (c *canary) record(withEntries bool) {
 		if found := c.marks.in(answer.Body); len(found) > 0 {
 			c.Errorf("the trail tells %q", found)
 		}
+	}
+}
+
+// alarm raises more alerts than are sent at once, so that the person is waited for by one that was gathered.
+func (c *canary) alarm() {
+	c.Helper()
+	var alert string
+	for i := range 12 {
+		_, key := c.once()
+		alert = c.call("POST", "/v1/alerts", c.key, key, apptest.JSON(object{"severity": "error", "subject": fmt.Sprint("Error ", i), "body": "It broke.", "dedupe_key": fmt.Sprint("e/", i)})).
+			Want(c, http.StatusAccepted).Text(c, "id")
+	}
+	for _, wrong := range []object{
+		{"severity": c.last}, {"subject": c.first + "\u0007"}, {"dedupe_key": c.email}, {"body": []string{c.email}}, {c.email: c.last}, {"subject": strings.Repeat(c.last+" ", 40)},
+	} {
+		body := object{"severity": "error", "subject": "s", "body": "b"}
+		maps.Copy(body, wrong)
+		c.call("POST", "/v1/alerts", c.admin, apptest.JSON(body)).WantProblem(c, http.StatusBadRequest, "malformed-request")
+	}
+	c.settle()
+	if waiting := number(c, c.conn, "select count(*) from alert_deliveries d join alert_digests g using (user_id) where d.state = 'collected' and user_id = $1", c.id); waiting == 0 {
+		c.Error("no alert waits for the person")
+	}
+	for _, path := range []string{"/v1/alerts", "/v1/alerts/" + alert} {
+		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
+	link := unsubscribing(c, c.of.ID, id.User{UUID: uuid.MustParse(c.id)})
+	for _, path := range []string{link, "/unsubscribe/" + url.PathEscape(c.email)} {
+		for _, method := range []string{"GET", "POST"} {
+			answer := c.call(method, path, apptest.Raw("application/x-www-form-urlencoded", url.QueryEscape(c.email)+"="+url.QueryEscape(c.last)))
+			if found := c.marks.in(answer.Body); len(found) > 0 {
+				c.Errorf("%s %s tells %q", method, path, found)
+			}
+		}
+	}
+	c.call("PUT", c.path()+"/alerts", c.admin, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+}
+
+// checkSilence makes sure that what waited for an erased person is not sent to any address that the person ever had.
+func (c *canary) checkSilence(before int) {
+	c.Helper()
+	c.service.Database.Clock.Advance(2 * time.Hour)
+	if err := c.service.Alerts.LookAfter(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.settle()
+	if number(c, c.conn, "select count(*) from alert_digests where state = 'sent'") == 0 {
+		c.Error("nobody else was told of what was gathered: this proves nothing")
+	}
+	if now := len(c.service.Mailbox.To(c, c.email)); now != before {
+		c.Errorf("%d mails came after the erasure", now-before)
 	}
 }
 
@@ -1124,8 +1268,11 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	p := c.live(principal.User, false)
 	execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
 	c.checkFilled()
+	mails := len(c.service.Mailbox.To(t, c.email))
 	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
 	c.checkReceipt(receipt, "deletion")
+	c.checkGone()
+	c.checkTold("user.deleted")
 	c.checkGone()
 	c.checkRefused(p)
 	c.checkGone()
@@ -1134,6 +1281,8 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	}
 	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
 	c.call("GET", "/v1/erasure-receipts/"+receipt.Text(t, "id"), c.key).Want(t, http.StatusOK)
+	c.checkSilence(mails)
+	c.checkGone()
 	c.checkHeir(p)
 }
 
@@ -1145,10 +1294,13 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	execute(t, c.conn, "analyze")
 	c.checkFilled()
 	c.call("DELETE", c.path(), c.admin).WantProblem(t, http.StatusConflict, "audit-trail-incomplete")
+	mails := len(c.service.Mailbox.To(t, c.email))
 	_, key := c.once()
 	order := []apptest.Option{c.key, key, apptest.JSON(object{"reason": "left_employment"})}
 	receipt := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
 	label := c.checkReceipt(receipt, "redaction")
+	c.checkGone()
+	c.checkTold("user.redacted")
 	c.checkGone()
 	c.checkRefused(p)
 	c.checkGone()
@@ -1210,6 +1362,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	if len(trail.Data) < 3 {
 		t.Errorf("the trail has lost entries: %+v", trail)
 	}
+	c.checkSilence(mails)
 	for _, one := range trail.Data {
 		if one.Actor.UserID != c.id || !one.Actor.Redacted || one.Actor.Label != label {
 			t.Errorf("an entry shows its actor as %+v", one.Actor)
@@ -1236,7 +1389,9 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
-	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links"} {
+	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",
+		"alert_deliveries", "alert_digests",
+	} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string
 			Count int
@@ -1263,7 +1418,7 @@ func TestTrailHoldsNoValuesOfCorrections(t *testing.T) {
 		t.Fatal(err)
 	}
 	newest := entries[0]
-	if newest.Action != string(audit.UserCorrected) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
+	if newest.Action != string(audit.UserDisabled) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
 		t.Errorf("the entry is %+v", newest)
 	}
 	err = service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {

@@ -46,6 +46,8 @@ type Action string
 const (
 	UserCreated           Action = "user.created"
 	UserCorrected         Action = "user.corrected"
+	UserDisabled          Action = "user.disabled" // by a correction whose changes are named too
+	UserEnabled           Action = "user.enabled"  // likewise
 	UserDeleted           Action = "user.deleted"
 	UserRedacted          Action = "user.redacted"
 	UserAlertsChanged     Action = "user.alerts_changed"
@@ -62,6 +64,18 @@ const (
 	UserImportStarted     Action = "user_import.started"
 	UserReturned          Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
+	CheckpointPublished   Action = "audit.checkpoint_published"
+
+	WebhookEndpointCreated  Action = "webhook_endpoint.created"
+	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
+	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"
+	WebhookEndpointPaused   Action = "webhook_endpoint.paused" // by the system
+	WebhookEndpointTested   Action = "webhook_endpoint.tested"
+	WebhookSecretRotated    Action = "webhook_endpoint.secret_rotated"
+	WebhookDeliveryRepeated Action = "webhook_endpoint.delivery_repeated"
 )
 
 // Target is what was acted on.
@@ -76,6 +90,11 @@ func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.Stri
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
+func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
+func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
+	return Target{"webhook_endpoint", endpoint.String()}
+}
 
 // Act is something that the service did on somebody's order.
 type Act struct {
@@ -147,12 +166,15 @@ type Entry struct {
 	ActorAPIKeyID *id.APIKey
 	ActorRedacted bool
 	ActorLabel    *string // what a redacted actor is called
-	Action        string
-	Target        Target
-	Changed       []string
-	Details       json.RawMessage // nil: none
-	OccurredAt    time.Time
-	RecordedAt    time.Time
+	// Which of Fusions' staff it was, where the actor is an operator.
+	OperatorCustomerID *id.Customer
+	OperatorID         *id.User
+	Action             string
+	Target             Target
+	Changed            []string
+	Details            json.RawMessage // nil: none
+	OccurredAt         time.Time
+	RecordedAt         time.Time
 }
 
 // Filter chooses entries; zero members choose all.

@@ -108,6 +108,16 @@ var catalogue = []Entry{
 		"Look at its state with GET /v1/operator/jobs.",
 	},
 	{
+		WebhookLimit, Conflict, "There are as many webhook endpoints as there may be",
+		"A customer has at most 20 endpoints.",
+		"Delete one that is not needed any more, or let one endpoint take more types of events.",
+	},
+	{
+		WebhookPaused, Conflict, "The webhook endpoint is paused",
+		"Nothing is sent to an endpoint that is paused, so nothing can be sent to it again.",
+		"Set the status of the endpoint to active first.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
@@ -116,6 +126,16 @@ var catalogue = []Entry{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
 		"An entry with that source_id was stored before, and it says something else. Entries never change.",
 		"Send the entry as it was sent first, or give the new one a source_id of its own.",
+	},
+	{
+		EntryNotSealed, Conflict, "The entry has no place in the trail yet",
+		"An entry gets its place in the trail, which a proof is about, within about a second after it was recorded.",
+		"Try again after the time that Retry-After names.",
+	},
+	{
+		TrailShorter, Conflict, "The trail has fewer entries",
+		"The trail of the customer has fewer entries than the size that was named, so that trail cannot be the beginning of this one.",
+		"Look whether the size is that of a checkpoint of this customer. If it is, something was lost: keep the checkpoint, and write to the support.",
 	},
 	{
 		IdempotencyKeyInUse, Conflict, "A request with this Idempotency-Key is under way",
@@ -131,6 +151,11 @@ var catalogue = []Entry{
 		LinkUsedUp, Gone, "The link is good no more",
 		"A link sets a password once, within its time. This one was used, is too old, or was replaced by what happened to the account since. A link that never was answers the same.",
 		"Ask for a new link with POST /v1/password-resets.",
+	},
+	{
+		EventGone, Gone, "The event is not there any more",
+		"Events are kept for 90 days. The one to go on from is older, or never was, so events may have been missed.",
+		"Compare with GET /v1/users, then read the events from the beginning, without after and cursor.",
 	},
 	{
 		PreconditionFailed, Precondition, "The resource has changed",
@@ -151,6 +176,11 @@ var catalogue = []Entry{
 		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
 		"A key stands for one request. It was used before with another body or another path.",
 		"Make a new key for each new request.",
+	},
+	{
+		InvalidWebhookURL, Refused, "The URL cannot be a webhook endpoint",
+		"Webhooks go to https URLs at public addresses, written in ASCII, without user information and without a fragment.",
+		"Give the URL of a server that the public Internet reaches. Write an international domain in its ASCII form.",
 	},
 	{
 		OneTimeCodeWrong, Refused, "The one-time code is wrong",

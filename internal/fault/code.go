@@ -45,6 +45,8 @@ const (
 	LastAdministrator    Code = "last-administrator"
 	SlugTaken            Code = "slug-taken"
 	SourceIDReused       Code = "source-id-reused"
+	EntryNotSealed       Code = "entry-not-sealed"
+	TrailShorter         Code = "trail-shorter"
 	IdempotencyKeyInUse  Code = "idempotency-key-in-use"
 	IdempotencyKeyReused Code = "idempotency-key-reused"
 	IdempotencyErased    Code = "idempotency-answer-erased"
@@ -75,6 +77,10 @@ const (
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
 	JobNotRetryable      Code = "job-not-retryable"
+	InvalidWebhookURL    Code = "invalid-webhook-url"
+	WebhookLimit         Code = "webhook-endpoint-limit"
+	WebhookPaused        Code = "webhook-endpoint-paused"
+	EventGone            Code = "event-gone"
 )
 
 // Entry says what one code means.

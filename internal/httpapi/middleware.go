@@ -141,8 +141,9 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 				return err
 			}
 		}
-		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant.
-		if c.Request().Header.Get("Authorization") == "" {
+		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant. Pages read no cookie, and mail
+		// programs send to one of them from wherever they are (RFC 8058).
+		if c.Request().Header.Get("Authorization") == "" && operation.Tag != pagesTag {
 			if err := s.origins.Check(c.Request()); err != nil {
 				return fault.Because(err, fault.CrossOrigin, "A page of another origin may not do this.")
 			}

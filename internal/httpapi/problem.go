@@ -134,7 +134,7 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 	case fault.TooLarge:
 		header.Set("Connection", "close") // the rest of the body is not read
 	}
-	if f.Code == fault.IdempotencyKeyInUse {
+	if f.Code == fault.IdempotencyKeyInUse || f.Code == fault.EntryNotSealed {
 		header.Set("Retry-After", strconv.Itoa(max(1, int(f.RetryAfter/time.Second))))
 	}
 	body, marshalErr := json.Marshal(problem)

@@ -20,10 +20,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -32,8 +34,10 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 // Features are what the API opens up.
@@ -43,10 +47,14 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Alerts        *alert.Service
 	Imports       *userimport.Service
+	Events        *event.Service
+	Webhooks      *webhook.Service
 }
 
 // Settings of the API.

@@ -205,7 +205,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 	if patch.Role == nil && patch.Status == nil {
 		// One statement does everything, and is a transaction by itself.
 		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			after, err = s.correct(tx, caller, user, change, condition)
+			after, err = s.correct(tx, caller, audit.UserCorrected, user, change, condition)
 			return err
 		})
 		return after, asKnown(err)
@@ -230,15 +230,15 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 				return lastAdministrator()
 			}
 		}
-		after, err = s.correct(tx, caller, user, change, condition)
+		after, err = s.correct(tx, caller, change.action(before), user, change, condition)
 		return err
 	})
 	return after, asKnown(err)
 }
 
 // correct applies a change together with its entry in the trail, in one statement.
-func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, user, change, condition)
+func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, change change, condition version.Condition) (User, error) {
+	result, err := correct(tx, caller, action, user, change, condition)
 	switch {
 	case err != nil:
 		return User{}, err
@@ -281,6 +281,18 @@ func (p Patch) clean() (out change, err error) {
 	}
 	out.role, out.status = p.Role, p.Status
 	return out, firstFault(first, last, mail)
+}
+
+// action is what a change of somebody is called in the trail. A change of the status gives the name, whatever else changes with it; the entry names all of it.
+func (c change) action(before User) audit.Action {
+	switch {
+	case c.status == nil || *c.status == before.Status:
+		return audit.UserCorrected
+	case *c.status == Disabled:
+		return audit.UserDisabled
+	default:
+		return audit.UserEnabled
+	}
 }
 
 // endsAdministration tells whether the change takes an administrator who can sign in away from the customer.
@@ -334,4 +346,32 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 	})
 	return after.Alerts, ofOwn(caller, user, asKnown(err))
+}
+
+// AlertsTx returns the alert setting of somebody who is not redacted. It tells false when there is nobody.
+func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err error) {
+	found, err := get(tx, user)
+	if fault.Is(err, fault.ResourceNotFound) || (err == nil && found.Status == Redacted) {
+		return Alerts{}, false, nil
+	}
+	return found.Alerts, err == nil, err
+}
+
+// OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
+func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+	before, err := lock(tx, user)
+	switch {
+	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !before.Alerts.OptedIn:
+		return true, nil
+	}
+	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	return true, audit.AppendTx(tx, audit.Act{
+		Caller: principal.Principal{Customer: tx.Customer, User: user}, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: []string{"alerts.opted_in"},
+	})
 }

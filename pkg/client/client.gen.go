@@ -18,6 +18,45 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AlertSeverity.
+const (
+	AlertSeverityCritical AlertSeverity = "critical"
+	AlertSeverityError    AlertSeverity = "error"
+)
+
+// Valid indicates whether the value is a known member of the AlertSeverity enum.
+func (e AlertSeverity) Valid() bool {
+	switch e {
+	case AlertSeverityCritical:
+		return true
+	case AlertSeverityError:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlertState.
+const (
+	AlertStateQueued  AlertState = "queued"
+	AlertStateSending AlertState = "sending"
+	AlertStateSent    AlertState = "sent"
+)
+
+// Valid indicates whether the value is a known member of the AlertState enum.
+func (e AlertState) Valid() bool {
+	switch e {
+	case AlertStateQueued:
+		return true
+	case AlertStateSending:
+		return true
+	case AlertStateSent:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AlertsSetBy.
 const (
 	AlertsSetByAPIKey   AlertsSetBy = "api_key"
@@ -186,6 +225,48 @@ func (e ErasureReceiptKind) Valid() bool {
 	case ErasureReceiptKindDeletion:
 		return true
 	case ErasureReceiptKindRedaction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventType.
+const (
+	EventTypeAlertSent                 EventType = "alert.sent"
+	EventTypeBreachNotified            EventType = "breach.notified"
+	EventTypeDataSubjectRequestUpdated EventType = "data_subject_request.updated"
+	EventTypeSubprocessorAnnounced     EventType = "subprocessor.announced"
+	EventTypeUserAlertsChanged         EventType = "user.alerts_changed"
+	EventTypeUserCorrected             EventType = "user.corrected"
+	EventTypeUserCreated               EventType = "user.created"
+	EventTypeUserDeleted               EventType = "user.deleted"
+	EventTypeUserDisabled              EventType = "user.disabled"
+	EventTypeUserRedacted              EventType = "user.redacted"
+)
+
+// Valid indicates whether the value is a known member of the EventType enum.
+func (e EventType) Valid() bool {
+	switch e {
+	case EventTypeAlertSent:
+		return true
+	case EventTypeBreachNotified:
+		return true
+	case EventTypeDataSubjectRequestUpdated:
+		return true
+	case EventTypeSubprocessorAnnounced:
+		return true
+	case EventTypeUserAlertsChanged:
+		return true
+	case EventTypeUserCorrected:
+		return true
+	case EventTypeUserCreated:
+		return true
+	case EventTypeUserDeleted:
+		return true
+	case EventTypeUserDisabled:
+		return true
+	case EventTypeUserRedacted:
 		return true
 	default:
 		return false
@@ -651,6 +732,84 @@ func (e UserStatus) Valid() bool {
 	}
 }
 
+// Defines values for WebhookDeliveryState.
+const (
+	WebhookDeliveryStateFailed    WebhookDeliveryState = "failed"
+	WebhookDeliveryStatePending   WebhookDeliveryState = "pending"
+	WebhookDeliveryStateSucceeded WebhookDeliveryState = "succeeded"
+	WebhookDeliveryStateWaiting   WebhookDeliveryState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the WebhookDeliveryState enum.
+func (e WebhookDeliveryState) Valid() bool {
+	switch e {
+	case WebhookDeliveryStateFailed:
+		return true
+	case WebhookDeliveryStatePending:
+		return true
+	case WebhookDeliveryStateSucceeded:
+		return true
+	case WebhookDeliveryStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookEndpointStatus.
+const (
+	WebhookEndpointStatusActive WebhookEndpointStatus = "active"
+	WebhookEndpointStatusPaused WebhookEndpointStatus = "paused"
+)
+
+// Valid indicates whether the value is a known member of the WebhookEndpointStatus enum.
+func (e WebhookEndpointStatus) Valid() bool {
+	switch e {
+	case WebhookEndpointStatusActive:
+		return true
+	case WebhookEndpointStatusPaused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookOutcome.
+const (
+	WebhookOutcomeAddressRefused WebhookOutcome = "address_refused"
+	WebhookOutcomeBrokenOff      WebhookOutcome = "broken_off"
+	WebhookOutcomeDelivered      WebhookOutcome = "delivered"
+	WebhookOutcomeNameUnknown    WebhookOutcome = "name_unknown"
+	WebhookOutcomeStatus         WebhookOutcome = "status"
+	WebhookOutcomeTLSFailed      WebhookOutcome = "tls_failed"
+	WebhookOutcomeTimedOut       WebhookOutcome = "timed_out"
+	WebhookOutcomeUnreachable    WebhookOutcome = "unreachable"
+)
+
+// Valid indicates whether the value is a known member of the WebhookOutcome enum.
+func (e WebhookOutcome) Valid() bool {
+	switch e {
+	case WebhookOutcomeAddressRefused:
+		return true
+	case WebhookOutcomeBrokenOff:
+		return true
+	case WebhookOutcomeDelivered:
+		return true
+	case WebhookOutcomeNameUnknown:
+		return true
+	case WebhookOutcomeStatus:
+		return true
+	case WebhookOutcomeTLSFailed:
+		return true
+	case WebhookOutcomeTimedOut:
+		return true
+	case WebhookOutcomeUnreachable:
+		return true
+	default:
+		return false
+	}
+}
+
 // APIKey defines model for APIKey.
 type APIKey struct {
 	AllowedNetworks []Network `json:"allowed_networks"`
@@ -680,6 +839,67 @@ type APIKeyRotation struct {
 	// OverlapSeconds How long the old key goes on, in seconds; a day if left out.
 	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
 }
+
+// Alert defines model for Alert.
+type Alert struct {
+	Body string `json:"body"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time    `json:"created_at"`
+	DedupeKey *string `json:"dedupe_key"`
+
+	// Deliveries How many people's mails are in which state.
+	Deliveries AlertDeliveries `json:"deliveries"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LastRaisedAt A time according to RFC 3339; the service answers in UTC.
+	LastRaisedAt Time          `json:"last_raised_at"`
+	SentAt       *NullableTime `json:"sent_at"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// State How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+	State   AlertState `json:"state"`
+	Subject string     `json:"subject"`
+
+	// Times How often it was raised, repeats included.
+	Times int64 `json:"times"`
+}
+
+// AlertDeliveries How many people's mails are in which state.
+type AlertDeliveries struct {
+	// Digested Told of in a mail that gathers several.
+	Digested int64 `json:"digested"`
+
+	// Failed Refused by the mail server for good, or for two days.
+	Failed int64 `json:"failed"`
+
+	// Pending Still to be sent, tried again, or waiting for a mail that gathers several.
+	Pending int64 `json:"pending"`
+
+	// Sent Taken by the mail server.
+	Sent int64 `json:"sent"`
+
+	// Skipped Not sent: the person was opted out, disabled or erased meanwhile.
+	Skipped int64 `json:"skipped"`
+}
+
+// AlertPage defines model for AlertPage.
+type AlertPage struct {
+	Data []Alert `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AlertSeverity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+type AlertSeverity string
+
+// AlertState How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+type AlertState string
 
 // Alerts defines model for Alerts.
 type Alerts struct {
@@ -729,6 +949,27 @@ type AuditActor struct {
 // AuditActorType `self` is the person whom the entry is about; such an entry goes by its target and does not stand in the way of deleting.
 type AuditActorType string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
+	ConsistencyPath *MerklePath `json:"consistency_path,omitempty"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// RootHash A SHA-256 hash in base64.
+	RootHash MerkleHash `json:"root_hash"`
+
+	// Size How many entries the trail had.
+	Size int64 `json:"size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
+}
+
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
 type AuditDetails = map[string]any
@@ -767,6 +1008,31 @@ type AuditEntryPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AuditEntryProof defines model for AuditEntryProof.
+type AuditEntryProof struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// InclusionPath The hashes of a proof, in the order of RFC 6962.
+	InclusionPath MerklePath `json:"inclusion_path"`
+
+	// Leaf The entry in its one form, in base64: a JSON object with everything that is stored of the entry, without white space, with its members in the order of their names.
+	// Operators are named by ids that tell nothing of the person.
+	Leaf []byte `json:"leaf"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash MerkleHash `json:"leaf_hash"`
+
+	// LeafIndex The place of the entry in the trail; the first is 0.
+	LeafIndex int64 `json:"leaf_index"`
+
+	// TreeSize The size in the checkpoint.
+	TreeSize int64 `json:"tree_size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
 }
 
 // AuditEntryResult defines model for AuditEntryResult.
@@ -808,6 +1074,9 @@ type AuditWord = string
 
 // Authority On whose authority something was done.
 type Authority string
+
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+type CheckpointNote = string
 
 // Contact defines model for Contact.
 type Contact struct {
@@ -925,6 +1194,9 @@ type CustomerPatch struct {
 	SecondFactor *SecondFactorPolicy `json:"second_factor,omitempty"`
 }
 
+// DedupeKey What repeats of the alert have in common. Nothing personal.
+type DedupeKey = string
+
 // EmailAddress One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
 // international domain in its ASCII form.
 type EmailAddress = string
@@ -983,6 +1255,50 @@ type ErasureReceipt struct {
 
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
+
+// Event defines model for Event.
+type Event struct {
+	// Data Whom or what it is about, by one id. Fetch the rest; whoever was deleted is not there any more.
+	Data EventData `json:"data"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Timestamp A time according to RFC 3339; the service answers in UTC.
+	Timestamp Time `json:"timestamp"`
+
+	// Type What happened. Somebody who is disabled is a `user.disabled`, also where names changed in the same act; somebody who is made active again is a `user.corrected`.
+	Type EventType `json:"type"`
+}
+
+// EventData Whom or what it is about, by one id. Fetch the rest; whoever was deleted is not there any more.
+type EventData struct {
+	// AlertID A UUID of version 7 in its canonical form.
+	AlertID *ID `json:"alert_id,omitempty"`
+
+	// BreachNoticeID A UUID of version 7 in its canonical form.
+	BreachNoticeID *ID `json:"breach_notice_id,omitempty"`
+
+	// DataSubjectRequestID A UUID of version 7 in its canonical form.
+	DataSubjectRequestID *ID `json:"data_subject_request_id,omitempty"`
+
+	// SubprocessorID A UUID of version 7 in its canonical form.
+	SubprocessorID *ID `json:"subprocessor_id,omitempty"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// EventPage defines model for EventPage.
+type EventPage struct {
+	Data []Event `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// EventType What happened. Somebody who is disabled is a `user.disabled`, also where names changed in the same act; somebody who is made active again is a `user.corrected`.
+type EventType string
 
 // Guidance defines model for Guidance.
 type Guidance struct {
@@ -1129,6 +1445,12 @@ type MemberError struct {
 	Pointer string `json:"pointer"`
 }
 
+// MerkleHash A SHA-256 hash in base64.
+type MerkleHash = []byte
+
+// MerklePath The hashes of a proof, in the order of RFC 6962.
+type MerklePath = []MerkleHash
+
 // Network A network in CIDR notation, IPv4 or IPv6.
 type Network = string
 
@@ -1166,6 +1488,21 @@ type NewAdministrator struct {
 	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
 	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
+}
+
+// NewAlert defines model for NewAlert.
+type NewAlert struct {
+	// Body Plain text; lines and indentation are kept. Name no people that need not be named, it goes to everybody who is opted in.
+	Body string `json:"body"`
+
+	// DedupeKey What repeats of the alert have in common. Nothing personal.
+	DedupeKey *DedupeKey `json:"dedupe_key,omitempty"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// Subject One line, without control characters.
+	Subject string `json:"subject"`
 }
 
 // NewAuditEntries defines model for NewAuditEntries.
@@ -1216,6 +1553,19 @@ type NewUser struct {
 
 	// Role `customer` administers the customer's users; `user` is everybody else.
 	Role UserRole `json:"role,omitempty"`
+}
+
+// NewWebhookEndpoint defines model for NewWebhookEndpoint.
+type NewWebhookEndpoint struct {
+	// Description What the endpoint is for. Not the name of a person.
+	Description *string `json:"description,omitempty"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events *WebhookEvents         `json:"events,omitempty"`
+	Status *WebhookEndpointStatus `json:"status,omitempty"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
 }
 
 // NextCursor Pass it as `cursor` for the next page; null on the last page.
@@ -1498,6 +1848,11 @@ type Tokens struct {
 // TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
 
+// TrailKeys defines model for TrailKeys.
+type TrailKeys struct {
+	Keys []SigningKey `json:"keys"`
+}
+
 // Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
 type Transport string
 
@@ -1655,6 +2010,145 @@ type UserRole string
 // UserStatus defines model for UserStatus.
 type UserStatus string
 
+// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+type VerifierKey = string
+
+// WebhookDelivery defines model for WebhookDelivery.
+type WebhookDelivery struct {
+	Attempts int32 `json:"attempts"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time  `json:"created_at"`
+	Event     Event `json:"event"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID            ID            `json:"id"`
+	LastAttemptAt *NullableTime `json:"last_attempt_at"`
+
+	// LastOutcome A `WebhookOutcome`.
+	LastOutcome *string `json:"last_outcome"`
+
+	// LastStatus Of the receiver's last answer.
+	LastStatus    *int32        `json:"last_status"`
+	NextAttemptAt *NullableTime `json:"next_attempt_at"`
+
+	// State `pending` is to be sent, `waiting` failed and is tried again, `succeeded` was taken, `failed` is given up.
+	State WebhookDeliveryState `json:"state"`
+}
+
+// WebhookDeliveryPage defines model for WebhookDeliveryPage.
+type WebhookDeliveryPage struct {
+	Data []WebhookDelivery `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// WebhookDeliveryState `pending` is to be sent, `waiting` failed and is tried again, `succeeded` was taken, `failed` is given up.
+type WebhookDeliveryState string
+
+// WebhookEndpoint defines model for WebhookEndpoint.
+type WebhookEndpoint struct {
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt   Time   `json:"created_at"`
+	Description string `json:"description"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events       WebhookEvents `json:"events"`
+	FailingSince *NullableTime `json:"failing_since"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID       ID            `json:"id"`
+	PausedAt *NullableTime `json:"paused_at"`
+
+	// PausedReason Why it is paused: `by_customer`, `failing` (every attempt of three days failed), or `gone` (it answered 410).
+	PausedReason            *string               `json:"paused_reason"`
+	PreviousSecretExpiresAt *NullableTime         `json:"previous_secret_expires_at"`
+	Status                  WebhookEndpointStatus `json:"status"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
+}
+
+// WebhookEndpointPage defines model for WebhookEndpointPage.
+type WebhookEndpointPage struct {
+	Data []WebhookEndpoint `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// WebhookEndpointPatch defines model for WebhookEndpointPatch.
+type WebhookEndpointPatch struct {
+	Description *string `json:"description,omitempty"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events *WebhookEvents         `json:"events,omitempty"`
+	Status *WebhookEndpointStatus `json:"status,omitempty"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL *WebhookURL `json:"url,omitempty"`
+}
+
+// WebhookEndpointStatus defines model for WebhookEndpointStatus.
+type WebhookEndpointStatus string
+
+// WebhookEndpointWithSecret defines model for WebhookEndpointWithSecret.
+type WebhookEndpointWithSecret struct {
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt   Time   `json:"created_at"`
+	Description string `json:"description"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events       WebhookEvents `json:"events"`
+	FailingSince *NullableTime `json:"failing_since"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID       ID            `json:"id"`
+	PausedAt *NullableTime `json:"paused_at"`
+
+	// PausedReason Why it is paused: `by_customer`, `failing` (every attempt of three days failed), or `gone` (it answered 410).
+	PausedReason            *string       `json:"paused_reason"`
+	PreviousSecretExpiresAt *NullableTime `json:"previous_secret_expires_at"`
+
+	// Secret What webhooks are signed with, `whsec_` and base64. Shown this once.
+	Secret string                `json:"secret"`
+	Status WebhookEndpointStatus `json:"status"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
+}
+
+// WebhookEvents The types of events that are wanted; if empty all, those that are yet to come among them.
+type WebhookEvents = []EventType
+
+// WebhookOutcome What came of an attempt: `delivered`, an answer with another `status` than 2xx, or why there was none.
+type WebhookOutcome string
+
+// WebhookSecretRotation defines model for WebhookSecretRotation.
+type WebhookSecretRotation struct {
+	// OverlapSeconds How long the old secret signs too, in seconds; a day if left out.
+	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
+}
+
+// WebhookTest defines model for WebhookTest.
+type WebhookTest struct {
+	// Outcome What came of an attempt: `delivered`, an answer with another `status` than 2xx, or why there was none.
+	Outcome WebhookOutcome `json:"outcome"`
+
+	// Status Of the answer
+	Status *int32 `json:"status"`
+}
+
+// WebhookURL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+type WebhookURL = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1667,8 +2161,14 @@ type IfMatchHeader = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// UnsubscribeToken defines model for UnsubscribeToken.
+type UnsubscribeToken = string
+
 // UserID A UUID of version 7 in its canonical form.
 type UserID = ID
+
+// WebhookEndpointID A UUID of version 7 in its canonical form.
+type WebhookEndpointID = ID
 
 // BadRequest What went wrong (RFC 9457).
 type BadRequest = Problem
@@ -1718,6 +2218,21 @@ type Unprocessable = Problem
 // UnsupportedMediaType What went wrong (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// ListAlertsParams defines parameters for ListAlerts.
+type ListAlertsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RaiseAlertParams defines parameters for RaiseAlert.
+type RaiseAlertParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // ListAPIKeysParams defines parameters for ListAPIKeys.
 type ListAPIKeysParams struct {
 	// Limit How many rows a page holds at most.
@@ -1746,6 +2261,12 @@ type ReportLeakedAPIKeyParams struct {
 type RotateAPIKeyParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// GetLatestAuditCheckpointParams defines parameters for GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointParams struct {
+	// SinceSize The size in a checkpoint that was had before. A trail that has fewer entries answers 409 `trail-shorter`.
+	SinceSize *int64 `form:"since_size,omitempty" json:"since_size,omitempty"`
 }
 
 // ListAuditEntriesParams defines parameters for ListAuditEntries.
@@ -1785,6 +2306,21 @@ type CreateAuditEntriesParams struct {
 type UpdateCustomerParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// After The id of an event; the list begins behind it. Not together with `cursor`.
+	After *ID `form:"after,omitempty" json:"after,omitempty"`
+
+	// Type Only events of this type.
+	Type *EventType `form:"type,omitempty" json:"type,omitempty"`
 }
 
 // SetMyAlertsParams defines parameters for SetMyAlerts.
@@ -1987,6 +2523,66 @@ type RedactUserParams struct {
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
+// ListWebhookEndpointsParams defines parameters for ListWebhookEndpoints.
+type ListWebhookEndpointsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateWebhookEndpointParams defines parameters for CreateWebhookEndpoint.
+type CreateWebhookEndpointParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteWebhookEndpointParams defines parameters for DeleteWebhookEndpoint.
+type DeleteWebhookEndpointParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// UpdateWebhookEndpointParams defines parameters for UpdateWebhookEndpoint.
+type UpdateWebhookEndpointParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListWebhookDeliveriesParams defines parameters for ListWebhookDeliveries.
+type ListWebhookDeliveriesParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only deliveries in this state.
+	State *WebhookDeliveryState `form:"state,omitempty" json:"state,omitempty"`
+}
+
+// RetryWebhookDeliveryParams defines parameters for RetryWebhookDelivery.
+type RetryWebhookDeliveryParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RotateWebhookEndpointSecretParams defines parameters for RotateWebhookEndpointSecret.
+type RotateWebhookEndpointSecretParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// TestWebhookEndpointParams defines parameters for TestWebhookEndpoint.
+type TestWebhookEndpointParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RaiseAlertJSONRequestBody defines body for RaiseAlert for application/json ContentType.
+type RaiseAlertJSONRequestBody = NewAlert
+
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = NewAPIKey
 
@@ -2056,6 +2652,18 @@ type SetUserAlertsJSONRequestBody = AlertsChange
 // RedactUserJSONRequestBody defines body for RedactUser for application/json ContentType.
 type RedactUserJSONRequestBody = RedactionOrder
 
+// CreateWebhookEndpointJSONRequestBody defines body for CreateWebhookEndpoint for application/json ContentType.
+type CreateWebhookEndpointJSONRequestBody = NewWebhookEndpoint
+
+// UpdateWebhookEndpointJSONRequestBody defines body for UpdateWebhookEndpoint for application/json ContentType.
+type UpdateWebhookEndpointJSONRequestBody = WebhookEndpointPatch
+
+// UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody defines body for UpdateWebhookEndpoint for application/merge-patch+json ContentType.
+type UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody = WebhookEndpointPatch
+
+// RotateWebhookEndpointSecretJSONRequestBody defines body for RotateWebhookEndpointSecret for application/json ContentType.
+type RotateWebhookEndpointSecretJSONRequestBody = WebhookSecretRotation
+
 // RequestEditorFn changes a request before it is sent.
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
 
@@ -2077,6 +2685,26 @@ type Raw struct {
 
 	// RequestEditors change each request, in this order, before it is sent.
 	RequestEditors []RequestEditorFn
+}
+
+// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+//
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs. The others stay for good, because what they signed is to be verified for
+// good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
+// base64 of the byte 0x01 and the 32 bytes of the public key, and hash is the first four bytes, in hexadecimal, of the SHA-256 of the origin, a newline, and those 33
+// bytes.
+//
+// Corresponds with GET /.well-known/audit-trail-keys.json (the `GetTrailKeys` operationId).
+func (c *Raw) GetTrailKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetTrailKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // GetSigningKeys Read the public keys that access tokens are signed with
@@ -2120,6 +2748,86 @@ func (c *Raw) GetLiveness(ctx context.Context, reqEditors ...RequestEditorFn) (*
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Raw) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newGetReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAlerts List the customer's alerts
+//
+// Newest first. An alert is kept for 90 days.
+//
+// Corresponds with GET /v1/alerts (the `ListAlerts` operationId).
+func (c *Raw) ListAlerts(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListAlertsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlertWithBody Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlertWithBody(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlert Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlert(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlert View an alert and how far it has come
+//
+// Corresponds with GET /v1/alerts/{id} (the `GetAlert` operationId).
+func (c *Raw) GetAlert(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAlertRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2280,6 +2988,25 @@ func (c *Raw) RotateAPIKey(ctx context.Context, id ID, params *RotateAPIKeyParam
 	return c.Client.Do(req)
 }
 
+// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+//
+// A checkpoint (C2SP tlog-checkpoint) says how many entries the trail has and what the root of the tree over them is (RFC 6962, SHA-256), signed with an Ed25519 key.
+// Keep it: whoever has it can show later whether anything was changed or taken out since. There is a new one when the trail has grown, once a second at most. With
+// `since_size`, the answer proves that the trail of that size is the beginning of this one.
+//
+// Corresponds with GET /v1/audit-checkpoints/latest (the `GetLatestAuditCheckpoint` operationId).
+func (c *Raw) GetLatestAuditCheckpoint(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetLatestAuditCheckpointRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAuditEntries List the audit trail
 //
 // Newest first, by the time of recording. An actor who was redacted shows as redacted.
@@ -2333,6 +3060,25 @@ func (c *Raw) CreateAuditEntriesWithBody(ctx context.Context, params *CreateAudi
 // Corresponds with POST /v1/audit-entries (the `CreateAuditEntries` operationId).
 func (c *Raw) CreateAuditEntries(ctx context.Context, params *CreateAuditEntriesParams, body CreateAuditEntriesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newCreateAuditEntriesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEntryProof Prove that an entry stands in the audit trail
+//
+// The entry in its one form (`leaf`), and the path from its hash to the root of the tree in a signed checkpoint. Whoever has the checkpoint, or a later one with a proof
+// of consistency, can check it without asking anybody: `trailproof` in the Go SDK does, and so does every verifier of RFC 6962. An entry gets its place within about a
+// second after it was recorded; until then the answer is 409 `entry-not-sealed` with `Retry-After`.
+//
+// Corresponds with GET /v1/audit-entries/{id}/proof (the `GetAuditEntryProof` operationId).
+func (c *Raw) GetAuditEntryProof(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAuditEntryProofRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2420,6 +3166,25 @@ func (c *Raw) UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx context.Co
 // Corresponds with GET /v1/erasure-receipts/{id} (the `GetErasureReceipt` operationId).
 func (c *Raw) GetErasureReceipt(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newGetErasureReceiptRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEvents List the events that webhooks carry
+//
+// **Oldest first**, in an order that never changes: an event that comes later stands later. The last page has a `next_cursor` of null like that of every list. To go on
+// from there at any later time, pass the id of the last event that was dealt with as `after`; it may be the `webhook-id` of a webhook. Events are kept for 90 days; an `after`
+// that is older is answered with 410, for events may have been missed. An API key needs `webhooks:manage`.
+//
+// Corresponds with GET /v1/events (the `ListEvents` operationId).
+func (c *Raw) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListEventsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3429,6 +4194,267 @@ func (c *Raw) ResetUserSecondFactor(ctx context.Context, id UserID, reqEditors .
 	return c.Client.Do(req)
 }
 
+// ListWebhookEndpoints List the customer's webhook endpoints
+//
+// Newest first. Secrets are not shown.
+//
+// Corresponds with GET /v1/webhook-endpoints (the `ListWebhookEndpoints` operationId).
+func (c *Raw) ListWebhookEndpoints(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListWebhookEndpointsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpointWithBody Make a webhook endpoint
+//
+// It is told of what happens from now on. The answer holds the secret that webhooks are signed with; it is shown this once. A customer has at most 20 endpoints.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpointWithBody(ctx context.Context, params *CreateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateWebhookEndpointRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpoint Make a webhook endpoint
+//
+// It is told of what happens from now on. The answer holds the secret that webhooks are signed with; it is shown this once. A customer has at most 20 endpoints.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpoint(ctx context.Context, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateWebhookEndpointRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhookEndpoint Delete a webhook endpoint
+//
+// Nothing more is sent to it, except what is on its way at this moment.
+//
+// Corresponds with DELETE /v1/webhook-endpoints/{id} (the `DeleteWebhookEndpoint` operationId).
+func (c *Raw) DeleteWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *DeleteWebhookEndpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newDeleteWebhookEndpointRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhookEndpoint View a webhook endpoint
+//
+// Corresponds with GET /v1/webhook-endpoints/{id} (the `GetWebhookEndpoint` operationId).
+func (c *Raw) GetWebhookEndpoint(ctx context.Context, id WebhookEndpointID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpointWithBody Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpointWithBody(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpoint Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes a body of the `application/merge-patch+json` content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWebhookDeliveries List what became of events at an endpoint
+//
+// Newest first. Kept for 30 days.
+//
+// Corresponds with GET /v1/webhook-endpoints/{id}/deliveries (the `ListWebhookDeliveries` operationId).
+func (c *Raw) ListWebhookDeliveries(ctx context.Context, id WebhookEndpointID, params *ListWebhookDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListWebhookDeliveriesRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryWebhookDelivery Send an event to an endpoint again
+//
+// It is tried soon, and as often as a new one if need be. Also for one that succeeded.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/retry (the `RetryWebhookDelivery` operationId).
+func (c *Raw) RetryWebhookDelivery(ctx context.Context, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRetryWebhookDeliveryRequest(c.Server, id, deliveryID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookEndpointSecretWithBody Replace the secret of a webhook endpoint
+//
+// The answer holds the new secret; it is shown this once. For the overlap webhooks carry two signatures, one by each secret. A secret that was still in its overlap ends at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/rotation (the `RotateWebhookEndpointSecret` operationId).
+func (c *Raw) RotateWebhookEndpointSecretWithBody(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateWebhookEndpointSecretRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookEndpointSecret Replace the secret of a webhook endpoint
+//
+// The answer holds the new secret; it is shown this once. For the overlap webhooks carry two signatures, one by each secret. A secret that was still in its overlap ends at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/rotation (the `RotateWebhookEndpointSecret` operationId).
+func (c *Raw) RotateWebhookEndpointSecret(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateWebhookEndpointSecretRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TestWebhookEndpoint Send a ping to a webhook endpoint
+//
+// Posts a signed `{"id", "type": "ping", "timestamp", "data": {}}` now and tells what came of it, also where the endpoint is paused. It is tried once and kept nowhere, so an
+// `Idempotency-Key` has nothing to add.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+func (c *Raw) TestWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *TestWebhookEndpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newTestWebhookEndpointRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// newGetTrailKeysRequest constructs an http.Request for the GetTrailKeys method
+func newGetTrailKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/audit-trail-keys.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newGetSigningKeysRequest constructs an http.Request for the GetSigningKeys method
 func newGetSigningKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -3493,6 +4519,161 @@ func newGetReadinessRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/readyz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListAlertsRequest constructs an http.Request for the ListAlerts method
+func newListAlertsRequest(server string, params *ListAlertsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRaiseAlertRequest calls the generic RaiseAlert builder with application/json body
+func newRaiseAlertRequest(server string, params *RaiseAlertParams, body RaiseAlertJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRaiseAlertRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newRaiseAlertRequestWithBody constructs an http.Request for the RaiseAlert method, with any body, and a specified content type
+func newRaiseAlertRequestWithBody(server string, params *RaiseAlertParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetAlertRequest constructs an http.Request for the GetAlert method
+func newGetAlertRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3794,6 +4975,60 @@ func newRotateAPIKeyRequestWithBody(server string, id ID, params *RotateAPIKeyPa
 	return req, nil
 }
 
+// newGetLatestAuditCheckpointRequest constructs an http.Request for the GetLatestAuditCheckpoint method
+func newGetLatestAuditCheckpointRequest(server string, params *GetLatestAuditCheckpointParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-checkpoints/latest")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.SinceSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since_size", *params.SinceSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newListAuditEntriesRequest constructs an http.Request for the ListAuditEntries method
 func newListAuditEntriesRequest(server string, params *ListAuditEntriesParams) (*http.Request, error) {
 	var err error
@@ -3987,6 +5222,40 @@ func newCreateAuditEntriesRequestWithBody(server string, params *CreateAuditEntr
 	return req, nil
 }
 
+// newGetAuditEntryProofRequest constructs an http.Request for the GetAuditEntryProof method
+func newGetAuditEntryProofRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-entries/%s/proof", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newGetCustomerRequest constructs an http.Request for the GetCustomer method
 func newGetCustomerRequest(server string) (*http.Request, error) {
 	var err error
@@ -4104,6 +5373,96 @@ func newGetErasureReceiptRequest(server string, id ID) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListEventsRequest constructs an http.Request for the ListEvents method
+func newListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6090,6 +7449,535 @@ func newResetUserSecondFactorRequest(server string, id UserID) (*http.Request, e
 	return req, nil
 }
 
+// newListWebhookEndpointsRequest constructs an http.Request for the ListWebhookEndpoints method
+func newListWebhookEndpointsRequest(server string, params *ListWebhookEndpointsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateWebhookEndpointRequest calls the generic CreateWebhookEndpoint builder with application/json body
+func newCreateWebhookEndpointRequest(server string, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newCreateWebhookEndpointRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newCreateWebhookEndpointRequestWithBody constructs an http.Request for the CreateWebhookEndpoint method, with any body, and a specified content type
+func newCreateWebhookEndpointRequestWithBody(server string, params *CreateWebhookEndpointParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newDeleteWebhookEndpointRequest constructs an http.Request for the DeleteWebhookEndpoint method
+func newDeleteWebhookEndpointRequest(server string, id WebhookEndpointID, params *DeleteWebhookEndpointParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetWebhookEndpointRequest constructs an http.Request for the GetWebhookEndpoint method
+func newGetWebhookEndpointRequest(server string, id WebhookEndpointID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newUpdateWebhookEndpointRequest calls the generic UpdateWebhookEndpoint builder with application/json body
+func newUpdateWebhookEndpointRequest(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateWebhookEndpointRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody calls the generic UpdateWebhookEndpoint builder with application/merge-patch+json body
+func newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateWebhookEndpointRequestWithBody(server, id, params, "application/merge-patch+json", bodyReader)
+}
+
+// newUpdateWebhookEndpointRequestWithBody constructs an http.Request for the UpdateWebhookEndpoint method, with any body, and a specified content type
+func newUpdateWebhookEndpointRequestWithBody(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newListWebhookDeliveriesRequest constructs an http.Request for the ListWebhookDeliveries method
+func newListWebhookDeliveriesRequest(server string, id WebhookEndpointID, params *ListWebhookDeliveriesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/deliveries", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRetryWebhookDeliveryRequest constructs an http.Request for the RetryWebhookDelivery method
+func newRetryWebhookDeliveryRequest(server string, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "delivery_id", deliveryID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/deliveries/%s/retry", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newRotateWebhookEndpointSecretRequest calls the generic RotateWebhookEndpointSecret builder with application/json body
+func newRotateWebhookEndpointSecretRequest(server string, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRotateWebhookEndpointSecretRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newRotateWebhookEndpointSecretRequestWithBody constructs an http.Request for the RotateWebhookEndpointSecret method, with any body, and a specified content type
+func newRotateWebhookEndpointSecretRequestWithBody(server string, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotation", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newTestWebhookEndpointRequest constructs an http.Request for the TestWebhookEndpoint method
+func newTestWebhookEndpointRequest(server string, id WebhookEndpointID, params *TestWebhookEndpointParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/test", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Raw) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -6102,6 +7990,41 @@ func (c *Raw) applyEditors(ctx context.Context, req *http.Request, additionalEdi
 		}
 	}
 	return nil
+}
+
+// GetTrailKeysResponse is the answer to GetTrailKeys.
+type GetTrailKeysResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *TrailKeys // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetTrailKeysResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetTrailKeysWithResponse is GetTrailKeys with the answer read and decoded.
+func (c *Raw) GetTrailKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrailKeysResponse, error) {
+	rsp, err := c.GetTrailKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetTrailKeysResponse(rsp)
+}
+
+func readGetTrailKeysResponse(rsp *http.Response) (*GetTrailKeysResponse, error) {
+	response := &GetTrailKeysResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(TrailKeys)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
 }
 
 // GetSigningKeysResponse is the answer to GetSigningKeys.
@@ -6202,6 +8125,120 @@ func readGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error)
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Health)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListAlertsResponse is the answer to ListAlerts.
+type ListAlertsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AlertPage // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListAlertsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListAlertsWithResponse is ListAlerts with the answer read and decoded.
+func (c *Raw) ListAlertsWithResponse(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*ListAlertsResponse, error) {
+	rsp, err := c.ListAlerts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListAlertsResponse(rsp)
+}
+
+func readListAlertsResponse(rsp *http.Response) (*ListAlertsResponse, error) {
+	response := &ListAlertsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AlertPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RaiseAlertResponse is the answer to RaiseAlert.
+type RaiseAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Alert   // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RaiseAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RaiseAlertWithBodyWithResponse is RaiseAlertWithBody with the answer read and decoded.
+func (c *Raw) RaiseAlertWithBodyWithResponse(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlertWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+// RaiseAlertWithResponse is RaiseAlert with the answer read and decoded.
+func (c *Raw) RaiseAlertWithResponse(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlert(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+func readRaiseAlertResponse(rsp *http.Response) (*RaiseAlertResponse, error) {
+	response := &RaiseAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Alert)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAlertResponse is the answer to GetAlert.
+type GetAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Alert   // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAlertWithResponse is GetAlert with the answer read and decoded.
+func (c *Raw) GetAlertWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAlertResponse, error) {
+	rsp, err := c.GetAlert(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAlertResponse(rsp)
+}
+
+func readGetAlertResponse(rsp *http.Response) (*GetAlertResponse, error) {
+	response := &GetAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Alert)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
@@ -6397,6 +8434,41 @@ func readRotateAPIKeyResponse(rsp *http.Response) (*RotateAPIKeyResponse, error)
 	return response, nil
 }
 
+// GetLatestAuditCheckpointResponse is the answer to GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditCheckpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetLatestAuditCheckpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetLatestAuditCheckpointWithResponse is GetLatestAuditCheckpoint with the answer read and decoded.
+func (c *Raw) GetLatestAuditCheckpointWithResponse(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*GetLatestAuditCheckpointResponse, error) {
+	rsp, err := c.GetLatestAuditCheckpoint(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetLatestAuditCheckpointResponse(rsp)
+}
+
+func readGetLatestAuditCheckpointResponse(rsp *http.Response) (*GetLatestAuditCheckpointResponse, error) {
+	response := &GetLatestAuditCheckpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditCheckpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ListAuditEntriesResponse is the answer to ListAuditEntries.
 type ListAuditEntriesResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -6477,6 +8549,41 @@ func readCreateAuditEntriesResponse(rsp *http.Response) (*CreateAuditEntriesResp
 	if rsp.StatusCode == 201 {
 		response.JSON201 = new(AuditEntryResults)
 		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAuditEntryProofResponse is the answer to GetAuditEntryProof.
+type GetAuditEntryProofResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditEntryProof // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAuditEntryProofResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAuditEntryProofWithResponse is GetAuditEntryProof with the answer read and decoded.
+func (c *Raw) GetAuditEntryProofWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAuditEntryProofResponse, error) {
+	rsp, err := c.GetAuditEntryProof(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAuditEntryProofResponse(rsp)
+}
+
+func readGetAuditEntryProofResponse(rsp *http.Response) (*GetAuditEntryProofResponse, error) {
+	response := &GetAuditEntryProofResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditEntryProof)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}
@@ -6599,6 +8706,41 @@ func readGetErasureReceiptResponse(rsp *http.Response) (*GetErasureReceiptRespon
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(ErasureReceipt)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListEventsResponse is the answer to ListEvents.
+type ListEventsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *EventPage // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListEventsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListEventsWithResponse is ListEvents with the answer read and decoded.
+func (c *Raw) ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error) {
+	rsp, err := c.ListEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListEventsResponse(rsp)
+}
+
+func readListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
+	response := &ListEventsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(EventPage)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
@@ -7966,6 +10108,350 @@ func readResetUserSecondFactorResponse(rsp *http.Response) (*ResetUserSecondFact
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
+	}
+	return response, nil
+}
+
+// ListWebhookEndpointsResponse is the answer to ListWebhookEndpoints.
+type ListWebhookEndpointsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpointPage // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListWebhookEndpointsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListWebhookEndpointsWithResponse is ListWebhookEndpoints with the answer read and decoded.
+func (c *Raw) ListWebhookEndpointsWithResponse(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*ListWebhookEndpointsResponse, error) {
+	rsp, err := c.ListWebhookEndpoints(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListWebhookEndpointsResponse(rsp)
+}
+
+func readListWebhookEndpointsResponse(rsp *http.Response) (*ListWebhookEndpointsResponse, error) {
+	response := &ListWebhookEndpointsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpointPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateWebhookEndpointResponse is the answer to CreateWebhookEndpoint.
+type CreateWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *WebhookEndpointWithSecret // with status 201
+	Problem      *Problem                   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateWebhookEndpointWithBodyWithResponse is CreateWebhookEndpointWithBody with the answer read and decoded.
+func (c *Raw) CreateWebhookEndpointWithBodyWithResponse(ctx context.Context, params *CreateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookEndpointResponse, error) {
+	rsp, err := c.CreateWebhookEndpointWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateWebhookEndpointResponse(rsp)
+}
+
+// CreateWebhookEndpointWithResponse is CreateWebhookEndpoint with the answer read and decoded.
+func (c *Raw) CreateWebhookEndpointWithResponse(ctx context.Context, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookEndpointResponse, error) {
+	rsp, err := c.CreateWebhookEndpoint(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateWebhookEndpointResponse(rsp)
+}
+
+func readCreateWebhookEndpointResponse(rsp *http.Response) (*CreateWebhookEndpointResponse, error) {
+	response := &CreateWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(WebhookEndpointWithSecret)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// DeleteWebhookEndpointResponse is the answer to DeleteWebhookEndpoint.
+type DeleteWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *DeleteWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// DeleteWebhookEndpointWithResponse is DeleteWebhookEndpoint with the answer read and decoded.
+func (c *Raw) DeleteWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *DeleteWebhookEndpointParams, reqEditors ...RequestEditorFn) (*DeleteWebhookEndpointResponse, error) {
+	rsp, err := c.DeleteWebhookEndpoint(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readDeleteWebhookEndpointResponse(rsp)
+}
+
+func readDeleteWebhookEndpointResponse(rsp *http.Response) (*DeleteWebhookEndpointResponse, error) {
+	response := &DeleteWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// GetWebhookEndpointResponse is the answer to GetWebhookEndpoint.
+type GetWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetWebhookEndpointWithResponse is GetWebhookEndpoint with the answer read and decoded.
+func (c *Raw) GetWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, reqEditors ...RequestEditorFn) (*GetWebhookEndpointResponse, error) {
+	rsp, err := c.GetWebhookEndpoint(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetWebhookEndpointResponse(rsp)
+}
+
+func readGetWebhookEndpointResponse(rsp *http.Response) (*GetWebhookEndpointResponse, error) {
+	response := &GetWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// UpdateWebhookEndpointResponse is the answer to UpdateWebhookEndpoint.
+type UpdateWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *UpdateWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// UpdateWebhookEndpointWithBodyWithResponse is UpdateWebhookEndpointWithBody with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpointWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+// UpdateWebhookEndpointWithResponse is UpdateWebhookEndpoint with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpoint(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+// UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBodyWithResponse is UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+func readUpdateWebhookEndpointResponse(rsp *http.Response) (*UpdateWebhookEndpointResponse, error) {
+	response := &UpdateWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListWebhookDeliveriesResponse is the answer to ListWebhookDeliveries.
+type ListWebhookDeliveriesResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookDeliveryPage // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListWebhookDeliveriesResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListWebhookDeliveriesWithResponse is ListWebhookDeliveries with the answer read and decoded.
+func (c *Raw) ListWebhookDeliveriesWithResponse(ctx context.Context, id WebhookEndpointID, params *ListWebhookDeliveriesParams, reqEditors ...RequestEditorFn) (*ListWebhookDeliveriesResponse, error) {
+	rsp, err := c.ListWebhookDeliveries(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListWebhookDeliveriesResponse(rsp)
+}
+
+func readListWebhookDeliveriesResponse(rsp *http.Response) (*ListWebhookDeliveriesResponse, error) {
+	response := &ListWebhookDeliveriesResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookDeliveryPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RetryWebhookDeliveryResponse is the answer to RetryWebhookDelivery.
+type RetryWebhookDeliveryResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *WebhookDelivery // with status 202
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RetryWebhookDeliveryResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RetryWebhookDeliveryWithResponse is RetryWebhookDelivery with the answer read and decoded.
+func (c *Raw) RetryWebhookDeliveryWithResponse(ctx context.Context, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams, reqEditors ...RequestEditorFn) (*RetryWebhookDeliveryResponse, error) {
+	rsp, err := c.RetryWebhookDelivery(ctx, id, deliveryID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRetryWebhookDeliveryResponse(rsp)
+}
+
+func readRetryWebhookDeliveryResponse(rsp *http.Response) (*RetryWebhookDeliveryResponse, error) {
+	response := &RetryWebhookDeliveryResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(WebhookDelivery)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RotateWebhookEndpointSecretResponse is the answer to RotateWebhookEndpointSecret.
+type RotateWebhookEndpointSecretResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpointWithSecret // with status 200
+	Problem      *Problem                   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RotateWebhookEndpointSecretResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RotateWebhookEndpointSecretWithBodyWithResponse is RotateWebhookEndpointSecretWithBody with the answer read and decoded.
+func (c *Raw) RotateWebhookEndpointSecretWithBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateWebhookEndpointSecretResponse, error) {
+	rsp, err := c.RotateWebhookEndpointSecretWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateWebhookEndpointSecretResponse(rsp)
+}
+
+// RotateWebhookEndpointSecretWithResponse is RotateWebhookEndpointSecret with the answer read and decoded.
+func (c *Raw) RotateWebhookEndpointSecretWithResponse(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateWebhookEndpointSecretResponse, error) {
+	rsp, err := c.RotateWebhookEndpointSecret(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateWebhookEndpointSecretResponse(rsp)
+}
+
+func readRotateWebhookEndpointSecretResponse(rsp *http.Response) (*RotateWebhookEndpointSecretResponse, error) {
+	response := &RotateWebhookEndpointSecretResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpointWithSecret)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// TestWebhookEndpointResponse is the answer to TestWebhookEndpoint.
+type TestWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookTest // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *TestWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// TestWebhookEndpointWithResponse is TestWebhookEndpoint with the answer read and decoded.
+func (c *Raw) TestWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *TestWebhookEndpointParams, reqEditors ...RequestEditorFn) (*TestWebhookEndpointResponse, error) {
+	rsp, err := c.TestWebhookEndpoint(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readTestWebhookEndpointResponse(rsp)
+}
+
+func readTestWebhookEndpointResponse(rsp *http.Response) (*TestWebhookEndpointResponse, error) {
+	response := &TestWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookTest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
 	}
 	return response, nil
 }
