@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,12 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/totp"
@@ -32,9 +35,12 @@ const (
 	aUser    target = "user"
 	anAPIKey target = "api key"
 	aReceipt target = "receipt"
-	anEntry  target = "entry"    // of the trail, with its place
-	aSession target = "session"  // of the caller's own
+	anEntry  target = "entry"   // of the trail, with its place
+	aSession target = "session" // of the caller's own
+	anAlert  target = "alert"
+	aWebhook target = "webhook endpoint"
 	aTenant  target = "customer" // for operators: any but their own
+	anImport target = "import"
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
@@ -60,6 +66,8 @@ var matrix = []row{
 	{"getSecurityContact", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getSetPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getForgotPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getUnsubscribePage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"unsubscribe", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"createSession", noObject, "", 201, 201, 201, 201, 201, 201, 201, 201},
 	{"refreshSession", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"endCurrentSession", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
@@ -79,6 +87,8 @@ var matrix = []row{
 	{"setMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
 	{"listUsers", noObject, principal.UsersRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	{"createUser", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"createUserImport", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getUserImport", anImport, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"getUser", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"updateUser", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"deleteUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
@@ -102,10 +112,25 @@ var matrix = []row{
 	{"reportLeakedAPIKey", noObject, "", 204, 204, 204, 204, 204, 204, 204, 204},
 	{"getCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"updateCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"listAlerts", noObject, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"raiseAlert", noObject, principal.AlertsWrite, 401, 403, 202, 403, 202, 403, 202, 202},
+	{"getAlert", anAlert, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listEvents", noObject, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"listWebhookEndpoints", noObject, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"createWebhookEndpoint", noObject, principal.WebhooksManage, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"updateWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"deleteWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 204, 403, 204, 403, 404, 404},
+	{"rotateWebhookEndpointSecret", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"testWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listWebhookDeliveries", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"retryWebhookDelivery", aWebhook, principal.WebhooksManage, 401, 403, 202, 403, 202, 403, 404, 404},
 	{"listCustomers", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
@@ -262,7 +287,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 			return theirs, own
 		}
 		return own, theirs
-	case noObject, aUser, anAPIKey, aReceipt, anEntry:
+	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aWebhook:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -329,13 +354,16 @@ type world struct {
 	*apptest.Service
 	fusions, acme, other              apptest.Customer
 	operator, admin, user, otherAdmin apptest.Credential
-	refreshToken                      string // of a session of acme's user, always the last one
-	oneTimeCode                       string // of whoever is about to call, where a right one is needed
+	refreshToken                      string            // of a session of acme's user, always the last one
+	oneTimeCode                       string            // of whoever is about to call, where a right one is needed
+	deliveries                        map[string]string // one of each webhook endpoint that was made
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Service: apptest.Start(t), oneTimeCode: "287082", fusions: apptest.Customer{Slug: "fusions"}}
+	w := &world{
+		Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"},
+	}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
@@ -400,10 +428,23 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		entry := recorded(t, w.Service, of, nil)
 		w.Seal(t)
 		return entry
+	case aWebhook:
+		endpoint, delivery := webhookOf(t, w.Service, of, "http://127.0.0.1:9/hook")
+		w.deliveries[endpoint] = delivery
+		return endpoint
 	case aSession:
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
 		return of.ID.String()
+	case anImport:
+		return call(t, w.Service, "POST", "/v1/user-imports?dry_run=true", apptest.As(of.APIKey), csvFile("Noor,Haddad,noor@"+of.Slug+".example")).
+			Want(t, 201).Text(t, "id")
+	case anAlert:
+		alert, err := w.Alerts.Raise(t.Context(), principal.Principal{Customer: of.ID}, alert.New{Severity: alert.Critical, Subject: "It broke", Body: "Twice."}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return alert.ID.String()
 	case noObject:
 	}
 	return ""
@@ -436,6 +477,14 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/set-password", nil
 	case "getForgotPasswordPage":
 		return "/forgot-password", nil
+	case "getUnsubscribePage", "unsubscribe":
+		return unsubscribing(t, w.acme.ID, w.acme.User.ID), nil
+	case "listAlerts":
+		return "/v1/alerts", nil
+	case "raiseAlert":
+		return with("/v1/alerts", members{"severity": "critical", "subject": "The nightly export failed", "body": "12 products have no price.", "dedupe_key": "export/web"})
+	case "getAlert":
+		return "/v1/alerts/" + objectID, nil
 	case "createSession":
 		return with("/v1/sessions", members{"customer": "acme", "email": w.acme.User.Email, "password": apptest.Password})
 	case "refreshSession":
@@ -475,6 +524,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/users", nil
 	case "createUser":
 		return with("/v1/users", members{"first_name": "Noor", "last_name": "Haddad", "email": fresh("noor") + "@acme.example", "role": "user"})
+	case "createUserImport":
+		return "/v1/user-imports", []apptest.Option{csvFile("Noor,Haddad," + fresh("noor") + "@acme.example")}
+	case "getUserImport":
+		return "/v1/user-imports/" + objectID, nil
 	case "getUser", "deleteUser":
 		return "/v1/users/" + objectID, nil
 	case "updateUser":
@@ -513,6 +566,29 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return with("/v1/api-keys/"+objectID+"/rotation", members{"overlap_seconds": 3600})
 	case "reportLeakedAPIKey":
 		return with("/v1/api-keys/leaks", members{"api_key": w.key(t, w.acme, principal.Scopes())})
+	case "listEvents":
+		return "/v1/events", nil
+	case "listWebhookEndpoints":
+		return "/v1/webhook-endpoints", nil
+	case "createWebhookEndpoint":
+		w.makeRoom(t)
+		return with("/v1/webhook-endpoints", members{"url": "https://pim.acme.example/webhooks/steward"})
+	case "getWebhookEndpoint", "deleteWebhookEndpoint":
+		return "/v1/webhook-endpoints/" + objectID, nil
+	case "updateWebhookEndpoint":
+		return with("/v1/webhook-endpoints/"+objectID, members{"description": "PIM production"})
+	case "rotateWebhookEndpointSecret":
+		return with("/v1/webhook-endpoints/"+objectID+"/rotation", members{"overlap_seconds": 3600})
+	case "testWebhookEndpoint":
+		return "/v1/webhook-endpoints/" + objectID + "/test", nil
+	case "listWebhookDeliveries":
+		return "/v1/webhook-endpoints/" + objectID + "/deliveries", nil
+	case "retryWebhookDelivery":
+		delivery, known := w.deliveries[objectID]
+		if !known {
+			delivery = id.New[id.Entry]().String()
+		}
+		return "/v1/webhook-endpoints/" + objectID + "/deliveries/" + delivery + "/retry", nil
 	case "listCustomers":
 		return "/v1/operator/customers", nil
 	case "createCustomer":
@@ -522,6 +598,8 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listBackups", "createBackup":
+		return "/v1/operator/backups", nil
 	case "listJobs":
 		return "/v1/operator/jobs", nil
 	case "retryJob":
@@ -533,6 +611,12 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 	}
 	t.Fatalf("%s has no sample: write down a request that is carried out", operation)
 	return "", nil
+}
+
+// makeRoom deletes the webhook endpoints that there are, of which a customer may have only so many.
+func (w *world) makeRoom(t *testing.T) {
+	t.Helper()
+	execute(t, w.Database.Superuser(t), "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null")
 }
 
 // nextRefreshToken opens a session of which nobody else has the refresh token.
@@ -561,6 +645,17 @@ func forgedLink(t testing.TB, s *apptest.Service, of id.Customer, person id.User
 		t.Fatal(err)
 	}
 	return text.Reveal()
+}
+
+// unsubscribing is where the link at the foot of an alert leads to.
+func unsubscribing(t testing.TB, of id.Customer, person id.User) string {
+	t.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := slices.Concat(of.UUID[:], person.UUID[:], box.MAC("alert unsubscribe", of.UUID[:], person.UUID[:])[:16])
+	return "/unsubscribe/" + base64.RawURLEncoding.EncodeToString(token)
 }
 
 // members is a JSON object.
@@ -621,6 +716,9 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 	}
 	if answer.Status < 400 || method == http.MethodHead {
 		return
+	}
+	if answer.Status == 404 && strings.HasPrefix(path, "/unsubscribe/") && strings.HasPrefix(header.Get("Content-Type"), "text/html") {
+		return // who followed the link is a person and is told so in a page
 	}
 	var problem struct {
 		Type      string           `json:"type"`

@@ -29,9 +29,37 @@ func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments
 
 func appendAct(tx *postgres.Tx, act Act) error {
 	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	err := tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	return orEnded(tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error)
+}
+
+func appendEach(tx *postgres.Tx, act Act, targets []Target) error {
+	type row struct {
+		ID   id.Entry `json:"id"`
+		Type string   `json:"type"`
+		Of   string   `json:"of"`
+	}
+	rows := make([]row, len(targets))
+	for i, target := range targets {
+		rows[i] = row{ID: id.New[id.Entry](), Type: target.Type, Of: target.ID}
+	}
+	by := act.actor()
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	err = tx.ORM().Exec(`
+		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
+			action, target_type, target_id, changed, occurred_at, recorded_at)
+		select ?, id, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, type, "of", ?::text[], ?::timestamptz, ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as target(id uuid, type text, "of" text) order by id`,
+		tx.Customer, by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, postgres.Strings(act.Changed), tx.Now, tx.Now,
+		string(sent)).Error
+	return orEnded(err)
+}
+
+// orEnded tells a caller who was deleted a moment ago that the session is over.
+func orEnded(err error) error {
 	if postgres.Violates(err, "audit_entries_actor_user") || postgres.Violates(err, "audit_entries_actor_operator") {
-		// The caller was deleted a moment ago.
 		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
 	}
 	return err

@@ -108,9 +108,24 @@ var catalogue = []Entry{
 		"Look at its state with GET /v1/operator/jobs.",
 	},
 	{
+		WebhookLimit, Conflict, "There are as many webhook endpoints as there may be",
+		"A customer has at most 20 endpoints.",
+		"Delete one that is not needed any more, or let one endpoint take more types of events.",
+	},
+	{
+		WebhookPaused, Conflict, "The webhook endpoint is paused",
+		"Nothing is sent to an endpoint that is paused, so nothing can be sent to it again.",
+		"Set the status of the endpoint to active first.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
+	},
+	{
+		BackupUnderWay, Conflict, "A backup is under way",
+		"Backups of the database are made one at a time, and one was asked for before.",
+		"Look for it in GET /v1/operator/backups; when it is done or has failed, ask again.",
 	},
 	{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
@@ -143,6 +158,11 @@ var catalogue = []Entry{
 		"Ask for a new link with POST /v1/password-resets.",
 	},
 	{
+		EventGone, Gone, "The event is not there any more",
+		"Events are kept for 90 days. The one to go on from is older, or never was, so events may have been missed.",
+		"Compare with GET /v1/users, then read the events from the beginning, without after and cursor.",
+	},
+	{
 		PreconditionFailed, Precondition, "The resource has changed",
 		"The version named by If-Match is not the current one. Nothing was changed.",
 		"Fetch the resource again, look at what changed, and repeat the change with the new ETag.",
@@ -161,6 +181,11 @@ var catalogue = []Entry{
 		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
 		"A key stands for one request. It was used before with another body or another path.",
 		"Make a new key for each new request.",
+	},
+	{
+		InvalidWebhookURL, Refused, "The URL cannot be a webhook endpoint",
+		"Webhooks go to https URLs at public addresses, written in ASCII, without user information and without a fragment.",
+		"Give the URL of a server that the public Internet reaches. Write an international domain in its ASCII form.",
 	},
 	{
 		OneTimeCodeWrong, Refused, "The one-time code is wrong",
@@ -193,6 +218,26 @@ var catalogue = []Entry{
 		"Use an address of the customer's, or let an administrator add the domain.",
 	},
 	{
+		MalformedRow, Refused, "The row cannot be read",
+		"A row of an import is not of the form of its file, or a column of it holds what it cannot hold. The other rows are not affected.",
+		"Correct the row and send the file again: rows that were carried out before change nothing.",
+	},
+	{
+		DuplicateRow, Refused, "The address stands in the file twice",
+		"An earlier row of the same import has the same e-mail address. Letter case, Unicode form and the spelling of an international domain do not count.",
+		"Keep one of the rows. Which one is right, an import cannot know.",
+	},
+	{
+		UserDiffers, Refused, "A user with that address is somebody else or has changed",
+		"A living user of this customer has the address of the row, with another name or another role. An import never overwrites.",
+		"If the file is right, correct the user with PATCH /v1/users/{id}. If the user is right, correct the file.",
+	},
+	{
+		AddressSuppressed, Refused, "The person was erased",
+		"A person with that address was deleted or redacted. An import does not bring erased people back unless that is meant.",
+		"Take the person off the list that the file was made of. If a new account is meant, say so in the row with allow_erased, or create the user with POST /v1/users.",
+	},
+	{
 		UnknownActor, Refused, "The actor is not a user of this customer",
 		"An entry of the audit trail names somebody who did something. The id belongs to no living user of this customer: it was never given, or the user is deleted.",
 		"Send the id that POST /v1/users answered with.",
@@ -216,5 +261,10 @@ var catalogue = []Entry{
 		ServiceUnavailable, Unavailable, "The service cannot answer just now",
 		"The database is away or the service has more to do than it can. Nothing was changed, or the change is whole; an Idempotency-Key makes repeating safe.",
 		"Try again after the time that Retry-After names.",
+	},
+	{
+		BackupsNotSetUp, Unavailable, "Backups are not set up",
+		"The service was started without what making a backup takes: a store, recipients, a database user that may read everything, or PostgreSQL's pg_dump.",
+		"The log of the service says at its start what is missing. Have it set, and ask again.",
 	},
 }

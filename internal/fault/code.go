@@ -59,6 +59,10 @@ const (
 	InvalidEmail         Code = "invalid-email"
 	ForeignMailDomain    Code = "foreign-mail-domain"
 	UnknownActor         Code = "unknown-actor"
+	MalformedRow         Code = "malformed-row"
+	DuplicateRow         Code = "duplicate-row"
+	UserDiffers          Code = "user-differs"
+	AddressSuppressed    Code = "address-suppressed"
 	InvalidEntry         Code = "invalid-entry"
 	InternalError        Code = "internal-error"
 	ServiceUnavailable   Code = "service-unavailable"
@@ -72,7 +76,13 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	BackupUnderWay       Code = "backup-under-way"
+	BackupsNotSetUp      Code = "backups-not-set-up"
 	JobNotRetryable      Code = "job-not-retryable"
+	InvalidWebhookURL    Code = "invalid-webhook-url"
+	WebhookLimit         Code = "webhook-endpoint-limit"
+	WebhookPaused        Code = "webhook-endpoint-paused"
+	EventGone            Code = "event-gone"
 )
 
 // Entry says what one code means.

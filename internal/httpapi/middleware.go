@@ -47,7 +47,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		began := time.Now() // a duration, not a time: measured by the machine's own clock
 		request := c.Request()
 		header := c.Response().Header()
-		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request}
+		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request, writer: c.Response()}
 		if now.requestID = request.Header.Get("X-Request-Id"); !saneRequestID.MatchString(now.requestID) {
 			now.requestID = id.New[id.Request]().String()
 		}

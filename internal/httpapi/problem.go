@@ -114,7 +114,7 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 		references := toReferences(f.References)
 		problem.References = &references
 	}
-	problem.Redaction, problem.Receipt = nonEmpty(f.Redaction), nonEmpty(f.Receipt)
+	problem.Redaction, problem.Receipt, problem.Import = nonEmpty(f.Redaction), nonEmpty(f.Receipt), nonEmpty(f.Import)
 
 	header := c.Response().Header()
 	header.Set("Content-Type", "application/problem+json")

@@ -27,7 +27,12 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	backupKind   struct{}
+	restoreKind  struct{}
 	alertKind    struct{}
+	importKind   struct{}
+
+	webhookEndpointKind struct{}
 )
 
 type (
@@ -45,10 +50,18 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Backup identifies one backup of the database.
+	Backup = ID[backupKind]
+	// Restore identifies one restore of the database from a backup.
+	Restore = ID[restoreKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
+	// Import identifies one import of people.
+	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
+	// WebhookEndpoint identifies one place where a customer wants to be told of events.
+	WebhookEndpoint = ID[webhookEndpointKind]
 )
 
 // ErrMalformed is returned by Parse for anything but the canonical text of a UUID.

@@ -76,7 +76,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 			}
 			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
 		}
-		return nil
+		plan.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+		return err
 	})
 	return plan, err
 }
@@ -87,7 +88,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 // sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
 func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		if _, err := s.prepare(tx, user, lockForDelete, condition); err != nil {
+		found, err := s.prepare(tx, user, lockForDelete, condition)
+		if err != nil {
 			return err
 		}
 		references, err := audit.ReferencesTx(tx, user)
@@ -97,8 +99,13 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 		if len(references) > 0 {
 			return incomplete(user, references)
 		}
-		receipt = newReceipt(tx, caller, Deletion, user)
+		if receipt, err = s.newReceipt(tx, caller, Deletion, user); err != nil {
+			return err
+		}
 		if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+			return err
+		}
+		if err := s.suppress(tx, found); err != nil {
 			return err
 		}
 		if err := remove(tx, user); postgres.Violates(err, "audit_entries_actor_user") {
@@ -144,7 +151,10 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := newReceipt(tx, caller, Redaction, user)
+	receipt, err := s.newReceipt(tx, caller, Redaction, user)
+	if err != nil {
+		return Receipt{}, err
+	}
 	receipt.Label, receipt.Reason = &label, reason
 	references, err := audit.ReferencesTx(tx, user)
 	if err != nil {
@@ -157,6 +167,9 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		receipt.Kept[0].Count += reference.Count
 	}
 	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.suppress(tx, found); err != nil {
 		return Receipt{}, err
 	}
 	if err := redactRow(tx, user, receipt.ID, label); err != nil {
@@ -197,6 +210,15 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 	return found, nil
 }
 
+// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
+func (s *Service) suppress(tx *postgres.Tx, person User) error {
+	address, err := ParseAddress(*person.Email, "/email")
+	if err != nil {
+		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
+	}
+	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
+}
+
 func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {
 	removed := []Removed{{Store: profile, Count: 1}}
 	for _, holding := range s.holdings {
@@ -215,14 +237,15 @@ func incomplete(user id.User, references []fault.Reference) error {
 	return f
 }
 
-func newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) Receipt {
-	receipt := Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
 		receipt.OrderedByUser = &caller.User
 	}
-	return receipt
+	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+	return receipt, err
 }
 
 // newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is
