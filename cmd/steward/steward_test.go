@@ -461,7 +461,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)
