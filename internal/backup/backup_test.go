@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/blob"
+	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -149,9 +150,7 @@ const marker = "Zyxwvu-Marker"
 
 func (f *fixture) mark(t *testing.T) {
 	t.Helper()
-	_, err := f.Superuser(t).Exec(t.Context(), `insert into customers (id, slug, name, guidance_text, mail_domain_policy, mail_domains, network_policy, networks, login_record_days, version, created_at, updated_at)
-		values (gen_random_uuid(), 'acme', $1, '', 'off', '{}', 'off', '{}', 90, 1, now(), now())`, marker)
-	if err != nil {
+	if _, err := customer.NewService(f.DB).Create(t.Context(), customer.New{Slug: "acme", Name: marker}, func(*postgres.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
