@@ -478,6 +478,16 @@ func TestABackupWhoseMakerDiedIsGivenUp(t *testing.T) {
 	if f.state(t, left) != backup.Failed {
 		t.Error(f.state(t, left))
 	}
+	// One whose maker died when everything was written is good.
+	whole := f.make(t)
+	if _, err := f.Superuser(t).Exec(t.Context(), "update backups set state = 'creating' where id = $1", whole.ID.UUID); err != nil {
+		t.Fatal(err)
+	}
+	f.Clock.Advance(time.Hour)
+	f.make(t)
+	if f.state(t, whole.ID) != backup.Available {
+		t.Error(f.state(t, whole.ID))
+	}
 }
 
 func TestUpkeepMakesWhatIsDue(t *testing.T) {
