@@ -30,6 +30,8 @@ import (
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/dial"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/id"
@@ -48,6 +50,7 @@ import (
 	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 const (
@@ -70,6 +73,7 @@ type Settings struct {
 	Password                          password.Parameters
 	Mail                              *mail.Settings  // nil: no mail is sent
 	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy     // what may be dialled besides the public Internet
 	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
 	Backups                           backup.Settings // of the database
 	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
@@ -153,6 +157,13 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	registry := prometheus.NewRegistry()
+	attempts, err := newWebhookMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	webhooks := webhook.NewService(db, box, limiter, queue,
+		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
@@ -177,8 +188,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
 			Trail:         trails,
+			Events:        event.NewService(db),
+			Webhooks:      webhooks,
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
@@ -194,6 +207,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 				alerts.Handlers(),
 				trails.Handlers(),
 				backups.Handlers(),
+				webhooks.Handlers(),
 			),
 			Periodic: slices.Concat(
 				trails.Periodic(),
@@ -208,6 +222,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
+	if settings.Workers > 0 {
+		app.work.Go(func() { webhooks.Dispatch(background) })
+	}
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
 	if settings.Workers > 0 {
 		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
@@ -225,8 +242,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
-// after 90 days.
+// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
+// webhooks after 30, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -241,6 +258,9 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/principal"
 )
@@ -244,7 +245,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	t.Parallel()
 	const people, crashes, workers = 240, 6, 6
 	program := buildSteward(t)
-	service := apptest.Start(t)
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // which opens no connections of its own later
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
 	all := seedAccounts(t, service, conn, of, people)

@@ -163,7 +163,7 @@ func TestBadBodiesAreRefused(t *testing.T) {
 			malformed("too deep", strings.Repeat("[", depth)+strings.Repeat("]", depth))
 			malformed("too deep inside", `{"x":`+strings.Repeat("[", depth)+strings.Repeat("]", depth)+","+rest)
 		}
-		if operation.ID != "redactUser" && operation.ID != "rotateAPIKey" { // which take no body or an empty object
+		if !slices.Contains([]string{"redactUser", "rotateAPIKey", "rotateWebhookEndpointSecret"}, operation.ID) { // which take no body or an empty object
 			malformed("empty object", "{}")
 			malformed("nothing", "")
 		}

@@ -79,6 +79,10 @@ const (
 	BackupUnderWay       Code = "backup-under-way"
 	BackupsNotSetUp      Code = "backups-not-set-up"
 	JobNotRetryable      Code = "job-not-retryable"
+	InvalidWebhookURL    Code = "invalid-webhook-url"
+	WebhookLimit         Code = "webhook-endpoint-limit"
+	WebhookPaused        Code = "webhook-endpoint-paused"
+	EventGone            Code = "event-gone"
 )
 
 // Entry says what one code means.

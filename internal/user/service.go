@@ -210,7 +210,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 	if patch.Role == nil && patch.Status == nil {
 		// One statement does everything, and is a transaction by itself.
 		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			after, err = s.correct(tx, caller, user, change, condition)
+			after, err = s.correct(tx, caller, audit.UserCorrected, user, change, condition)
 			return err
 		})
 		return after, asKnown(err)
@@ -235,15 +235,15 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 				return lastAdministrator()
 			}
 		}
-		after, err = s.correct(tx, caller, user, change, condition)
+		after, err = s.correct(tx, caller, change.action(before), user, change, condition)
 		return err
 	})
 	return after, asKnown(err)
 }
 
 // correct applies a change together with its entry in the trail, in one statement.
-func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, user, change, condition)
+func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, change change, condition version.Condition) (User, error) {
+	result, err := correct(tx, caller, action, user, change, condition)
 	switch {
 	case err != nil:
 		return User{}, err
@@ -286,6 +286,18 @@ func (p Patch) clean() (out change, err error) {
 	}
 	out.role, out.status = p.Role, p.Status
 	return out, firstFault(first, last, mail)
+}
+
+// action is what a change of somebody is called in the trail. A change of the status gives the name, whatever else changes with it; the entry names all of it.
+func (c change) action(before User) audit.Action {
+	switch {
+	case c.status == nil || *c.status == before.Status:
+		return audit.UserCorrected
+	case *c.status == Disabled:
+		return audit.UserDisabled
+	default:
+		return audit.UserEnabled
+	}
 }
 
 // endsAdministration tells whether the change takes an administrator who can sign in away from the customer.

@@ -149,12 +149,12 @@ const carried = `customer_id, id, role, status, first_name, last_name, email, em
 
 // correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
 // the user is redacted, the condition is not met, the domain is refused, or everything is so already.
-func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in change, condition version.Condition) (out corrected, err error) {
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
-	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.UserCorrected, Target: audit.OnUser(user)}, "u")
+	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
 	err = tx.Raw(`
 		with c as (
 			select id, mail_domain_policy, mail_domains from customers where id = ?
