@@ -152,7 +152,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, nil, settings.Backups, settings.Log)
-	if lacking := backups.Lacks(ctx); lacking != nil {
+	if lacking := backups.Lacks(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)

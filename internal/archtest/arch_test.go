@@ -30,8 +30,8 @@ var shelves = [][]string{
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial", "internal/blob"}, // mechanisms
 	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
-	{"internal/event"},        // what of it customers are told
 	{"internal/backup"},       // copies of everything that know of nothing in particular
+	{"internal/event"},        // what of it customers are told
 	{"internal/customer"},     // features that know no person
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/blob"
+	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -149,9 +150,7 @@ const marker = "Zyxwvu-Marker"
 
 func (f *fixture) mark(t *testing.T) {
 	t.Helper()
-	_, err := f.Superuser(t).Exec(t.Context(), `insert into customers (id, slug, name, guidance_text, mail_domain_policy, mail_domains, network_policy, networks, login_record_days, version, created_at, updated_at)
-		values (gen_random_uuid(), 'acme', $1, '', 'off', '{}', 'off', '{}', 90, 1, now(), now())`, marker)
-	if err != nil {
+	if _, err := customer.NewService(f.DB).Create(t.Context(), customer.New{Slug: "acme", Name: marker}, func(*postgres.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -478,6 +477,16 @@ func TestABackupWhoseMakerDiedIsGivenUp(t *testing.T) {
 	f.make(t)
 	if f.state(t, left) != backup.Failed {
 		t.Error(f.state(t, left))
+	}
+	// One whose maker died when everything was written is good.
+	whole := f.make(t)
+	if _, err := f.Superuser(t).Exec(t.Context(), "update backups set state = 'creating' where id = $1", whole.ID.UUID); err != nil {
+		t.Fatal(err)
+	}
+	f.Clock.Advance(time.Hour)
+	f.make(t)
+	if f.state(t, whole.ID) != backup.Available {
+		t.Error(f.state(t, whole.ID))
 	}
 }
 
