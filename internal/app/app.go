@@ -46,6 +46,7 @@ import (
 
 const (
 	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery  = 500 * time.Millisecond
 	sweepEvery = 10 * time.Minute
 	sweepBatch = 5000
 )
@@ -74,11 +75,12 @@ type App struct {
 	Hasher   *password.Hasher
 	API      *httpapi.Server
 	Registry *prometheus.Registry
+	Sealer   *audit.Sealer
 
 	box    *seal.Box
 	keys   *token.Keyring
 	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew   // nil: this replica works no jobs off
+	crew   *jobs.Crew
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -139,7 +141,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
@@ -147,14 +149,13 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if handlers := links.Handlers(); settings.Workers > 0 && len(handlers) > 0 {
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, handlers...); err != nil {
-			return nil, err
-		}
+	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
+	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
 	return app, nil
 }
@@ -217,10 +218,7 @@ func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
 	a.Sessions.Close()
-	var err error
-	if a.crew != nil {
-		err = a.crew.Stop()
-	}
+	err := a.crew.Stop()
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}

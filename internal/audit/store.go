@@ -3,6 +3,7 @@ package audit
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -201,4 +202,65 @@ func references(tx *postgres.Tx, user id.User) (found []fault.Reference, err err
 		found = append(found, reference)
 	}
 	return found, rows.Err()
+}
+
+// unsealedCustomers returns customers who have entries without a number, in the order of their ids. It goes from one to the next by the key, however many entries there are.
+func unsealedCustomers(tx *postgres.Tx, after id.Customer, limit int) (customers []id.Customer, err error) {
+	rows, err := tx.Raw(`
+		with recursive waiting as (
+			(select customer_id from audit_unsealed where customer_id > ? order by customer_id limit 1)
+			union all
+			select (select u.customer_id from audit_unsealed u where u.customer_id > w.customer_id order by u.customer_id limit 1)
+			from waiting w where w.customer_id is not null
+		)
+		select customer_id from waiting where customer_id is not null limit ?`, after, limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var customer id.Customer
+		if err := rows.Scan(&customer); err != nil {
+			return nil, err
+		}
+		customers = append(customers, customer)
+	}
+	return customers, rows.Err()
+}
+
+// sealTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it.
+func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
+	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size) values (?, 0) on conflict do nothing", tx.Customer).Error; err != nil {
+		return nil, err
+	}
+	var size int64
+	err := tx.Raw("select size from audit_heads where customer_id = ? for update skip locked", tx.Customer).Row().Scan(&size)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := scanEntries(tx.Raw(`
+		with taken as (
+			delete from audit_unsealed where customer_id = ? and entry_id = any (array(
+				select entry_id from audit_unsealed where customer_id = ? order by entry_id limit ?))
+			returning entry_id
+		), numbered as (
+			select entry_id, ?::bigint + row_number() over (order by entry_id) - 1 as leaf_index from taken
+		), kept as (
+			insert into audit_leaves (customer_id, leaf_index, entry_id) select ?, leaf_index, entry_id from numbered
+		), counted as (
+			update audit_heads set size = size + (select count(*) from taken) where customer_id = ?
+		)
+		select `+entryColumns+` `+entriesWithActors+` join numbered n on n.entry_id = e.id where e.customer_id = ? order by n.leaf_index`,
+		tx.Customer, tx.Customer, limit, size, tx.Customer, tx.Customer, tx.Customer).Rows())
+	if err != nil {
+		return nil, err
+	}
+	sealed := make([]Sealed, len(entries))
+	for i, entry := range entries {
+		sealed[i] = Sealed{Index: size + int64(i), Entry: entry}
+	}
+	return sealed, nil
 }

@@ -6,6 +6,9 @@
 // The arguments of a job hold ids and closed words and are kept in the database as they are; a job reads what it needs about a person when it runs. It may run
 // more than once: a replica that dies half way has not said that it was done.
 //
+// Each queue has workers of its own on every replica, so that receivers of webhooks that are slow hold up no mail. What is done again and again has no customer and is
+// asked for by one replica, the leader, which the replicas choose among themselves.
+//
 //	available ──▶ running ──▶ completed              (kept for a day)
 //	    ▲            ├──────▶ retryable ──▶ available (later each time, for two days)
 //	    └────────────┤
@@ -30,7 +33,7 @@ import (
 )
 
 const (
-	attempts = 16 // River waits attempt⁴ seconds after each, more or less: two days altogether
+	attempts = 16 // where a job's policy names no other number; River waits attempt⁴ seconds after each, more or less: two days altogether
 	doneKept = 24 * time.Hour
 	deadKept = 90 * 24 * time.Hour
 	timeout  = 2 * time.Minute  // of one attempt
@@ -43,6 +46,52 @@ const (
 type Arguments interface {
 	// Kind names what is to be done. It is kept with the job, so it stays as it is.
 	Kind() string
+}
+
+// QueueName is where a job waits. The set is closed.
+type QueueName string
+
+// The queues.
+const (
+	Default  QueueName = river.QueueDefault
+	Mail     QueueName = "mail"     // talks to the mail server
+	Outbound QueueName = "outbound" // talks to other people's servers
+	Upkeep   QueueName = "upkeep"   // looks after what there is, again and again or for long
+)
+
+// queues lists every queue.
+func queues() []QueueName { return []QueueName{Default, Mail, Outbound, Upkeep} }
+
+// Policy is how jobs of one kind are treated. The zero value is what arguments without a policy get.
+type Policy struct {
+	Queue    QueueName // empty: Default
+	Attempts int       // how often it is tried at most; 0: sixteen times, in two days
+	// Unique adds no second job with the same arguments while the first waits or is under way. What comes up while it is under way may be overlooked by it, so it suits work
+	// that is asked for again and again, and work that looks once more before it ends.
+	Unique bool
+}
+
+// treated is what arguments with a policy implement.
+type treated interface{ Policy() Policy }
+
+// options are a policy in River's words.
+func options(arguments Arguments, at time.Time) *river.InsertOpts {
+	chosen := &river.InsertOpts{MaxAttempts: attempts, ScheduledAt: at}
+	with, ok := arguments.(treated)
+	if !ok {
+		return chosen
+	}
+	policy := with.Policy()
+	chosen.Queue = string(policy.Queue)
+	if policy.Attempts > 0 {
+		chosen.MaxAttempts = policy.Attempts
+	}
+	if policy.Unique {
+		chosen.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+		}}
+	}
+	return chosen
 }
 
 // Job is what its work may know of a job besides the arguments.
@@ -66,32 +115,98 @@ func NewQueue() (*Queue, error) {
 
 // EnqueueTx adds a job within a transaction: it is done if the transaction is kept, and never otherwise.
 func (q *Queue) EnqueueTx(tx *postgres.Tx, arguments Arguments) error {
+	return q.EnqueueAtTx(tx, arguments, time.Time{})
+}
+
+// EnqueueAtTx is EnqueueTx for a job that is not done before a time.
+func (q *Queue) EnqueueAtTx(tx *postgres.Tx, arguments Arguments, at time.Time) error {
 	ctx, begun, err := tx.Transaction()
 	if err != nil {
 		return err
 	}
-	_, err = q.river.InsertTx(ctx, begun, arguments, &river.InsertOpts{MaxAttempts: attempts})
+	_, err = q.river.InsertTx(ctx, begun, arguments, options(arguments, at))
+	return err
+}
+
+// EnqueueManyTx is EnqueueTx for many jobs in one round trip.
+func (q *Queue) EnqueueManyTx(tx *postgres.Tx, all []Arguments) error {
+	if len(all) == 0 {
+		return nil
+	}
+	ctx, begun, err := tx.Transaction()
+	if err != nil {
+		return err
+	}
+	many := make([]river.InsertManyParams, len(all))
+	for i, arguments := range all {
+		many[i] = river.InsertManyParams{Args: arguments, InsertOpts: options(arguments, time.Time{})}
+	}
+	_, err = q.river.InsertManyTx(ctx, begun, many)
 	return err
 }
 
 // Handler is how jobs of one kind are done.
 type Handler struct{ add func(*river.Workers) error }
 
+// Option changes how jobs of one kind are done.
+type Option func(*manner)
+
+// manner is what a handler may choose.
+type manner struct {
+	within  time.Duration
+	backoff func(attempt int) time.Duration
+}
+
+// Within gives each attempt another time than two minutes.
+func Within(d time.Duration) Option { return func(m *manner) { m.within = d } }
+
+// Backoff says how long to wait after a failed attempt, of which the first is 1, in place of attempt⁴ seconds.
+func Backoff(wait func(attempt int) time.Duration) Option {
+	return func(m *manner) { m.backoff = wait }
+}
+
 // Handle says how the jobs are done whose arguments are of the type A. The work is given two minutes; it returns nil when the job is done, InVain when it never
-// will be, and any other error to be called again later. Its errors are kept with the job: they must not hold anything of a person.
-func Handle[A Arguments](work func(ctx context.Context, job Job, arguments A) error) Handler {
-	return Handler{add: func(all *river.Workers) error {
-		return river.AddWorkerSafely(all, river.WorkFunc(func(ctx context.Context, job *river.Job[A]) error {
-			err := recovered(func() error {
-				return work(ctx, Job{ID: job.ID, Attempt: job.Attempt, CreatedAt: job.CreatedAt}, job.Args)
-			})
-			var vain *inVain
-			if errors.As(err, &vain) {
-				return river.JobCancel(vain.cause)
-			}
-			return err
-		}))
-	}}
+// will be, Later when it is too early, and any other error to be called again later. Its errors are kept with the job: they must not hold anything of a person.
+func Handle[A Arguments](work func(ctx context.Context, job Job, arguments A) error, options ...Option) Handler {
+	hand := worker[A]{work: work}
+	for _, choose := range options {
+		choose(&hand.manner)
+	}
+	return Handler{add: func(all *river.Workers) error { return river.AddWorkerSafely(all, hand) }}
+}
+
+// worker does the jobs of one kind for River.
+type worker[A Arguments] struct {
+	river.WorkerDefaults[A]
+	manner
+	work func(ctx context.Context, job Job, arguments A) error
+}
+
+// Timeout implements river.Worker.
+func (w worker[A]) Timeout(*river.Job[A]) time.Duration { return w.within }
+
+// NextRetry implements river.Worker. The time that it returns is of the machine's clock, by which River goes.
+func (w worker[A]) NextRetry(job *river.Job[A]) time.Time {
+	if w.backoff == nil {
+		return time.Time{}
+	}
+	return time.Now().Add(w.backoff(job.Attempt))
+}
+
+// Work implements river.Worker.
+func (w worker[A]) Work(ctx context.Context, job *river.Job[A]) error {
+	err := recovered(func() error {
+		return w.work(ctx, Job{ID: job.ID, Attempt: job.Attempt, CreatedAt: job.CreatedAt}, job.Args)
+	})
+	var vain *inVain
+	var early *later
+	switch {
+	case errors.As(err, &vain):
+		return river.JobCancel(vain.cause)
+	case errors.As(err, &early):
+		return river.JobSnooze(max(early.wait, 0))
+	}
+	return err
 }
 
 type inVain struct{ cause error }
@@ -102,6 +217,13 @@ func (e *inVain) Unwrap() error { return e.cause }
 // InVain marks an error that comes again however often the job is tried: the job is dead at once.
 func InVain(cause error) error { return &inVain{cause: cause} }
 
+type later struct{ wait time.Duration }
+
+func (e *later) Error() string { return "jobs: to be done in " + e.wait.String() }
+
+// Later has the job called again after a while, which does not count as an attempt: there was nothing wrong, it was too early, or there is more to do.
+func Later(wait time.Duration) error { return &later{wait: wait} }
+
 // recovered turns a panic into an error. The value of a panic may hold anything, and River would keep it; so only its type and the place go on.
 func recovered(work func() error) (err error) {
 	defer func() {
@@ -111,90 +233,3 @@ func recovered(work func() error) (err error) {
 	}()
 	return work()
 }
-
-// Crew works jobs off.
-type Crew struct {
-	connections *postgres.Queue
-	river       *river.Client[*sql.Tx]
-}
-
-// Start begins to work jobs off, as many at once as there are workers. It hears of new ones at once and looks by itself now and then. Every replica of the service has a
-// crew; a job is given to one of them.
-func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, handlers ...Handler) (crew *Crew, err error) {
-	all := river.NewWorkers()
-	for _, handler := range handlers {
-		if err := handler.add(all); err != nil {
-			return nil, fmt.Errorf("jobs: %w", err)
-		}
-	}
-	connections, err := db.OpenQueue(ctx, connectionsFor(workers))
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("jobs: %w", err), connections.Close())
-		}
-	}()
-	client, err := river.NewClient(riverdatabasesql.NewWithPgxListener(connections.SQL, connections.Listener), &river.Config{
-		Schema: postgres.QueueSchema, Workers: all, Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}},
-		JobTimeout: timeout, RescueStuckJobsAfter: rescue, SoftStopTimeout: patience,
-		CompletedJobRetentionPeriod: doneKept, CancelledJobRetentionPeriod: deadKept, DiscardedJobRetentionPeriod: deadKept,
-		ReindexerIndexNames: []string{}, // to reindex takes the owner of the tables
-		ErrorHandler:        failures{log}, Logger: slog.New(quiet{log.Handler()}),
-	})
-	if err != nil {
-		return nil, err
-	}
-	// The crew ends by Stop, not with the context of whoever starts it.
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
-		return nil, err
-	}
-	return &Crew{connections: connections, river: client}, nil
-}
-
-// connectionsFor says how many connections a crew needs besides the one that listens: to fetch jobs, to tell what became of them, and to look after the tables.
-func connectionsFor(workers int) int { return min(max(workers/2, 2), 4) }
-
-// Stop takes no more jobs, waits a while for those under way, and breaks off what takes longer; what was broken off is tried again.
-func (c *Crew) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
-	defer cancel()
-	err := c.river.Stop(ctx)
-	return errors.Join(err, c.connections.Close())
-}
-
-// failures tells the log of what failed.
-type failures struct{ log *slog.Logger }
-
-// HandleError implements river.ErrorHandler.
-func (f failures) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
-	level := slog.LevelWarn
-	if job.Attempt >= job.MaxAttempts || errors.Is(err, &river.JobCancelError{}) {
-		level = slog.LevelError
-	}
-	f.log.Log(ctx, level, "a job failed", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "error", err)
-	return nil
-}
-
-// HandlePanic implements river.ErrorHandler.
-func (f failures) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, trace string) *river.ErrorHandlerResult {
-	f.log.Log(ctx, slog.LevelError, "a job panicked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "stack", trace)
-	return nil
-}
-
-// quiet passes on what River says from warnings on: every job that it does is information to River.
-type quiet struct{ slog.Handler }
-
-// Enabled implements slog.Handler.
-func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
-}
-
-// WithAttrs implements slog.Handler.
-func (q quiet) WithAttrs(attributes []slog.Attr) slog.Handler {
-	return quiet{q.Handler.WithAttrs(attributes)}
-}
-
-// WithGroup implements slog.Handler.
-func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }

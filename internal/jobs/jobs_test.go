@@ -87,7 +87,7 @@ func TestWhatBecomesOfJobs(t *testing.T) {
 		b.add(t, how, false)
 	}
 	b.add(t, "undone", true)
-	crew, err := jobs.Start(t.Context(), b.DB, 2, b.Log.Logger(), jobs.Handle(func(_ context.Context, job jobs.Job, asked trial) error {
+	crew, err := jobs.Start(t.Context(), b.DB, 2, b.Log.Logger(), jobs.Work{Handlers: []jobs.Handler{jobs.Handle(func(_ context.Context, job jobs.Job, asked trial) error {
 		if job.ID == 0 || job.Attempt == 0 || job.CreatedAt.IsZero() {
 			t.Errorf("the job is %+v", job)
 		}
@@ -100,7 +100,7 @@ func TestWhatBecomesOfJobs(t *testing.T) {
 			panic("with a secret")
 		}
 		return nil
-	}))
+	})}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,11 +140,11 @@ func TestCrewsShareAndFinish(t *testing.T) {
 		done.Add(1)
 		return nil
 	})
-	first, err := jobs.Start(t.Context(), b.DB, 2, b.Log.Logger(), handler)
+	first, err := jobs.Start(t.Context(), b.DB, 2, b.Log.Logger(), jobs.Work{Handlers: []jobs.Handler{handler}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := jobs.Start(t.Context(), b.Open(t), 2, b.Log.Logger(), handler)
+	second, err := jobs.Start(t.Context(), b.Open(t), 2, b.Log.Logger(), jobs.Work{Handlers: []jobs.Handler{handler}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,4 +176,108 @@ func TestJobsNeedATransaction(t *testing.T) {
 	if err == nil {
 		t.Error("a job for another customer was taken")
 	}
+}
+
+// polite is a job with a policy of its own.
+type polite struct {
+	Customer id.Customer `json:"customer_id"`
+	How      string      `json:"how"`
+}
+
+func (polite) Kind() string { return "polite" }
+
+func (polite) Policy() jobs.Policy {
+	return jobs.Policy{Queue: jobs.Outbound, Attempts: 2, Unique: true}
+}
+
+// regular is a job that nobody's customer asks for.
+type regular struct {
+	How string `json:"how"`
+}
+
+func (regular) Kind() string { return "regular" }
+
+func (regular) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Unique: true} }
+
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	of := id.New[id.Customer]()
+	err := b.DB.InCustomer(t.Context(), of, func(tx *postgres.Tx) error {
+		return errors.Join(
+			b.queue.EnqueueManyTx(tx, []jobs.Arguments{polite{of, "once"}, polite{of, "badly"}, trial{of, "plain"}}),
+			b.queue.EnqueueManyTx(tx, nil),
+			b.queue.EnqueueTx(tx, polite{of, "once"}),
+			b.queue.EnqueueAtTx(tx, trial{of, "tomorrow"}, time.Now().Add(24*time.Hour)),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once, early, often atomic.Int64
+	crew, err := jobs.Start(t.Context(), b.DB, 2, b.Log.Logger(), jobs.Work{
+		Handlers: []jobs.Handler{
+			jobs.Handle(func(ctx context.Context, _ jobs.Job, asked polite) error {
+				if end, ok := ctx.Deadline(); !ok || time.Until(end) < 30*time.Minute {
+					t.Errorf("the attempt ends at %v", end)
+				}
+				if asked.How == "badly" {
+					return errors.New("a reason")
+				}
+				once.Add(1)
+				return nil
+			}, jobs.Within(time.Hour), jobs.Backoff(func(int) time.Duration { return 0 })),
+			jobs.Handle(func(_ context.Context, job jobs.Job, _ trial) error {
+				if job.Attempt != 1 {
+					t.Errorf("what was too early counts as attempt %d", job.Attempt)
+				}
+				if early.Add(1) < 3 {
+					return jobs.Later(0)
+				}
+				return nil
+			}),
+			jobs.Handle(func(context.Context, jobs.Job, regular) error { often.Add(1); return nil }),
+		},
+		Periodic: []jobs.Periodic{{Every: time.Hour, Arguments: regular{"regularly"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); (often.Load() == 0 || early.Load() < 3) && time.Since(began) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+		// The leader is chosen, and asks for what is done again and again; what was too early is called again.
+	}
+	states, _ := b.states(t, "completed discarded scheduled")
+	if err := crew.Stop(); err != nil {
+		t.Error(err)
+	}
+	for how, state := range map[string]string{"once": "completed", "badly": "discarded", "plain": "completed", "tomorrow": "scheduled", "regularly": "completed"} {
+		if states[how] != state {
+			t.Errorf("%s: %q", how, states[how])
+		}
+	}
+	if once.Load() != 1 || early.Load() != 3 || often.Load() != 1 {
+		t.Errorf("done %d, %d and %d times", once.Load(), early.Load(), often.Load())
+	}
+	if queues := b.queues(t); queues["polite"] != "outbound" || queues["trial"] != "default" || queues["regular"] != "upkeep" {
+		t.Errorf("%v", queues)
+	}
+}
+
+// queues tells for each kind where its jobs wait.
+func (b bench) queues(t *testing.T) map[string]string {
+	t.Helper()
+	rows, err := b.Superuser(t).Query(t.Context(), "select distinct kind, queue from jobs.river_job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	found := make(map[string]string)
+	for rows.Next() {
+		var kind, queue string
+		if err := rows.Scan(&kind, &queue); err != nil {
+			t.Fatal(err)
+		}
+		found[kind] = queue
+	}
+	return found
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/jobs"
 )
 
 // Purpose is what a link is for. The set is closed.
@@ -53,6 +54,9 @@ type mailing struct {
 
 // Kind implements jobs.Arguments.
 func (mailing) Kind() string { return "password_mail" }
+
+// Policy says how jobs treat it.
+func (mailing) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail} }
 
 // subject is what a mail is about. The set is closed.
 type subject string
