@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,14 +86,27 @@ func (c devCommand) Run(s surroundings) (err error) {
 		return errors.Join(err, listener.Close(), metrics.Close())
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
+	blobURL, err := blobsBeside(s.context, dir, server)
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close())
+	}
+	blobs, err := blobSettings{BlobURL: blobURL}.store()
+	if err != nil {
+		return errors.Join(err, listener.Close(), metrics.Close())
+	}
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers,
+		Blobs: blobs, Mail: caught.settings, Workers: devWorkers,
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
 	service, err := app.Open(s.context, settings)
 	if err != nil {
 		return errors.Join(err, listener.Close(), metrics.Close())
+	}
+	select { // a database that was put back by hand is behind its ledger for a moment
+	case <-service.Opened():
+	case <-s.context.Done():
+		return errors.Join(listener.Close(), metrics.Close(), service.Close())
 	}
 	seeded, err := seed(s.context, service, filepath.Join(dir, "dev.json"))
 	if err != nil {
@@ -104,6 +118,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 		Env: map[string]string{
 			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
 			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
+			"STEWARD_BLOB_URL": blobURL,
 		},
 	}
 	if c.JSON {
@@ -190,6 +205,19 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL sens
 		return serviceURL, err
 	}
 	return sensitive.New(fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d&sslmode=disable", devRole, devDatabase, config.Host, config.Port)), nil
+}
+
+// blobsBeside names the folder of the objects that go with the database: another database in the same place has another one. What dev keeps need not survive the power going.
+func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string, error) {
+	conn, err := pgx.Connect(ctx, server.URL(devDatabase))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
+	var which string
+	err = conn.QueryRow(ctx, "select (select system_identifier from pg_control_system())::text || '-' || oid::text from pg_database where datname = current_database()").Scan(&which)
+	folder := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(dir, "blobs", which)), RawQuery: "sync=off"}
+	return folder.String(), err
 }
 
 // keepMasterKey reads the master key of an earlier run or makes one.

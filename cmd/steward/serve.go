@@ -21,6 +21,7 @@ type serveCommand struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	mailSettings     `embed:""`
+	blobSettings     `embed:""`
 
 	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
 	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
@@ -91,11 +92,15 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
+	blobs, err := c.store()
+	if err != nil {
+		return app.Settings{}, err
+	}
 	if sending == nil {
 		log.Warn("no mail is sent: nobody is invited, and no password is reset by mail")
 	}
 	return app.Settings{
-		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
+		Blobs: blobs, Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
 		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,

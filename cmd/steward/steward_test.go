@@ -367,6 +367,7 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 	t.Parallel()
 	const database, key = "STEWARD_DATABASE_URL=postgres://u:hidden@127.0.0.1:1/d", "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	const public, smtp = "STEWARD_PUBLIC_URL=http://127.0.0.1", "STEWARD_SMTP_URL=none"
+	blobs := "STEWARD_BLOB_URL=file://" + t.TempDir()
 	for name, test := range map[string]struct {
 		environment []string
 		names       string
@@ -377,9 +378,12 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"bad public URL":      {[]string{database, key, "STEWARD_PUBLIC_URL=steward"}, "STEWARD_PUBLIC_URL"},
 		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp}, "master key"},
 		"open proxies":        {[]string{database, key, public, "STEWARD_TRUSTED_PROXIES=0.0.0.0/0"}, "STEWARD_TRUSTED_PROXIES"},
-		"weak hash":           {[]string{database, key, public, smtp, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
+		"weak hash":           {[]string{database, key, public, smtp, blobs, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
 		"bad number":          {[]string{database, key, public, "STEWARD_MAX_CONNECTIONS=many"}, "--max-connections"},
-		"database away":       {[]string{database, key, public, smtp, "STEWARD_START_TIMEOUT=10ms"}, "database"},
+		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
+		"no store":            {[]string{database, key, public, smtp}, "STEWARD_BLOB_URL"},
+		"bad store":           {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=file:here"}, "STEWARD_BLOB_URL"},
+		"half a credential":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b/p", "STEWARD_BLOB_ACCESS_KEY=k"}, "STEWARD_BLOB_SECRET_KEY"},
 		"no mail server":      {[]string{database, key, public}, "STEWARD_SMTP_URL"},
 		"bad mail server":     {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h?x=y"}, "STEWARD_SMTP_URL"},
 		"mail of nobody":      {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h"}, "STEWARD_MAIL_FROM"},
@@ -441,7 +445,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 	address := freeAddress(t)
 	startServe(t, []string{
 		url, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://" + address, "STEWARD_HTTP_ADDR=" + address,
-		"STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none",
+		"STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://" + t.TempDir(),
 	}, "http://"+address)
 	if status := signIn(t, "http://"+address, "acme", devPerson{Email: "a@acme.example", Password: made.Password}); status != http.StatusCreated {
 		t.Errorf("the administrator signs in: %d", status)
@@ -453,7 +457,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"ledger", "verify"}, {"ledger", "accept"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)

@@ -25,17 +25,20 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -56,6 +59,7 @@ type Settings struct {
 	DatabaseURL                       sensitive.String
 	MaxConnections                    int
 	MasterKey                         sensitive.String
+	Blobs                             blob.Store // what must survive the database is kept there
 	PublicURL                         string
 	TrustedProxies                    []netip.Prefix
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
@@ -84,13 +88,23 @@ type App struct {
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
+
+	ledger   *ledger.Ledger
+	replay   *replay.Conductor
+	presence *postgres.Presence // nil: not opened yet
+	workers  int
+	opened   chan struct{}
 }
 
-// Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Close ends it.
+// Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Where the database is behind the ledger, the replica is closed
+// to requests until what is missing is carried out, which goes on in the background: Opened tells when. Close ends it.
 func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	box, err := seal.ParseMasterKey(settings.MasterKey)
 	if err != nil {
 		return nil, err
+	}
+	if settings.Blobs == nil {
+		return nil, errors.New("app: there is no store of objects")
 	}
 	hasher, err := password.NewHasher(settings.Password, password.Options{})
 	if err != nil {
@@ -127,37 +141,56 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	book := ledger.New(settings.Blobs, box, settings.Clock, settings.Log)
+	defer func() {
+		if err != nil {
+			book.Close()
+		}
+	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
-	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
-	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
+	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         user.NewService(db, book, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
-			APIKeys:       apikey.NewService(db, limiter),
+			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
+		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
+	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
-		return nil, err
-	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
-	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
-	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
-	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	if err := app.begin(background); err != nil {
+		stop()
+		return nil, err
+	}
 	return app, nil
+}
+
+// start starts what a replica that is open does in the background.
+func (a *App) start(ctx context.Context) (err error) {
+	work := jobs.Work{Handlers: slices.Concat(a.PasswordLinks.Handlers(), a.replay.Handlers())}
+	if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
+		return err
+	}
+	a.every(ctx, keysEvery, "loading the signing keys", a.ReloadKeys)
+	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
+	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
+	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
+	return nil
 }
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
@@ -218,7 +251,14 @@ func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
 	a.Sessions.Close()
-	err := a.crew.Stop()
+	var err error
+	if a.crew != nil {
+		err = a.crew.Stop()
+	}
+	a.ledger.Close()
+	if a.presence != nil {
+		err = errors.Join(err, a.presence.Close())
+	}
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
@@ -250,11 +290,11 @@ func WaitForDatabase(ctx context.Context, settings Settings) (*App, error) {
 			return app, err
 		}
 		if attempt%10 == 0 {
-			settings.Log.Warn("the database is away; trying again every second", "error", err)
+			settings.Log.Warn("the database or the store of objects is away; trying again every second", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("app: the database stayed away: %w", err)
+			return nil, fmt.Errorf("app: the database, or the store of objects, stayed away: %w", err)
 		case <-time.After(time.Second):
 		}
 	}

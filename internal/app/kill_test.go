@@ -50,6 +50,7 @@ func serve(t testing.TB, program string, service *apptest.Service) *serving {
 	process.Env = []string{
 		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal(), "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
 		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "HOME=" + os.TempDir(),
+		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database),
 	}
 	log, err := process.StderrPipe()
 	if err != nil {

@@ -27,13 +27,14 @@ var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
 	{"internal/principal"}, // who is calling, in those words
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/blob"}, // mechanisms
-	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
+	{"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
 	{"internal/customer"},     // features that know no person
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
 	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{"internal/replay"},  // what a restore lost
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together
@@ -56,7 +57,7 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
-	"github.com/minio/minio-go/v7":       {"internal/blob"},
+	"github.com/minio/minio-go/v7":        {"internal/blob"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	module + "/api":                       {"internal/httpapi"},
 }

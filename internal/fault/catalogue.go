@@ -202,4 +202,9 @@ var catalogue = []Entry{
 		"The database is away or the service has more to do than it can. Nothing was changed, or the change is whole; an Idempotency-Key makes repeating safe.",
 		"Try again after the time that Retry-After names.",
 	},
+	{
+		ReplayingErasures, Unavailable, "The service is closed until erasures are carried out again",
+		"The database is of an earlier time than the record of erasures, opt-outs and revocations that is kept outside it, as after a restore from a backup. Until what is missing is carried out once more, nobody is let in, for people could be seen who were erased.",
+		"Wait as long as Retry-After says. If the detail asks for a person, the service's operators have to look at it.",
+	},
 }

@@ -70,6 +70,7 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	ReplayingErasures    Code = "replaying-erasures"
 )
 
 // Entry says what one code means.

@@ -74,6 +74,23 @@ func (e Entry) User() id.User { return id.User{UUID: e.Subject} }
 // APIKey is the key that the entry is about, where it is about one.
 func (e Entry) APIKey() id.APIKey { return id.APIKey{UUID: e.Subject} }
 
+// Details are what the trail says of an entry that is carried out once more.
+func (e Entry) Details() map[string]any {
+	return map[string]any{"ledger_entry": e.Number, "ordered_at": e.At}
+}
+
+// Outcome is what became of an entry that was to be carried out once more. The set is closed.
+type Outcome string
+
+// The outcomes.
+const (
+	Done      Outcome = "done"
+	Already   Outcome = "already"          // everything was so
+	Absent    Outcome = "absent"           // there is nobody, or nothing, of that id
+	Instead   Outcome = "redacted_instead" // a deletion that the trail stands in the way of
+	Overtaken Outcome = "superseded"       // a later entry on the same is applied
+)
+
 // hasEffect tells whether there is anything to carry out.
 func (e Entry) hasEffect() bool { return e.Kind != Void }
 

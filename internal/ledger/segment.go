@@ -34,7 +34,9 @@ const (
 )
 
 // segmentName is the name of the object whose first entry has the number. Names sort like numbers.
-func segmentName(first int64) string { return fmt.Sprintf("%s%012d/%016d", segmentsName, first/perFolder, first) }
+func segmentName(first int64) string {
+	return fmt.Sprintf("%s%012d/%016d", segmentsName, first/perFolder, first)
+}
 
 // firstOf is the number in a name; ok is false for a name that no segment has.
 func firstOf(name string) (first int64, ok bool) {

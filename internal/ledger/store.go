@@ -31,12 +31,8 @@ func insertApplied(tx *postgres.Tx, positions []Position) error {
 		tx.Customer, "{"+strings.Join(numbers, ",")+"}", hashes).Error
 }
 
-// LockTx makes the caller the only one who carries entries out, until the transaction ends, and returns which of the entries nobody has carried out yet.
-func LockTx(tx *postgres.Tx, entries []Placed) ([]Placed, error) {
-	// The number is arbitrary; it names this lock in the database.
-	if err := tx.ORM().Exec("select pg_advisory_xact_lock(7238160061)").Error; err != nil {
-		return nil, err
-	}
+// OpenTx returns which of the entries nobody has carried out yet. The caller holds the lock of the customer, so that nobody does in between.
+func OpenTx(tx *postgres.Tx, entries []Placed) ([]Placed, error) {
 	numbers := make([]string, len(entries))
 	for i, entry := range entries {
 		numbers[i] = strconv.FormatInt(entry.Number, 10)

@@ -381,3 +381,8 @@ func (l *Ledger) Accept(ctx context.Context, db *postgres.DB) (Check, error) {
 	}
 	return found, db.InPlatform(ctx, func(tx *postgres.Tx) error { return accept(tx, found.Ledger, found.Head, found.LastSegment) })
 }
+
+// Attend writes down that the database is at home where it is now, and alive.
+func (s *Survey) Attend(ctx context.Context, db *postgres.DB) error {
+	return db.InPlatform(ctx, attend)
+}

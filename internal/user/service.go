@@ -9,6 +9,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/version"
@@ -17,6 +18,7 @@ import (
 // Service is people as callers use them. Safe for concurrent use.
 type Service struct {
 	db       *postgres.DB
+	ledger   *ledger.Ledger
 	invite   Invite
 	holdings []Holding
 }
@@ -24,9 +26,9 @@ type Service struct {
 // Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
 type Invite func(tx *postgres.Tx, made id.User) error
 
-// NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, holdings: holdings}
+// NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -199,12 +201,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 		return User{}, err
 	}
 	if patch.Role == nil && patch.Status == nil {
-		// One statement does everything, and is a transaction by itself.
-		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			after, err = s.correct(tx, caller, user, change, condition)
-			return err
-		})
-		return after, asKnown(err)
+		return s.correctOnly(ctx, caller, user, change, condition)
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if err := customer.LockTx(tx); err != nil {
@@ -226,18 +223,70 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 				return lastAdministrator()
 			}
 		}
-		after, err = s.correct(tx, caller, user, change, condition)
-		return err
+		if after, err = s.correct(tx, caller, user, change, condition); err != nil || after.Version == before.Version {
+			return err
+		}
+		return s.recordChange(tx, before, after)
 	})
 	return after, asKnown(err)
 }
 
+// correctOnly corrects names and address: one statement does everything, and is a transaction by itself. That it happens is in the ledger before, for afterwards it would be
+// too late; where it does not happen, the ledger is told.
+func (s *Service) correctOnly(ctx context.Context, caller principal.Principal, user id.User, change change, condition version.Condition) (after User, err error) {
+	marker := ledger.Entry{Kind: ledger.Correction, At: s.db.Now(), Customer: caller.Customer, Subject: user.UUID}
+	marked, err := s.ledger.Append(ctx, marker)
+	if err != nil {
+		return User{}, err
+	}
+	var done corrected
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
+		done, err = correct(tx, caller, user, change, condition, &marked[0])
+		return err
+	})
+	if err == nil {
+		after, err = done.judge(condition)
+	}
+	if (err != nil || after.Version == done.versionBefore) && !fault.Is(err, fault.ServiceUnavailable) { // or else nobody knows whether it happened
+		s.ledger.AppendLater(ledger.Entry{Kind: ledger.Void, At: marker.At, Customer: marker.Customer, Subject: marker.Subject, Of: marked[0].Number})
+	}
+	return after, asKnown(err)
+}
+
+// recordChange writes into the ledger what a change was about.
+func (s *Service) recordChange(tx *postgres.Tx, before, after User) error {
+	entry := ledger.Entry{Subject: after.ID.UUID}
+	if *before.FirstName != *after.FirstName || *before.LastName != *after.LastName || *before.Email != *after.Email {
+		entry.Kind = ledger.Correction
+		if err := s.ledger.AppendTx(tx, entry); err != nil {
+			return err
+		}
+	}
+	if before.Role != after.Role {
+		entry.Kind, entry.Role = ledger.RoleSet, string(after.Role)
+		if err := s.ledger.AppendTx(tx, entry); err != nil {
+			return err
+		}
+	}
+	if before.Status != after.Status {
+		entry.Kind, entry.Role, entry.Status = ledger.StatusSet, "", string(after.Status)
+		return s.ledger.AppendTx(tx, entry)
+	}
+	return nil
+}
+
 // correct applies a change together with its entry in the trail, in one statement.
 func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, user, change, condition)
-	switch {
-	case err != nil:
+	result, err := correct(tx, caller, user, change, condition, nil)
+	if err != nil {
 		return User{}, err
+	}
+	return result.judge(condition)
+}
+
+// judge returns the user after a correction, or why there was none.
+func (result corrected) judge(condition version.Condition) (User, error) {
+	switch {
 	case result.user.Status == Redacted:
 		return User{}, redacted(result.user.ReceiptID)
 	case !condition.MetBy(result.versionBefore):
@@ -326,6 +375,9 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 		changed := []string{}
 		if before.Alerts.OptedIn != optedIn {
 			changed = []string{"alerts.opted_in"}
+			if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &optedIn, Authority: by}); err != nil {
+				return err
+			}
 		}
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 	})
