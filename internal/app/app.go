@@ -84,7 +84,8 @@ type App struct {
 	box    *seal.Box
 	keys   *token.Keyring
 	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew
+	crew   *jobs.Crew   // nil: this replica works no jobs off
+	desk   *jobs.Desk
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -94,6 +95,7 @@ type App struct {
 	presence *postgres.Presence // nil: not opened yet
 	workers  int
 	opened   chan struct{}
+	running  bool // what goes on in the background was started
 }
 
 // Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Where the database is behind the ledger, the replica is closed
@@ -147,6 +149,15 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			book.Close()
 		}
 	}()
+	desk, err := jobs.OpenDesk(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, desk.Close())
+		}
+	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
@@ -157,15 +168,15 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
-			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
 	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
-	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
@@ -183,8 +194,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 // start starts what a replica that is open does in the background.
 func (a *App) start(ctx context.Context) (err error) {
 	work := jobs.Work{Handlers: slices.Concat(a.PasswordLinks.Handlers(), a.replay.Handlers())}
-	if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
-		return err
+	if a.workers > 0 {
+		if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
+			return err
+		}
 	}
 	a.every(ctx, keysEvery, "loading the signing keys", a.ReloadKeys)
 	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
@@ -262,7 +275,7 @@ func (a *App) Close() error {
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
-	return errors.Join(err, a.DB.Close())
+	return errors.Join(err, a.desk.Close(), a.DB.Close())
 }
 
 // newMailing makes what mails are sent with.

@@ -68,10 +68,11 @@ func (a *App) open(ctx context.Context, survey *ledger.Survey) (err error) {
 	if err := survey.Settle(ctx, a.DB); err != nil {
 		return err
 	}
-	if a.crew == nil {
+	if !a.running {
 		if err := a.start(ctx); err != nil {
 			return err
 		}
+		a.running = true
 		close(a.opened)
 	}
 	a.API.Open()

@@ -102,6 +102,8 @@ var matrix = []row{
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
 
 // TestEveryOperationAnswersEachCallerByItsRole goes through all operations, all callers and all objects. The order of refusals is always the
@@ -506,6 +508,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listJobs":
+		return "/v1/operator/jobs", nil
+	case "retryJob":
+		return "/v1/operator/jobs/" + deadJob(t, w.Service, w.acme.ID) + "/retry", nil
 	case "getCustomer":
 		return "/v1/customer", nil
 	case "updateCustomer":

@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -59,6 +60,7 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	JobRetried            Action = "job.retried"
 )
 
 // Target is what was acted on.
@@ -71,6 +73,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 
 // Act is something that the service did on somebody's order.
 type Act struct {

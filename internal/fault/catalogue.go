@@ -103,6 +103,11 @@ var catalogue = []Entry{
 		"Make a new key.",
 	},
 	{
+		JobNotRetryable, Conflict, "The job cannot be tried again now",
+		"A job is tried again when it is dead or waits. This one is being done at this moment, or is done.",
+		"Look at its state with GET /v1/operator/jobs.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",

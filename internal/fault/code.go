@@ -71,6 +71,7 @@ const (
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
 	ReplayingErasures    Code = "replaying-erasures"
+	JobNotRetryable      Code = "job-not-retryable"
 )
 
 // Entry says what one code means.

@@ -207,6 +207,33 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for JobState.
+const (
+	JobStateDead     JobState = "dead"
+	JobStateDone     JobState = "done"
+	JobStateRetrying JobState = "retrying"
+	JobStateRunning  JobState = "running"
+	JobStateWaiting  JobState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the JobState enum.
+func (e JobState) Valid() bool {
+	switch e {
+	case JobStateDead:
+		return true
+	case JobStateDone:
+		return true
+	case JobStateRetrying:
+		return true
+	case JobStateRunning:
+		return true
+	case JobStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for KeptWhy.
 const (
 	KeptWhyAuditTrail KeptWhy = "audit_trail"
@@ -910,6 +937,49 @@ type HealthStatus string
 
 // ID A UUID of version 7 in its canonical form.
 type ID = openapi_types.UUID
+
+// Job defines model for Job.
+type Job struct {
+	// Attempt How often it was tried.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt  Time          `json:"created_at"`
+	CustomerID *NullableID   `json:"customer_id"`
+	EndedAt    *NullableTime `json:"ended_at"`
+
+	// Failure Why the last attempt failed.
+	Failure *string `json:"failure"`
+
+	// ID Its number.
+	ID string `json:"id"`
+
+	// Kind What is to be done.
+	Kind string `json:"kind"`
+
+	// MaxAttempts How often it is tried at most.
+	MaxAttempts int32 `json:"max_attempts"`
+
+	// Queue Where it waits.
+	Queue string `json:"queue"`
+
+	// ScheduledAt A time according to RFC 3339; the service answers in UTC.
+	ScheduledAt Time `json:"scheduled_at"`
+
+	// State `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+	State JobState `json:"state"`
+}
+
+// JobPage defines model for JobPage.
+type JobPage struct {
+	Data []Job `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// JobState `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+type JobState string
 
 // Kept defines model for Kept.
 type Kept struct {
@@ -1642,6 +1712,27 @@ type CreateCustomerParams struct {
 type UpdateCustomerAsOperatorParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListJobsParams defines parameters for ListJobs.
+type ListJobsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only jobs of this state.
+	State *JobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only jobs of this kind.
+	Kind *string `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// RetryJobParams defines parameters for RetryJob.
+type RetryJobParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
@@ -2595,6 +2686,41 @@ func (c *Raw) UpdateCustomerAsOperator(ctx context.Context, id ID, params *Updat
 // Corresponds with PATCH /v1/operator/customers/{id} (the `UpdateCustomerAsOperator` operationId).
 func (c *Raw) UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newUpdateCustomerAsOperatorRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListJobs List the jobs in the background
+//
+// Mails, webhooks and upkeep wait here. Newest first. A job that was tried too often, or in vain, is `dead`: nothing happens unless somebody has it tried again; it is kept for 90
+// days. Jobs hold identifiers and nothing of a person.
+//
+// Corresponds with GET /v1/operator/jobs (the `ListJobs` operationId).
+func (c *Raw) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListJobsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryJob Have a job tried at once
+//
+// For a job that is dead, waits to be tried again, or waits for its time. A dead one gets one attempt more. The trail of Fusions names who asked for it.
+//
+// Corresponds with POST /v1/operator/jobs/{id}/retry (the `RetryJob` operationId).
+func (c *Raw) RetryJob(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRetryJobRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4540,6 +4666,145 @@ func newUpdateCustomerAsOperatorRequestWithBody(server string, id ID, params *Up
 			}
 
 			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newListJobsRequest constructs an http.Request for the ListJobs method
+func newListJobsRequest(server string, params *ListJobsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRetryJobRequest constructs an http.Request for the RetryJob method
+func newRetryJobRequest(server string, id string, params *RetryJobParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/jobs/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
 	}
@@ -6562,6 +6827,76 @@ func readUpdateCustomerAsOperatorResponse(rsp *http.Response) (*UpdateCustomerAs
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Customer)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListJobsResponse is the answer to ListJobs.
+type ListJobsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *JobPage // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListJobsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListJobsWithResponse is ListJobs with the answer read and decoded.
+func (c *Raw) ListJobsWithResponse(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*ListJobsResponse, error) {
+	rsp, err := c.ListJobs(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListJobsResponse(rsp)
+}
+
+func readListJobsResponse(rsp *http.Response) (*ListJobsResponse, error) {
+	response := &ListJobsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(JobPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RetryJobResponse is the answer to RetryJob.
+type RetryJobResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Job     // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RetryJobResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RetryJobWithResponse is RetryJob with the answer read and decoded.
+func (c *Raw) RetryJobWithResponse(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*RetryJobResponse, error) {
+	rsp, err := c.RetryJob(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRetryJobResponse(rsp)
+}
+
+func readRetryJobResponse(rsp *http.Response) (*RetryJobResponse, error) {
+	response := &RetryJobResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Job)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}
