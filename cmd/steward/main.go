@@ -36,6 +36,7 @@ type commands struct {
 	Ledger   ledgerCommand   `cmd:"" help:"Look after the record that outlives a restore of the database."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
 	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
+	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

@@ -22,6 +22,7 @@ type serveCommand struct {
 	logSettings      `embed:""`
 	mailSettings     `embed:""`
 	blobSettings     `embed:""`
+	backupSettings   `embed:""`
 
 	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
 	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
@@ -92,15 +93,20 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
-	blobs, err := c.store()
-	if err != nil {
-		return app.Settings{}, err
-	}
 	if sending == nil {
 		log.Warn("no mail is sent: nobody is invited, and no password is reset by mail")
 	}
+	store, err := c.store()
+	if err != nil {
+		return app.Settings{}, err
+	}
+	backups, err := c.backupSettings.read()
+	if err != nil {
+		return app.Settings{}, err
+	}
 	return app.Settings{
-		Blobs: blobs, Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
+		Blobs: store, Backups: backups,
+		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
 		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,

@@ -13,7 +13,6 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
 
-	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/sensitive"
 )
@@ -43,34 +42,6 @@ func secret(name string, value sensitive.String, file string) (sensitive.String,
 		return sensitive.String{}, fmt.Errorf("%s_FILE: %w", name, err)
 	}
 	return sensitive.New(strings.TrimSpace(string(content))), nil
-}
-
-// blobSettings say where objects are kept that must survive the database.
-type blobSettings struct {
-	BlobURL           string           `name:"blob-url" env:"STEWARD_BLOB_URL" placeholder:"URL" help:"Where to keep what must survive the database: file:///folder, or s3://bucket/prefix?region=...&endpoint=... The same for all replicas."`
-	BlobAccessKey     string           `name:"blob-access-key" env:"STEWARD_BLOB_ACCESS_KEY" placeholder:"KEY" help:"The access key of a bucket; without it, the ordinary credentials of AWS."`
-	BlobSecretKey     sensitive.String `name:"blob-secret-key" env:"STEWARD_BLOB_SECRET_KEY" placeholder:"KEY" help:"The secret key of a bucket."`
-	BlobSecretKeyFile string           `name:"blob-secret-key-file" env:"STEWARD_BLOB_SECRET_KEY_FILE" placeholder:"FILE" help:"A file that holds the secret key of a bucket."`
-}
-
-// store opens the store of objects.
-func (b blobSettings) store() (blob.Store, error) {
-	if b.BlobURL == "" {
-		return nil, errors.New("STEWARD_BLOB_URL is not set: erasures and opt-outs must be kept where a restore of the database does not take them back, such as file:///var/lib/steward")
-	}
-	settings := blob.Settings{URL: b.BlobURL, AccessKey: b.BlobAccessKey}
-	if b.BlobAccessKey != "" {
-		key, err := secret("STEWARD_BLOB_SECRET_KEY", b.BlobSecretKey, b.BlobSecretKeyFile)
-		if err != nil {
-			return nil, err
-		}
-		settings.SecretKey = key
-	}
-	store, err := blob.Open(settings)
-	if err != nil {
-		return nil, fmt.Errorf("STEWARD_BLOB_URL: %w", err)
-	}
-	return store, nil
 }
 
 // mailSettings say how mails are sent.

@@ -25,6 +25,7 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
@@ -59,15 +60,16 @@ type Settings struct {
 	DatabaseURL                       sensitive.String
 	MaxConnections                    int
 	MasterKey                         sensitive.String
-	Blobs                             blob.Store // what must survive the database is kept there
 	PublicURL                         string
 	TrustedProxies                    []netip.Prefix
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings // nil: no mail is sent
-	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
-	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings  // nil: no mail is sent
+	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings // of the database
+	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -159,18 +161,23 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		}
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
+	if lacking := backups.Lacks(ctx); lacking != nil {
+		settings.Log.Warn("this replica makes no backups", "reason", lacking)
+	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, book, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         user.NewService(db, book, links.InviteTx, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
+			Backups:       backups,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
@@ -182,6 +189,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	app.Registry.MustRegister(backupMetrics{backups})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	if err := app.begin(background); err != nil {
@@ -193,7 +201,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 
 // start starts what a replica that is open does in the background.
 func (a *App) start(ctx context.Context) (err error) {
-	work := jobs.Work{Handlers: slices.Concat(a.PasswordLinks.Handlers(), a.replay.Handlers())}
+	work := a.Backups.Work()
+	work.Handlers = slices.Concat(work.Handlers, a.PasswordLinks.Handlers(), a.replay.Handlers())
 	if a.workers > 0 {
 		if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
 			return err

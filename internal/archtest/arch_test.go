@@ -29,6 +29,7 @@ var shelves = [][]string{
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/blob"}, // mechanisms
 	{"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
+	{"internal/backup"},       // copies of everything that know of nothing in particular
 	{"internal/customer"},     // features that know no person
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
@@ -57,6 +58,7 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
+	"filippo.io/age":                      {"internal/backup"},
 	"github.com/minio/minio-go/v7":        {"internal/blob"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	module + "/api":                       {"internal/httpapi"},

@@ -61,6 +61,7 @@ const (
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
 	JobRetried            Action = "job.retried"
+	BackupOrdered         Action = "backup.ordered"
 )
 
 // Target is what was acted on.
@@ -72,6 +73,7 @@ type Target struct {
 // Targets of the service's own acts.
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
+func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 

@@ -113,6 +113,11 @@ var catalogue = []Entry{
 		"Choose another slug.",
 	},
 	{
+		BackupUnderWay, Conflict, "A backup is under way",
+		"Backups of the database are made one at a time, and one was asked for before.",
+		"Look for it in GET /v1/operator/backups; when it is done or has failed, ask again.",
+	},
+	{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
 		"An entry with that source_id was stored before, and it says something else. Entries never change.",
 		"Send the entry as it was sent first, or give the new one a source_id of its own.",
@@ -211,5 +216,10 @@ var catalogue = []Entry{
 		ReplayingErasures, Unavailable, "The service is closed until erasures are carried out again",
 		"The database is of an earlier time than the record of erasures, opt-outs and revocations that is kept outside it, as after a restore from a backup. Until what is missing is carried out once more, nobody is let in, for people could be seen who were erased.",
 		"Wait as long as Retry-After says. If the detail asks for a person, the service's operators have to look at it.",
+	},
+	{
+		BackupsNotSetUp, Unavailable, "Backups are not set up",
+		"The service was started without what making a backup takes: a store, recipients, a database user that may read everything, or PostgreSQL's pg_dump.",
+		"The log of the service says at its start what is missing. Have it set, and ask again.",
 	},
 }

@@ -72,6 +72,8 @@ const (
 	APIKeyRevoked        Code = "api-key-revoked"
 	ReplayingErasures    Code = "replaying-erasures"
 	JobNotRetryable      Code = "job-not-retryable"
+	BackupUnderWay       Code = "backup-under-way"
+	BackupsNotSetUp      Code = "backups-not-set-up"
 )
 
 // Entry says what one code means.

@@ -24,6 +24,7 @@ import (
 	"github.com/fusionspim/steward/api"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
@@ -45,6 +46,7 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Backups       *backup.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service

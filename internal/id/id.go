@@ -27,6 +27,8 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	backupKind   struct{}
+	restoreKind  struct{}
 )
 
 type (
@@ -44,6 +46,10 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Backup identifies one backup of the database.
+	Backup = ID[backupKind]
+	// Restore identifies one restore of the database from a backup.
+	Restore = ID[restoreKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 )

@@ -386,3 +386,22 @@ func (l *Ledger) Accept(ctx context.Context, db *postgres.DB) (Check, error) {
 func (s *Survey) Attend(ctx context.Context, db *postgres.DB) error {
 	return db.InPlatform(ctx, attend)
 }
+
+// Position is the end of the ledger, as far as it is known without waiting for what is being appended.
+func (l *Ledger) Position(ctx context.Context) (number int64, hash string, err error) {
+	l.mu.Lock()
+	head, known := l.head, l.known
+	l.mu.Unlock()
+	if !known {
+		if _, head, err = begin(ctx, l.store, l.box); err != nil {
+			return 0, "", err
+		}
+	}
+	for one, err := range follow(ctx, l.store, l.box, head) {
+		if err != nil {
+			return 0, "", err
+		}
+		head = one.end()
+	}
+	return head.Number, head.Hash.String(), nil
+}

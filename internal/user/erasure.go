@@ -77,7 +77,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 			}
 			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
 		}
-		return nil
+		plan.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+		return err
 	})
 	return plan, err
 }
@@ -98,7 +99,9 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 		if len(references) > 0 {
 			return incomplete(user, references)
 		}
-		receipt = newReceipt(tx, caller, Deletion, user)
+		if receipt, err = s.newReceipt(tx, caller, Deletion, user); err != nil {
+			return err
+		}
 		if err := s.carryOutDeletion(tx, &receipt); err != nil {
 			return err
 		}
@@ -153,7 +156,10 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := newReceipt(tx, caller, Redaction, user)
+	receipt, err := s.newReceipt(tx, caller, Redaction, user)
+	if err != nil {
+		return Receipt{}, err
+	}
 	receipt.Label, receipt.Reason = &label, reason
 	if err := s.carryOutRedaction(tx, &receipt); err != nil {
 		return Receipt{}, err
@@ -232,14 +238,15 @@ func incomplete(user id.User, references []fault.Reference) error {
 	return f
 }
 
-func newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) Receipt {
-	receipt := Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
 		receipt.OrderedByUser = &caller.User
 	}
-	return receipt
+	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+	return receipt, err
 }
 
 // entry is an erasure as the ledger keeps it: everything that the same receipt can be made of once more.

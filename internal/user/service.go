@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -20,15 +21,19 @@ type Service struct {
 	db       *postgres.DB
 	ledger   *ledger.Ledger
 	invite   Invite
+	horizon  Horizon
 	holdings []Holding
 }
 
 // Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
 type Invite func(tx *postgres.Tx, made id.User) error
 
+// Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
+type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
+
 // NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, holdings ...Holding) *Service {
-	return &Service{db: db, ledger: ledger, invite: invite, holdings: holdings}
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, horizon Horizon, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, horizon: horizon, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }

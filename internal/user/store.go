@@ -252,10 +252,10 @@ func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string, 
 func insertReceipt(tx *postgres.Tx, r Receipt) error {
 	return tx.ORM().Exec(`
 		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept)
-		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			removed, kept, backups_expire_at)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
-		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}).Error
+		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt).Error
 }
 
 // insertReceiptAgain stores a receipt that may be there already.
@@ -304,10 +304,10 @@ func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error)
 	var removed postgres.JSON[[]Removed]
 	var kept postgres.JSON[[]Kept]
 	err = tx.Raw(`
-		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept
+		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at
 		from erasure_receipts where customer_id = ? and id = ?`, tx.Customer, receipt).Row().
 		Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
-			&found.CompletedAt, &removed, &kept)
+			&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
 	}

@@ -139,6 +139,7 @@ type Receipt struct {
 	CompletedAt     time.Time
 	Removed         []Removed
 	Kept            []Kept
+	BackupsExpireAt *time.Time // by then no backup holds the person any more; nil: none ever did
 }
 
 // Plan is what erasing a person would do.
@@ -148,6 +149,7 @@ type Plan struct {
 	LastAdministrator bool
 	Blocking          []fault.Reference
 	Removes           []Removed
+	BackupsExpireAt   *time.Time // if it were done now
 }
 
 // ReceiptPath is where a receipt is found.

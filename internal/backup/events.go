@@ -1,0 +1,51 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/jobs"
+)
+
+// making has a backup made that an operator asked for.
+type making struct {
+	CustomerID id.Customer `json:"customer_id"` // Fusions, in whose transaction it was asked for
+	BackupID   id.Backup   `json:"backup_id"`
+}
+
+// Kind implements jobs.Arguments.
+func (making) Kind() string { return "backup.make" }
+
+// Policy makes one attempt: what failed is told, and asked for again.
+func (making) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
+
+// upkeep has backups looked after.
+type upkeep struct{}
+
+// Kind implements jobs.Arguments.
+func (upkeep) Kind() string { return "backup.upkeep" }
+
+// Policy makes one attempt: the next is soon.
+func (upkeep) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
+
+// Work is what is done in the background.
+func (s *Service) Work() jobs.Work {
+	if s.vault.Store == nil {
+		return jobs.Work{}
+	}
+	return jobs.Work{
+		Handlers: []jobs.Handler{
+			jobs.Handle(func(ctx context.Context, _ jobs.Job, order making) error {
+				_, err := s.make(ctx, order.BackupID)
+				if errors.Is(err, ErrUnderWay) {
+					return jobs.Later(time.Minute) // the maker before is just ending
+				}
+				return err
+			}, jobs.Within(longest)),
+			jobs.Handle(func(ctx context.Context, _ jobs.Job, _ upkeep) error { return s.Upkeep(ctx) }, jobs.Within(longest)),
+		},
+		Periodic: []jobs.Periodic{{Every: upkeepEvery, Arguments: upkeep{}}},
+	}
+}
