@@ -58,7 +58,10 @@ func changed(tx *postgres.Tx, user id.User, change string, arguments ...any) (le
 }
 
 func (s *Service) replayRedaction(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, audit.Act, error) {
-	receipt := receiptOf(entry)
+	receipt, err := s.receiptOf(tx, entry)
+	if err != nil {
+		return "", audit.Act{}, err
+	}
 	found, err := lock(tx, entry.User())
 	switch {
 	case fault.Is(err, fault.ResourceNotFound):
@@ -72,7 +75,10 @@ func (s *Service) replayRedaction(tx *postgres.Tx, entry ledger.Entry) (ledger.O
 }
 
 func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, audit.Act, error) {
-	receipt := receiptOf(entry)
+	receipt, err := s.receiptOf(tx, entry)
+	if err != nil {
+		return "", audit.Act{}, err
+	}
 	found, err := lockForDelete(tx, entry.User())
 	switch {
 	case fault.Is(err, fault.ResourceNotFound):
@@ -113,8 +119,8 @@ func (s *Service) redactAgain(tx *postgres.Tx, receipt *Receipt) error {
 	}
 }
 
-// receiptOf is the receipt that an entry was made of, before it is known what is removed.
-func receiptOf(entry ledger.Entry) Receipt {
+// receiptOf is the receipt that an entry was made of, before it is known what is removed. The backups that hold the person are those of up to now.
+func (s *Service) receiptOf(tx *postgres.Tx, entry ledger.Entry) (Receipt, error) {
 	receipt := Receipt{
 		ID: id.New[id.Receipt](), Kind: Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
 		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{},
@@ -130,7 +136,9 @@ func receiptOf(entry ledger.Entry) Receipt {
 		reason := Reason(entry.Reason)
 		receipt.Reason = &reason
 	}
-	return receipt
+	var err error
+	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+	return receipt, err
 }
 
 // AdministratorsTx returns those who administer the customer.

@@ -262,9 +262,9 @@ func insertReceipt(tx *postgres.Tx, r Receipt) error {
 func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
 	return tx.ORM().Exec(`
 		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept)
-		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]' from customers where id = ? on conflict do nothing`,
-		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, tx.Customer).Error
+			removed, kept, backups_expire_at)
+		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz from customers where id = ? on conflict do nothing`,
+		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, tx.Customer).Error
 }
 
 func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {

@@ -53,6 +53,7 @@ type Service struct {
 	URL      string   // of the service, without a slash at the end
 	Mailbox  *Mailbox // where its mails go, unless the test's settings say otherwise
 	contract *contract.Contract
+	stop     func()
 }
 
 // MasterKey is the master key of every service under test.
@@ -101,14 +102,18 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(service.API)
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		server.Close()
 		if err := service.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &Service{App: service, Database: database, URL: server.URL, contract: loaded, Mailbox: mailbox}
+	t.Cleanup(stop)
+	return &Service{App: service, Database: database, URL: server.URL, contract: loaded, Mailbox: mailbox, stop: stop}
 }
+
+// Stop ends the service before the test ends.
+func (s *Service) Stop() { s.stop() }
 
 // Settle waits until the failed attempts to sign in are recorded, which goes on behind the answers.
 func (s *Service) Settle() { s.Sessions.Close() }
