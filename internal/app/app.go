@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
@@ -31,6 +32,7 @@ import (
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
+	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
@@ -45,14 +47,17 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 const (
-	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery  = 500 * time.Millisecond
-	sweepEvery = 10 * time.Minute
-	sweepBatch = 5000
+	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery   = 500 * time.Millisecond
+	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 5000
 )
 
 // Settings of one replica.
@@ -166,11 +171,21 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
+	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	mark := func(of id.Customer, addressKey string) []byte {
+		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
+	}
+	users := user.NewService(db, book, links.InviteTx, backups.HorizonTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+		[]user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, book, links.InviteTx, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         users,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
@@ -178,6 +193,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 			Backups:       backups,
+			Alerts:        alerts,
+			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
 		},
 		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
@@ -202,7 +220,17 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 // start starts what a replica that is open does in the background.
 func (a *App) start(ctx context.Context) (err error) {
 	work := a.Backups.Work()
-	work.Handlers = slices.Concat(work.Handlers, a.PasswordLinks.Handlers(), a.replay.Handlers())
+	work.Handlers = slices.Concat(
+		work.Handlers,
+		a.PasswordLinks.Handlers(),
+		a.Alerts.Handlers(),
+		a.Trail.Handlers(),
+		a.replay.Handlers(),
+	)
+	work.Periodic = slices.Concat(
+		work.Periodic,
+		a.Trail.Periodic(),
+	)
 	if a.workers > 0 {
 		if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
 			return err
@@ -211,6 +239,9 @@ func (a *App) start(ctx context.Context) (err error) {
 	a.every(ctx, keysEvery, "loading the signing keys", a.ReloadKeys)
 	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
 	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
+	if a.workers > 0 {
+		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
 }
@@ -225,7 +256,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more.
+// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
+// after 90 days.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -236,6 +268,10 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/backup"
@@ -36,7 +37,9 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 // Features are what the API opens up.
@@ -47,9 +50,12 @@ type Features struct {
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
 	Backups       *backup.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Alerts        *alert.Service
+	Imports       *userimport.Service
 }
 
 // Settings of the API.
@@ -156,6 +162,7 @@ var _ api.StrictServerInterface = handlers{}
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
+	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
 	byCookie  bool // the credential was the cookie

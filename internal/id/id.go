@@ -29,6 +29,8 @@ type (
 	requestKind  struct{}
 	backupKind   struct{}
 	restoreKind  struct{}
+	alertKind    struct{}
+	importKind   struct{}
 )
 
 type (
@@ -50,6 +52,10 @@ type (
 	Backup = ID[backupKind]
 	// Restore identifies one restore of the database from a backup.
 	Restore = ID[restoreKind]
+	// Alert identifies one alert of one customer.
+	Alert = ID[alertKind]
+	// Import identifies one import of people.
+	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 )

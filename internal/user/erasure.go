@@ -89,7 +89,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 // sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
 func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		if _, err := s.prepare(tx, user, lockForDelete, condition); err != nil {
+		found, err := s.prepare(tx, user, lockForDelete, condition)
+		if err != nil {
 			return err
 		}
 		references, err := audit.ReferencesTx(tx, user)
@@ -102,7 +103,7 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 		if receipt, err = s.newReceipt(tx, caller, Deletion, user); err != nil {
 			return err
 		}
-		if err := s.carryOutDeletion(tx, &receipt); err != nil {
+		if err := s.carryOutDeletion(tx, found, &receipt); err != nil {
 			return err
 		}
 		if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
@@ -114,8 +115,11 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 }
 
 // carryOutDeletion removes a person who is locked and whom the trail does not name, and stores the receipt.
-func (s *Service) carryOutDeletion(tx *postgres.Tx, receipt *Receipt) (err error) {
+func (s *Service) carryOutDeletion(tx *postgres.Tx, found User, receipt *Receipt) (err error) {
 	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
+		return err
+	}
+	if err := s.suppress(tx, found); err != nil {
 		return err
 	}
 	if err := remove(tx, receipt.UserID); postgres.Violates(err, "audit_entries_actor_user") {
@@ -161,7 +165,7 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		return Receipt{}, err
 	}
 	receipt.Label, receipt.Reason = &label, reason
-	if err := s.carryOutRedaction(tx, &receipt); err != nil {
+	if err := s.carryOutRedaction(tx, found, &receipt); err != nil {
 		return Receipt{}, err
 	}
 	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
@@ -173,7 +177,7 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 }
 
 // carryOutRedaction empties the row of a person who is locked, and stores the receipt.
-func (s *Service) carryOutRedaction(tx *postgres.Tx, receipt *Receipt) error {
+func (s *Service) carryOutRedaction(tx *postgres.Tx, found User, receipt *Receipt) error {
 	references, err := audit.ReferencesTx(tx, receipt.UserID)
 	if err != nil {
 		return err
@@ -185,6 +189,9 @@ func (s *Service) carryOutRedaction(tx *postgres.Tx, receipt *Receipt) error {
 		receipt.Kept[0].Count += reference.Count
 	}
 	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
+		return err
+	}
+	if err := s.suppress(tx, found); err != nil {
 		return err
 	}
 	if err := redactRow(tx, receipt.UserID, receipt.ID, *receipt.Label, receipt.CompletedAt); err != nil {
@@ -218,6 +225,15 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 		}
 	}
 	return found, nil
+}
+
+// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
+func (s *Service) suppress(tx *postgres.Tx, person User) error {
+	address, err := ParseAddress(*person.Email, "/email")
+	if err != nil {
+		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
+	}
+	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
 }
 
 func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {

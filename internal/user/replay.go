@@ -71,7 +71,7 @@ func (s *Service) replayRedaction(tx *postgres.Tx, entry ledger.Entry) (ledger.O
 	case found.Status == Redacted:
 		return ledger.Already, audit.Act{}, nil
 	}
-	return ledger.Done, redactionAct(), s.redactAgain(tx, &receipt)
+	return ledger.Done, redactionAct(), s.redactAgain(tx, found, &receipt)
 }
 
 func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, audit.Act, error) {
@@ -93,12 +93,12 @@ func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Ou
 		return "", audit.Act{}, err
 	}
 	if len(references) == 0 {
-		return ledger.Done, audit.Act{Action: audit.UserDeleted}, s.carryOutDeletion(tx, &receipt)
+		return ledger.Done, audit.Act{Action: audit.UserDeleted}, s.carryOutDeletion(tx, found, &receipt)
 	}
 	// The trail, which must stay whole, names the person: everything personal goes all the same.
 	label := newLabel(labelLength)
 	receipt.Kind, receipt.Label = Redaction, &label
-	return ledger.Instead, redactionAct(), s.redactAgain(tx, &receipt)
+	return ledger.Instead, redactionAct(), s.redactAgain(tx, found, &receipt)
 }
 
 func redactionAct() audit.Act {
@@ -106,14 +106,14 @@ func redactionAct() audit.Act {
 }
 
 // redactAgain redacts somebody under the label of the first time, unless somebody else has it by now.
-func (s *Service) redactAgain(tx *postgres.Tx, receipt *Receipt) error {
+func (s *Service) redactAgain(tx *postgres.Tx, found User, receipt *Receipt) error {
 	for length := labelLength + 1; ; length++ {
 		taken, err := labelTaken(tx, *receipt.Label)
 		if err != nil {
 			return err
 		}
 		if !taken {
-			return s.carryOutRedaction(tx, receipt)
+			return s.carryOutRedaction(tx, found, receipt)
 		}
 		*receipt.Label = newLabel(length)
 	}

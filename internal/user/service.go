@@ -22,18 +22,22 @@ type Service struct {
 	ledger   *ledger.Ledger
 	invite   Invite
 	horizon  Horizon
+	mark     Mark
 	holdings []Holding
 }
 
-// Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
-type Invite func(tx *postgres.Tx, made id.User) error
+// Invite asks people who got accounts without a password to choose one, within the transaction that makes the accounts.
+type Invite func(tx *postgres.Tx, made ...id.User) error
+
+// Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
+type Mark func(of id.Customer, addressKey string) []byte
 
 // Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
 type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
 
 // NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, horizon Horizon, holdings ...Holding) *Service {
-	return &Service{db: db, ledger: ledger, invite: invite, horizon: horizon, holdings: holdings}
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, horizon Horizon, mark Mark, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, horizon: horizon, mark: mark, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -387,4 +391,32 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 	})
 	return after.Alerts, ofOwn(caller, user, asKnown(err))
+}
+
+// AlertsTx returns the alert setting of somebody who is not redacted. It tells false when there is nobody.
+func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err error) {
+	found, err := get(tx, user)
+	if fault.Is(err, fault.ResourceNotFound) || (err == nil && found.Status == Redacted) {
+		return Alerts{}, false, nil
+	}
+	return found.Alerts, err == nil, err
+}
+
+// OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
+func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+	before, err := lock(tx, user)
+	switch {
+	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !before.Alerts.OptedIn:
+		return true, nil
+	}
+	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	return true, audit.AppendTx(tx, audit.Act{
+		Caller: principal.Principal{Customer: tx.Customer, User: user}, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: []string{"alerts.opted_in"},
+	})
 }
