@@ -171,7 +171,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
-	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	alerts := alert.NewService(db, queue, box, book, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))

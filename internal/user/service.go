@@ -403,7 +403,7 @@ func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err err
 }
 
 // OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
-func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+func OptOutTx(tx *postgres.Tx, book *ledger.Ledger, user id.User) (there bool, err error) {
 	before, err := lock(tx, user)
 	switch {
 	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
@@ -414,6 +414,10 @@ func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
 		return true, nil
 	}
 	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	out := false
+	if err := book.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &out, Authority: string(principal.User)}); err != nil {
 		return false, err
 	}
 	return true, audit.AppendTx(tx, audit.Act{
