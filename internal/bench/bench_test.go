@@ -160,7 +160,7 @@ func newService(b *testing.B) *service {
 		b.Fatal(err)
 	}
 	opened, err := app.Open(b.Context(), app.Settings{
-		Blobs: blobs,
+		Blobs:       blobs,
 		DatabaseURL: database.URL, MaxConnections: 16, MasterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdeF"))),
 		PublicURL: "https://steward.example", Password: password.DefaultParameters(), Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})

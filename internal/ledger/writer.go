@@ -25,6 +25,7 @@ const (
 	writeWithin = 15 * time.Second       // of one attempt to write an object
 	retryAfter  = 200 * time.Millisecond // when an attempt failed
 	linger      = time.Second            // of entries that nobody waits for
+	gathering   = 300 * time.Microsecond // of a batch, while several append at once: an object costs more than the wait
 	mostWaiting = 1024                   // appends; more are refused
 	batchSize   = 2048                   // entries, from which on a batch takes no further append
 	largest     = 20_000                 // entries of one append
@@ -189,6 +190,7 @@ func (l *Ledger) run(ctx context.Context) {
 	}
 	ticker := time.NewTicker(linger)
 	defer ticker.Stop()
+	crowded := false // several were in the batch before
 	for {
 		var batch []*request
 		select {
@@ -198,7 +200,11 @@ func (l *Ledger) run(ctx context.Context) {
 			l.write(last, nil, l.takeLater())
 			return
 		case first := <-l.waiting:
+			if crowded {
+				time.Sleep(gathering)
+			}
 			batch = l.gather(first)
+			crowded = len(batch) > 1
 		case <-ticker.C:
 		}
 		l.write(ctx, batch, l.takeLater())
