@@ -32,6 +32,14 @@ test: postgres chromium verify lint ## Run every check: generated files, format,
 quick: postgres chromium ## Run the tests without the race detector
 	$(WITH_DATABASE) $(GO) test -shuffle=on ./...
 
+.PHONY: drill
+drill: postgres ## Restore a backup and show that nobody who was erased since comes back
+	$(GO) run ./internal/bench/drill -report drill-report.json
+
+.PHONY: drill-long
+drill-long: postgres ## The same in 50 rounds of other people and other acts
+	$(GO) run ./internal/bench/drill -rounds 50 -people 60 -report drill-report.json
+
 .PHONY: bench
 bench: postgres ## Compare with an ideal server on the same database, and run the Go benchmarks
 	$(GO) run ./internal/bench/compare

@@ -1018,7 +1018,8 @@ type AuditEntry struct {
 	// Changed The names of the members that an act of the service changed.
 	Changed []string `json:"changed"`
 
-	// Details As it was sent; empty otherwise.
+	// Details As it was sent. Of the service's own acts it is empty, but for those that were carried out once more after a restore: `ledger_entry` is the number
+	// of the order in the record outside the database, `ordered_at` when it was given.
 	Details json.RawMessage `json:"details"`
 
 	// ID A UUID of version 7 in its canonical form.
@@ -1934,6 +1935,9 @@ type Transport string
 // User defines model for User.
 type User struct {
 	Alerts Alerts `json:"alerts"`
+
+	// CorrectionLostAt When a restore of the database lost a correction of name or address. Null otherwise, and again once the name or the address is sent anew.
+	CorrectionLostAt *time.Time `json:"correction_lost_at"`
 
 	// CreatedAt A time according to RFC 3339; the service answers in UTC.
 	CreatedAt Time `json:"created_at"`

@@ -74,7 +74,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 	if err != nil {
 		return err
 	}
-	kept, err := prepareKept(dir, backupURL)
+	kept, err := prepareKept(s.context, dir, server, backupURL)
 	if err != nil {
 		return err
 	}
@@ -104,6 +104,11 @@ func (c devCommand) Run(s surroundings) (err error) {
 	service, err := app.Open(s.context, settings)
 	if err != nil {
 		return errors.Join(err, listener.Close(), metrics.Close())
+	}
+	select { // a database that was put back by hand is behind its ledger for a moment
+	case <-service.Opened():
+	case <-s.context.Done():
+		return errors.Join(listener.Close(), metrics.Close(), service.Close())
 	}
 	seeded, err := seed(s.context, service, filepath.Join(dir, "dev.json"))
 	if err != nil {
@@ -222,8 +227,10 @@ type devKept struct {
 }
 
 // prepareKept makes the store of objects and the keys of the backups, or finds those of an earlier run. In production the identity would lie elsewhere.
-func prepareKept(dir string, backupURL sensitive.String) (kept devKept, err error) {
-	kept.blobURL = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "blobs"), RawQuery: "sync=off"}).String()
+func prepareKept(ctx context.Context, dir string, server *devpg.Server, backupURL sensitive.String) (kept devKept, err error) {
+	if kept.blobURL, err = blobsBeside(ctx, dir, server); err != nil {
+		return kept, err
+	}
 	if kept.store, err = blob.Open(blob.Settings{URL: kept.blobURL}); err != nil {
 		return kept, err
 	}
@@ -242,6 +249,19 @@ func prepareKept(dir string, backupURL sensitive.String) (kept devKept, err erro
 	}
 	kept.backups, err = backupSettings{BackupRecipients: []string{kept.recipient}, BackupDatabaseURL: backupURL, BackupDays: 35, BackupEvery: 24 * time.Hour}.read()
 	return kept, err
+}
+
+// blobsBeside names the folder of the objects that go with the database: another database in the same place has another one. What dev keeps need not survive the power going.
+func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string, error) {
+	conn, err := pgx.Connect(ctx, server.URL(devDatabase))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
+	var which string
+	err = conn.QueryRow(ctx, "select (select system_identifier from pg_control_system())::text || '-' || oid::text from pg_database where datname = current_database()").Scan(&which)
+	folder := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(dir, "blobs", which)), RawQuery: "sync=off"}
+	return folder.String(), err
 }
 
 // keepMasterKey reads the master key of an earlier run or makes one.

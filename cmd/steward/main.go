@@ -33,6 +33,7 @@ type commands struct {
 	Migrate  migrateCommands `cmd:"" help:"Bring the database's schema to the version of this program."`
 	Operator operatorCommand `cmd:"" help:"Manage the operators, Fusions' own staff."`
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
+	Ledger   ledgerCommand   `cmd:"" help:"Look after the record that outlives a restore of the database."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
 	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
 	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`

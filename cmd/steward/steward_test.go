@@ -382,6 +382,9 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"weak hash":           {[]string{database, key, public, smtp, blobs, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
 		"bad number":          {[]string{database, key, public, "STEWARD_MAX_CONNECTIONS=many"}, "--max-connections"},
 		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
+		"no store":            {[]string{database, key, public, smtp}, "STEWARD_BLOB_URL"},
+		"bad store":           {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=file:here"}, "STEWARD_BLOB_URL"},
+		"half a credential":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b/p", "STEWARD_BLOB_ACCESS_KEY=k"}, "STEWARD_BLOB_SECRET_KEY"},
 		"no mail server":      {[]string{database, key, public}, "STEWARD_SMTP_URL"},
 		"bad mail server":     {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h?x=y"}, "STEWARD_SMTP_URL"},
 		"mail of nobody":      {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h"}, "STEWARD_MAIL_FROM"},
@@ -461,7 +464,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"ledger", "verify"}, {"ledger", "accept"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)

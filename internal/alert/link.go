@@ -67,7 +67,7 @@ func (s *Service) Unsubscribe(ctx context.Context, token string) (found Subscrip
 		return Subscription{}, false, nil
 	}
 	err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		if good, err = user.OptOutTx(tx, person); err != nil || !good {
+		if good, err = user.OptOutTx(tx, s.ledger, person); err != nil || !good {
 			return err
 		}
 		found, good, err = subscription(tx, person)

@@ -11,6 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -29,12 +30,13 @@ type Service struct {
 	db      *postgres.DB
 	queue   *jobs.Queue
 	box     *seal.Box
+	ledger  *ledger.Ledger
 	mailing Mailing
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, queue *jobs.Queue, box *seal.Box, mailing Mailing) *Service {
-	return &Service{db: db, queue: queue, box: box, mailing: mailing}
+func NewService(db *postgres.DB, queue *jobs.Queue, box *seal.Box, ledger *ledger.Ledger, mailing Mailing) *Service {
+	return &Service{db: db, queue: queue, box: box, ledger: ledger, mailing: mailing}
 }
 
 func (s *Service) sameCode(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

@@ -20,6 +20,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/recall"
@@ -68,6 +69,7 @@ type New struct {
 type Service struct {
 	db      *postgres.DB
 	limiter *attempt.Limiter
+	ledger  *ledger.Ledger
 	good    *recall.Memory[id.APIKey, stored]
 }
 
@@ -75,8 +77,8 @@ type Service struct {
 var leaksPerNetwork = attempt.Limit{Burst: 20, Every: 10 * time.Second}
 
 // NewService makes the service.
-func NewService(db *postgres.DB, limiter *attempt.Limiter) *Service {
-	return &Service{db: db, limiter: limiter, good: recall.New[id.APIKey, stored](16384, Remembered, db.Now)}
+func NewService(db *postgres.DB, limiter *attempt.Limiter, ledger *ledger.Ledger) *Service {
+	return &Service{db: db, limiter: limiter, ledger: ledger, good: recall.New[id.APIKey, stored](16384, Remembered, db.Now)}
 }
 
 // Create makes a key of the caller's customer. The answer holds the secret; afterwards nobody can see it again.
@@ -130,7 +132,7 @@ const DefaultOverlap = 24 * time.Hour
 func (s *Service) Rotate(ctx context.Context, caller principal.Principal, key id.APIKey, overlap time.Duration, once *idempotency.Once[Made]) (made Made, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		made, err = once.Do(tx, func() (Made, id.User, error) {
-			made, err := rotate(tx, caller, key, overlap)
+			made, err := s.rotate(tx, caller, key, overlap)
 			return made, id.User{}, err
 		})
 		return err
@@ -142,7 +144,7 @@ func (s *Service) Rotate(ctx context.Context, caller principal.Principal, key id
 // lastTime is the last that RFC 3339 can write.
 var lastTime = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 
-func rotate(tx *postgres.Tx, caller principal.Principal, key id.APIKey, overlap time.Duration) (Made, error) {
+func (s *Service) rotate(tx *postgres.Tx, caller principal.Principal, key id.APIKey, overlap time.Duration) (Made, error) {
 	old, there, err := lock(tx, key)
 	switch {
 	case err != nil:
@@ -156,6 +158,9 @@ func rotate(tx *postgres.Tx, caller principal.Principal, key id.APIKey, overlap 
 	if end := tx.Now.Add(overlap); old.ExpiresAt == nil || end.Before(*old.ExpiresAt) {
 		changed = []string{"expires_at"}
 		if err := expireAt(tx, key, end); err != nil {
+			return Made{}, err
+		}
+		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.APIKeyEnds, Subject: key.UUID, Until: &end}); err != nil {
 			return Made{}, err
 		}
 	}
@@ -187,10 +192,39 @@ func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id
 		case !revoked:
 			return nil
 		}
+		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.APIKeyRevoked, Subject: key.UUID}); err != nil {
+			return err
+		}
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.APIKeyRevoked, Target: audit.OnAPIKey(key)})
 	})
 	s.good.Forget(key)
 	return err
+}
+
+// ReplayTx carries out once more what the ledger says of a key. It ends nothing later than it ends already.
+func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
+	var there, changed bool
+	var err error
+	act := audit.Act{Action: audit.APIKeyRevoked, Target: audit.OnAPIKey(entry.APIKey()), Details: entry.Details()}
+	if entry.Kind == ledger.APIKeyRevoked {
+		there, changed, err = revoke(tx, entry.APIKey())
+	} else {
+		act.Action, act.Changed = audit.APIKeyRotated, []string{"expires_at"}
+		var found Key
+		found, there, err = lock(tx, entry.APIKey())
+		if changed = there && entry.Until != nil && (found.ExpiresAt == nil || entry.Until.Before(*found.ExpiresAt)); err == nil && changed {
+			err = expireAt(tx, entry.APIKey(), *entry.Until)
+		}
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case !there:
+		return ledger.Absent, nil
+	case !changed:
+		return ledger.Already, nil
+	}
+	return ledger.Done, audit.AppendTx(tx, act)
 }
 
 // ReportLeak revokes the key if it is good, whoever presents it and from wherever. It returns the same whether or not it was, so that nothing can be learnt here.
@@ -225,6 +259,9 @@ func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, 
 		}
 		// Two who report the same key at once: one of them revokes it.
 		if _, revoked, err = revoke(tx, key); err != nil || !revoked {
+			return err
+		}
+		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.APIKeyRevoked, Subject: key.UUID}); err != nil {
 			return err
 		}
 		return audit.AppendTx(tx, audit.Act{Action: audit.APIKeyLeaked, Target: audit.OnAPIKey(key)})

@@ -563,7 +563,7 @@ func TestNobodyIsTrustedByDefault(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	service, err := app.Open(t.Context(), app.Settings{
-		DatabaseURL: h.Database.URL, MaxConnections: 4, MasterKey: apptest.MasterKey(), PublicURL: "http://steward.test",
+		Blobs: apptest.BlobsOf(t, h.Database), DatabaseURL: h.Database.URL, MaxConnections: 4, MasterKey: apptest.MasterKey(), PublicURL: "http://steward.test",
 		Password: password.DefaultParameters(),
 		Clock:    h.Database.Clock.Now, Log: h.Database.Log.Logger(),
 	})

@@ -37,11 +37,13 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -98,13 +100,24 @@ type App struct {
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
+
+	ledger   *ledger.Ledger
+	replay   *replay.Conductor
+	presence *postgres.Presence // nil: not opened yet
+	workers  int
+	opened   chan struct{}
+	running  bool // what goes on in the background was started
 }
 
-// Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Close ends it.
+// Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Where the database is behind the ledger, the replica is closed
+// to requests until what is missing is carried out, which goes on in the background: Opened tells when. Close ends it.
 func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	box, err := seal.ParseMasterKey(settings.MasterKey)
 	if err != nil {
 		return nil, err
+	}
+	if settings.Blobs == nil {
+		return nil, errors.New("app: there is no store of objects")
 	}
 	hasher, err := password.NewHasher(settings.Password, password.Options{})
 	if err != nil {
@@ -141,6 +154,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	book := ledger.New(settings.Blobs, box, settings.Clock, settings.Log)
+	defer func() {
+		if err != nil {
+			book.Close()
+		}
+	}()
 	desk, err := jobs.OpenDesk(ctx, db)
 	if err != nil {
 		return nil, err
@@ -151,12 +170,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		}
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
-	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, nil, settings.Backups, settings.Log)
+	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
 	if lacking := backups.Lacks(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
-	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
-	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
+	alerts := alert.NewService(db, queue, box, book, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	registry := prometheus.NewRegistry()
 	attempts, err := newWebhookMetrics(registry)
 	if err != nil {
@@ -164,11 +183,11 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	webhooks := webhook.NewService(db, box, limiter, queue,
 		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
-	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
@@ -182,7 +201,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
-			APIKeys:       apikey.NewService(db, limiter),
+			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 			Backups:       backups,
 			Alerts:        alerts,
@@ -192,7 +211,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Webhooks:      webhooks,
 		},
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
+	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
@@ -200,36 +221,45 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	app.Registry.MustRegister(backupMetrics{backups})
-	if settings.Workers > 0 {
-		work := jobs.Work{
-			Handlers: slices.Concat(
-				links.Handlers(),
-				alerts.Handlers(),
-				trails.Handlers(),
-				webhooks.Handlers(),
-				backups.Handlers(),
-			),
-			Periodic: slices.Concat(
-				trails.Periodic(),
-				backups.Periodic(),
-			),
-		}
-		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
-			return nil, err
-		}
-	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
-	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
-	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
-	if settings.Workers > 0 {
-		app.work.Go(func() { webhooks.Dispatch(background) })
-	}
-	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
-	if settings.Workers > 0 {
-		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
+	if err := app.begin(background); err != nil {
+		stop()
+		return nil, err
 	}
 	return app, nil
+}
+
+// start starts what a replica that is open does in the background.
+func (a *App) start(ctx context.Context) (err error) {
+	work := jobs.Work{
+		Handlers: slices.Concat(
+			a.PasswordLinks.Handlers(),
+			a.Alerts.Handlers(),
+			a.Trail.Handlers(),
+			a.Webhooks.Handlers(),
+			a.Backups.Handlers(),
+			a.replay.Handlers(),
+		),
+		Periodic: slices.Concat(
+			a.Trail.Periodic(),
+			a.Backups.Periodic(),
+		),
+	}
+	if a.workers > 0 {
+		if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
+			return err
+		}
+	}
+	a.every(ctx, keysEvery, "loading the signing keys", a.ReloadKeys)
+	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
+	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
+	if a.workers > 0 {
+		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
+	}
+	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
+	return nil
 }
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
@@ -302,6 +332,10 @@ func (a *App) Close() error {
 	if a.crew != nil {
 		err = a.crew.Stop()
 	}
+	a.ledger.Close()
+	if a.presence != nil {
+		err = errors.Join(err, a.presence.Close())
+	}
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
@@ -333,11 +367,11 @@ func WaitForDatabase(ctx context.Context, settings Settings) (*App, error) {
 			return app, err
 		}
 		if attempt%10 == 0 {
-			settings.Log.Warn("the database is away; trying again every second", "error", err)
+			settings.Log.Warn("the database or the store of objects is away; trying again every second", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("app: the database stayed away: %w", err)
+			return nil, fmt.Errorf("app: the database, or the store of objects, stayed away: %w", err)
 		case <-time.After(time.Second):
 		}
 	}

@@ -58,8 +58,7 @@ func serveMailing(t testing.TB, program string, service *apptest.Service, smtp s
 	process.Env = []string{
 		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal() + "&application_name=steward-served", "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
 		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=" + smtp, "HOME=" + os.TempDir(),
-		"STEWARD_BLOB_URL=file://" + t.TempDir(),
-		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
+		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database), "STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
 	}
 	log, err := process.StderrPipe()
 	if err != nil {

@@ -28,7 +28,7 @@ var shelves = [][]string{
 	{"pkg/trailproof", "pkg/webhooksig"}, // what others check our signatures with; the service signs with them too
 	{"internal/principal"},               // who is calling, in those words
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial", "internal/blob"}, // mechanisms
-	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
+	{"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger"}, // mechanisms with tables
 	{"internal/audit"},        // the trail, which every act writes to
 	{"internal/backup"},       // copies of everything that know of nothing in particular
 	{"internal/event"},        // what of it customers are told
@@ -43,6 +43,7 @@ var shelves = [][]string{
 		"internal/trail",
 		"internal/webhook",
 	},
+	{"internal/replay"},  // what a restore lost
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together

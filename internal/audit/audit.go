@@ -52,6 +52,7 @@ const (
 	UserRedacted          Action = "user.redacted"
 	UserAlertsChanged     Action = "user.alerts_changed"
 	UserPasswordChanged   Action = "user.password_changed"
+	UserCorrectionLost    Action = "user.correction_lost"
 	APIKeyCreated         Action = "api_key.created"
 	APIKeyRevoked         Action = "api_key.revoked"
 	APIKeyRotated         Action = "api_key.rotated"
@@ -103,7 +104,8 @@ type Act struct {
 	Caller  principal.Principal
 	Action  Action
 	Target  Target
-	Changed []string // names of the members that changed
+	Changed []string       // names of the members that changed
+	Details map[string]any // numbers, closed words, ids and times; nil: none
 }
 
 // actor is how a caller shows in the trail; members that do not apply are nil.

@@ -15,6 +15,7 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
@@ -154,7 +155,12 @@ type service struct {
 func newService(b *testing.B) *service {
 	b.Helper()
 	database := dbtest.New(b)
+	blobs, err := blob.Open(blob.Settings{URL: "file://" + b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
 	opened, err := app.Open(b.Context(), app.Settings{
+		Blobs:       blobs,
 		DatabaseURL: database.URL, MaxConnections: 16, MasterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdeF"))),
 		PublicURL: "https://steward.example", Password: password.DefaultParameters(), Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})

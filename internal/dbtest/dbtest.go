@@ -61,6 +61,28 @@ func New(t testing.TB) *Database {
 	return d
 }
 
+// Copy makes a database that holds what another one holds at this moment, as one that was restored from a backup does. Nothing may be connected to the other one but its DB. The
+// clock is the same.
+func (d *Database) Copy(t testing.TB) *Database {
+	t.Helper()
+	if err := d.DB.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out := &Database{Clock: d.Clock, Log: &Log{}}
+	url, err := copyOf(t, d.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.URL = url
+	t.Cleanup(func() {
+		if text := out.Log.tail(); t.Failed() && text != "" {
+			t.Logf("the log of a copy in this test, its end:\n%s", text)
+		}
+	})
+	d.DB, out.DB = d.Open(t), out.Open(t)
+	return out
+}
+
 // NewEmpty makes a database without any schema, for the tests of migrations, and returns its URL as superuser. It is gone when the test has ended.
 func NewEmpty(t testing.TB) sensitive.String {
 	t.Helper()

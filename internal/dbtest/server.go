@@ -86,6 +86,37 @@ func create(t testing.TB, what kind) (sensitive.String, error) {
 	return address, nil
 }
 
+// copyOf copies a database of this test.
+func copyOf(t testing.TB, of sensitive.String) (sensitive.String, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), makeTimeout)
+	defer cancel()
+	server := sensitive.New(os.Getenv(Variable))
+	conn, err := connect(ctx, server)
+	if err != nil {
+		return server, err
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+	original, err := url.Parse(of.Reveal())
+	if err != nil {
+		return server, errNoURL
+	}
+	from := strings.TrimPrefix(original.Path, "/")
+	if left, err := leftOpen(ctx, conn, from); err != nil || len(left) > 0 {
+		return server, fmt.Errorf("dbtest: a database is copied when nothing is connected to it, and these are: %v (%w)", left, err)
+	}
+	name := "steward_test_" + random()
+	address, err := ofDatabase(server, name)
+	if err != nil {
+		return server, err
+	}
+	if _, err := conn.Exec(ctx, "create database "+quote(name)+" template "+quote(from)+strategy(conn)); err != nil {
+		return server, fmt.Errorf("dbtest: copying: %w", err)
+	}
+	t.Cleanup(func() { drop(t, server, name) })
+	return address, nil
+}
+
 // strategy makes the copy one of files, which beats one through the log by far for a small database. PostgreSQL 14 knows no other.
 func strategy(conn *pgx.Conn) string {
 	major, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), ".")

@@ -263,6 +263,11 @@ var catalogue = []Entry{
 		"Try again after the time that Retry-After names.",
 	},
 	{
+		ReplayingErasures, Unavailable, "The service is closed until erasures are carried out again",
+		"The database is of an earlier time than the record of erasures, opt-outs and revocations that is kept outside it, as after a restore from a backup. Until what is missing is carried out once more, nobody is let in, for people could be seen who were erased.",
+		"Wait as long as Retry-After says. If the detail asks for a person, the service's operators have to look at it.",
+	},
+	{
 		BackupsNotSetUp, Unavailable, "Backups are not set up",
 		"The service was started without what making a backup takes: a store, recipients, a database user that may read everything, or PostgreSQL's pg_dump.",
 		"The log of the service says at its start what is missing. Have it set, and ask again.",

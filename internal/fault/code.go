@@ -83,6 +83,7 @@ const (
 	WebhookLimit         Code = "webhook-endpoint-limit"
 	WebhookPaused        Code = "webhook-endpoint-paused"
 	EventGone            Code = "event-gone"
+	ReplayingErasures    Code = "replaying-erasures"
 )
 
 // Entry says what one code means.

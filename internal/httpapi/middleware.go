@@ -111,7 +111,7 @@ func (s *Server) report(c echo.Context, now *call, err error, took time.Duration
 		attributes = append(attributes, slog.String("customer_id", caller.Customer.String()), slog.String("authority", caller.Authority()))
 	}
 	level := slog.LevelInfo
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && !fault.Is(err, fault.ReplayingErasures) { // which is logged once, where it begins
 		level = slog.LevelError
 		attributes = append(attributes, slog.String("error", err.Error()))
 		if crash, ok := err.(*panicked); ok { //nolint:errorlint // made a few lines above, never wrapped
@@ -127,6 +127,9 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		now := callOf(c.Request().Context())
 		operation := now.operation
+		if shut := s.shut.Load(); shut != nil && (operation == nil || operation.ID != "getLiveness") {
+			return shut
+		}
 		if operation == nil {
 			return next(c) // no such route or method; Echo says which
 		}

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +29,7 @@ import (
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/event"
+	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -80,6 +83,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	echo       *echo.Echo
+	shut       atomic.Pointer[fault.Fault] // why nobody is let in; nil: open
 	origins    *http.CrossOriginProtection
 }
 
@@ -124,6 +128,16 @@ func New(features Features, settings Settings, specification []byte, db *postgre
 	s.servePages()
 	return s, nil
 }
+
+// Shut lets nobody in until Open, whatever is asked for, but for the question whether the process lives. The detail says why.
+func (s *Server) Shut(detail string, retryAfter time.Duration) {
+	f := fault.New(fault.ReplayingErasures, detail)
+	f.RetryAfter = retryAfter
+	s.shut.Store(f)
+}
+
+// Open lets requests in.
+func (s *Server) Open() { s.shut.Store(nil) }
 
 // ServeHTTP implements http.Handler. HEAD is answered like GET; net/http leaves the body away.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

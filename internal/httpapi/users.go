@@ -132,6 +132,10 @@ func toUser(found user.User) api.User {
 		at := found.RedactedAt.UTC()
 		out.RedactedAt = &at
 	}
+	if found.CorrectionLostAt != nil {
+		at := found.CorrectionLostAt.UTC()
+		out.CorrectionLostAt = &at
+	}
 	if found.ReceiptID != nil {
 		path := user.ReceiptPath(*found.ReceiptID)
 		out.Receipt = &path

@@ -12,6 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -42,12 +43,15 @@ type Service struct {
 	hasher    *password.Hasher
 	limiter   *attempt.Limiter
 	queue     *jobs.Queue
+	ledger    *ledger.Ledger
 	mailing   Mailing
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, customers *customer.Service, hasher *password.Hasher, limiter *attempt.Limiter, queue *jobs.Queue, mailing Mailing) *Service {
-	return &Service{db: db, customers: customers, hasher: hasher, limiter: limiter, queue: queue, mailing: mailing}
+func NewService(db *postgres.DB, customers *customer.Service, hasher *password.Hasher, limiter *attempt.Limiter, queue *jobs.Queue, ledger *ledger.Ledger,
+	mailing Mailing,
+) *Service {
+	return &Service{db: db, customers: customers, hasher: hasher, limiter: limiter, queue: queue, ledger: ledger, mailing: mailing}
 }
 
 // InviteTx has people invited to choose a first password, if the transaction is kept.
@@ -62,9 +66,17 @@ func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
 	return s.queue.EnqueueManyTx(tx, all)
 }
 
-// ChangedTx has somebody told that the password is another now, if the transaction is kept.
+// ChangedTx has somebody told that the password is another now, if the transaction is kept, and the ledger that the one before is good no more.
 func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
+	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
+		return err
+	}
 	return s.enqueue(tx, person, aboutChange)
+}
+
+// ResetTx has a link for a new password mailed to somebody who did not ask for it, if the transaction is kept.
+func (s *Service) ResetTx(tx *postgres.Tx, person id.User) error {
+	return s.enqueue(tx, person, aboutReset)
 }
 
 func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error {

@@ -170,6 +170,30 @@ type Tx struct {
 	Now      time.Time
 	orm      *gorm.DB
 	pool     *pool
+	last     *[]closing // nil where each statement is a transaction of its own
+}
+
+// closing is what belongs to the end of a transaction.
+type closing struct {
+	key    any
+	things []any
+	do     func(tx *Tx, things []any) error
+}
+
+// Last has something done at the end of the transaction, when all its work has succeeded and just before it is kept. What is asked for under one key is done once, with
+// everything that was handed over. An error undoes the transaction.
+func (tx *Tx) Last(key, thing any, do func(tx *Tx, things []any) error) error {
+	if tx.last == nil {
+		return ErrNoTransaction
+	}
+	for i := range *tx.last {
+		if one := &(*tx.last)[i]; one.key == key {
+			one.things = append(one.things, thing)
+			return nil
+		}
+	}
+	*tx.last = append(*tx.last, closing{key: key, things: []any{thing}, do: do})
+	return nil
 }
 
 // ORM returns a fresh GORM statement on the connection of the work. Start from it each time: a statement that is kept keeps its conditions.
@@ -285,8 +309,15 @@ func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.
 				return err
 			}
 			defer begun.Rollback() //nolint:errcheck // after a commit there is nothing to undo; otherwise the connection's end undoes it
-			if err := work(p.tx(ctx, begun, customer, now)); err != nil {
+			tx := p.tx(ctx, begun, customer, now)
+			tx.last = new([]closing)
+			if err := work(tx); err != nil {
 				return err
+			}
+			for _, one := range *tx.last {
+				if err := one.do(tx, one.things); err != nil {
+					return err
+				}
 			}
 			if err := begun.Commit(); err != nil {
 				return err

@@ -16,6 +16,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -50,13 +51,16 @@ type Service struct {
 	db        *postgres.DB
 	box       *seal.Box
 	hasher    *password.Hasher
+	ledger    *ledger.Ledger
 	operators bool // whether operators must have one
 	endOthers func(tx *postgres.Tx, caller principal.Principal) error
 }
 
 // NewService makes the service. Confirming a second factor calls endOthers, which ends the caller's other sessions (package session has it).
-func NewService(db *postgres.DB, box *seal.Box, hasher *password.Hasher, operatorsMust bool, endOthers func(tx *postgres.Tx, caller principal.Principal) error) *Service {
-	return &Service{db: db, box: box, hasher: hasher, operators: operatorsMust, endOthers: endOthers}
+func NewService(db *postgres.DB, box *seal.Box, hasher *password.Hasher, ledger *ledger.Ledger, operatorsMust bool,
+	endOthers func(tx *postgres.Tx, caller principal.Principal) error,
+) *Service {
+	return &Service{db: db, box: box, hasher: hasher, ledger: ledger, operators: operatorsMust, endOthers: endOthers}
 }
 
 // OperatorsMust tells whether operators must have a second factor.
@@ -157,7 +161,7 @@ func (s *Service) Confirm(ctx context.Context, caller principal.Principal, code 
 			if err := s.endOthers(tx, caller); err != nil {
 				return nil, id.User{}, err
 			}
-			return fresh, caller.User, record(tx, caller, caller.User, audit.SecondFactorAdded)
+			return fresh, caller.User, s.record(tx, caller, caller.User, audit.SecondFactorAdded)
 		})
 		return err
 	})
@@ -175,7 +179,7 @@ func (s *Service) ReplaceCodes(ctx context.Context, caller principal.Principal, 
 			if err != nil {
 				return nil, id.User{}, err
 			}
-			return fresh, caller.User, record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
+			return fresh, caller.User, s.record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
 		})
 		return err
 	})
@@ -198,7 +202,7 @@ func (s *Service) Remove(ctx context.Context, caller principal.Principal, code s
 		if _, err := remove(tx, caller.User); err != nil {
 			return err
 		}
-		return record(tx, caller, caller.User, audit.SecondFactorRemoved)
+		return s.record(tx, caller, caller.User, audit.SecondFactorRemoved)
 	})
 }
 
@@ -215,9 +219,12 @@ func (s *Service) Reset(ctx context.Context, caller principal.Principal, person 
 		if err := user.EndSessionsTx(tx, person); err != nil {
 			return err
 		}
-		return record(tx, caller, person, audit.SecondFactorRemoved)
+		return s.record(tx, caller, person, audit.SecondFactorRemoved)
 	})
 }
+
+// RemoveTx takes the second factor and the recovery codes off somebody. It is for what a restore brought back; the caller records the act.
+func RemoveTx(tx *postgres.Tx, person id.User) (removed bool, err error) { return remove(tx, person) }
 
 // Verdict is what a sign-in learns of the second factor.
 type Verdict int
@@ -286,6 +293,10 @@ func (s *Service) newCodes(tx *postgres.Tx, person id.User) ([]sensitive.String,
 	return codes, replaceRecoveryCodes(tx, person, hashes)
 }
 
-func record(tx *postgres.Tx, caller principal.Principal, person id.User, action audit.Action) error {
+// record writes into the trail what was done, and into the ledger that a restore must not bring back what was there before.
+func (s *Service) record(tx *postgres.Tx, caller principal.Principal, person id.User, action audit.Action) error {
+	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
+		return err
+	}
 	return audit.AppendTx(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(person), Changed: []string{"second_factor"}})
 }

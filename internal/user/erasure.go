@@ -9,6 +9,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/version"
@@ -102,23 +103,31 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 		if receipt, err = s.newReceipt(tx, caller, Deletion, user); err != nil {
 			return err
 		}
-		if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+		if err := s.carryOutDeletion(tx, found, &receipt); err != nil {
 			return err
 		}
-		if err := s.suppress(tx, found); err != nil {
-			return err
-		}
-		if err := remove(tx, user); postgres.Violates(err, "audit_entries_actor_user") {
-			return incomplete(user, nil) // the lock makes it impossible; the net holds nevertheless
-		} else if err != nil {
-			return err
-		}
-		if err := insertReceipt(tx, receipt); err != nil {
+		if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
 			return err
 		}
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
 	})
 	return receipt, err
+}
+
+// carryOutDeletion removes a person who is locked and whom the trail does not name, and stores the receipt.
+func (s *Service) carryOutDeletion(tx *postgres.Tx, found User, receipt *Receipt) (err error) {
+	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
+		return err
+	}
+	if err := s.suppress(tx, found); err != nil {
+		return err
+	}
+	if err := remove(tx, receipt.UserID); postgres.Violates(err, "audit_entries_actor_user") {
+		return incomplete(receipt.UserID, nil) // the lock makes it impossible; the net holds nevertheless
+	} else if err != nil {
+		return err
+	}
+	return insertReceipt(tx, *receipt)
 }
 
 // Redact removes everything personal and leaves the id and a label. Redacting again returns the same receipt.
@@ -156,9 +165,22 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		return Receipt{}, err
 	}
 	receipt.Label, receipt.Reason = &label, reason
-	references, err := audit.ReferencesTx(tx, user)
-	if err != nil {
+	if err := s.carryOutRedaction(tx, found, &receipt); err != nil {
 		return Receipt{}, err
+	}
+	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
+		return Receipt{}, err
+	}
+	return receipt, audit.AppendTx(tx, audit.Act{
+		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
+	})
+}
+
+// carryOutRedaction empties the row of a person who is locked, and stores the receipt.
+func (s *Service) carryOutRedaction(tx *postgres.Tx, found User, receipt *Receipt) error {
+	references, err := audit.ReferencesTx(tx, receipt.UserID)
+	if err != nil {
+		return err
 	}
 	for _, reference := range references {
 		if len(receipt.Kept) == 0 {
@@ -166,21 +188,16 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		}
 		receipt.Kept[0].Count += reference.Count
 	}
-	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
-		return Receipt{}, err
+	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
+		return err
 	}
 	if err := s.suppress(tx, found); err != nil {
-		return Receipt{}, err
+		return err
 	}
-	if err := redactRow(tx, user, receipt.ID, label); err != nil {
-		return Receipt{}, err
+	if err := redactRow(tx, receipt.UserID, receipt.ID, *receipt.Label, receipt.CompletedAt); err != nil {
+		return err
 	}
-	if err := insertReceipt(tx, receipt); err != nil {
-		return Receipt{}, err
-	}
-	return receipt, audit.AppendTx(tx, audit.Act{
-		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
-	})
+	return insertReceipt(tx, *receipt)
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -246,6 +263,20 @@ func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind K
 	}
 	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
 	return receipt, err
+}
+
+// entry is an erasure as the ledger keeps it: everything that the same receipt can be made of once more.
+func (r Receipt) entry() ledger.Entry {
+	entry := ledger.Entry{
+		Kind: ledger.Deletion, Subject: r.UserID.UUID, Receipt: &r.ID, Authority: r.Authority, OrderedBy: r.OrderedByUser, OrderedByKey: r.OrderedByAPIKey,
+	}
+	if r.Kind == Redaction {
+		entry.Kind, entry.Label = ledger.Redaction, *r.Label
+	}
+	if r.Reason != nil {
+		entry.Reason = string(*r.Reason)
+	}
+	return entry
 }
 
 // newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is

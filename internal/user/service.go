@@ -10,6 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/version"
@@ -18,6 +19,7 @@ import (
 // Service is people as callers use them. Safe for concurrent use.
 type Service struct {
 	db       *postgres.DB
+	ledger   *ledger.Ledger
 	invite   Invite
 	mark     Mark
 	horizon  Horizon
@@ -33,9 +35,9 @@ type Mark func(of id.Customer, addressKey string) []byte
 // Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
 type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
 
-// NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
+// NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -208,12 +210,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 		return User{}, err
 	}
 	if patch.Role == nil && patch.Status == nil {
-		// One statement does everything, and is a transaction by itself.
-		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			after, err = s.correct(tx, caller, audit.UserCorrected, user, change, condition)
-			return err
-		})
-		return after, asKnown(err)
+		return s.correctOnly(ctx, caller, user, change, condition)
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if err := customer.LockTx(tx); err != nil {
@@ -235,18 +232,70 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 				return lastAdministrator()
 			}
 		}
-		after, err = s.correct(tx, caller, change.action(before), user, change, condition)
-		return err
+		if after, err = s.correct(tx, caller, change.action(before), user, change, condition); err != nil || after.Version == before.Version {
+			return err
+		}
+		return s.recordChange(tx, before, after)
 	})
 	return after, asKnown(err)
 }
 
+// correctOnly corrects names and address: one statement does everything, and is a transaction by itself. That it happens is in the ledger before, for afterwards it would be
+// too late; where it does not happen, the ledger is told.
+func (s *Service) correctOnly(ctx context.Context, caller principal.Principal, user id.User, change change, condition version.Condition) (after User, err error) {
+	marker := ledger.Entry{Kind: ledger.Correction, At: s.db.Now(), Customer: caller.Customer, Subject: user.UUID}
+	marked, err := s.ledger.Append(ctx, marker)
+	if err != nil {
+		return User{}, err
+	}
+	var done corrected
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
+		done, err = correct(tx, caller, audit.UserCorrected, user, change, condition, &marked[0])
+		return err
+	})
+	if err == nil {
+		after, err = done.judge(condition)
+	}
+	if (err != nil || after.Version == done.versionBefore) && !fault.Is(err, fault.ServiceUnavailable) { // or else nobody knows whether it happened
+		s.ledger.AppendLater(ledger.Entry{Kind: ledger.Void, At: marker.At, Customer: marker.Customer, Subject: marker.Subject, Of: marked[0].Number})
+	}
+	return after, asKnown(err)
+}
+
+// recordChange writes into the ledger what a change was about.
+func (s *Service) recordChange(tx *postgres.Tx, before, after User) error {
+	entry := ledger.Entry{Subject: after.ID.UUID}
+	if *before.FirstName != *after.FirstName || *before.LastName != *after.LastName || *before.Email != *after.Email {
+		entry.Kind = ledger.Correction
+		if err := s.ledger.AppendTx(tx, entry); err != nil {
+			return err
+		}
+	}
+	if before.Role != after.Role {
+		entry.Kind, entry.Role = ledger.RoleSet, string(after.Role)
+		if err := s.ledger.AppendTx(tx, entry); err != nil {
+			return err
+		}
+	}
+	if before.Status != after.Status {
+		entry.Kind, entry.Role, entry.Status = ledger.StatusSet, "", string(after.Status)
+		return s.ledger.AppendTx(tx, entry)
+	}
+	return nil
+}
+
 // correct applies a change together with its entry in the trail, in one statement.
 func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, action, user, change, condition)
-	switch {
-	case err != nil:
+	result, err := correct(tx, caller, action, user, change, condition, nil)
+	if err != nil {
 		return User{}, err
+	}
+	return result.judge(condition)
+}
+
+// judge returns the user after a correction, or why there was none.
+func (result corrected) judge(condition version.Condition) (User, error) {
+	switch {
 	case result.user.Status == Redacted:
 		return User{}, redacted(result.user.ReceiptID)
 	case !condition.MetBy(result.versionBefore):
@@ -347,6 +396,9 @@ func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, use
 		changed := []string{}
 		if before.Alerts.OptedIn != optedIn {
 			changed = []string{"alerts.opted_in"}
+			if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &optedIn, Authority: by}); err != nil {
+				return err
+			}
 		}
 		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 	})
@@ -363,7 +415,7 @@ func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err err
 }
 
 // OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
-func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+func OptOutTx(tx *postgres.Tx, book *ledger.Ledger, user id.User) (there bool, err error) {
 	before, err := lock(tx, user)
 	switch {
 	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
@@ -374,6 +426,10 @@ func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
 		return true, nil
 	}
 	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	out := false
+	if err := book.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &out, Authority: string(principal.User)}); err != nil {
 		return false, err
 	}
 	return true, audit.AppendTx(tx, audit.Act{

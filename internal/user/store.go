@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/version"
@@ -18,7 +20,8 @@ import (
 // columns are those of a User, of a relation u of users and c of customers.
 const columns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
 	coalesce(c.mail_domain_policy = 'flag' and not split_part(u.email_key, '@', 2) = any (c.mail_domains), false),
-	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at, u.receipt_id, u.version, u.created_at, u.updated_at`
+	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at, u.receipt_id, u.correction_lost_at,
+	u.version, u.created_at, u.updated_at`
 
 const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
 
@@ -26,7 +29,8 @@ const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
 func (u *User) fields() []any {
 	return []any{
 		&u.ID, &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet,
-		&u.Alerts.OptedIn, &u.Alerts.SetBy, &u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.ReceiptID, &u.Version, &u.CreatedAt, &u.UpdatedAt,
+		&u.Alerts.OptedIn, &u.Alerts.SetBy, &u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.ReceiptID, &u.CorrectionLostAt,
+		&u.Version, &u.CreatedAt, &u.UpdatedAt,
 	}
 }
 
@@ -145,16 +149,22 @@ type corrected struct {
 
 // carried are the columns that pass from one part of the statement of correct to the next.
 const carried = `customer_id, id, role, status, first_name, last_name, email, email_key, password_hash, alerts_opted_in, alerts_set_by, alerts_set_at, label,
-	redacted_at, receipt_id, version, created_at, updated_at`
+	redacted_at, receipt_id, correction_lost_at, version, created_at, updated_at`
 
 // correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
-// the user is redacted, the condition is not met, the domain is refused, or everything is so already.
-func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition) (out corrected, err error) {
+// the user is redacted, the condition is not met, the domain is refused, or everything is so already. Where the correction was marked in the ledger, the mark counts as
+// dealt with in any case.
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position,
+) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
-	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
+	entry, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
+	if marked != nil {
+		applied, more := ledger.AppliedClause(tx, *marked)
+		entry, arguments = entry+"\n), applied as (\n"+applied, append(arguments, more...)
+	}
 	err = tx.Raw(`
 		with c as (
 			select id, mail_domain_policy, mail_domains from customers where id = ?
@@ -168,7 +178,8 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 					case when w.last_name <> u.last_name then 'last_name' end,
 					case when w.email <> u.email then 'email' end,
 					case when w.role <> u.role then 'role' end,
-					case when w.status <> u.status then 'status' end], null) as changed
+					case when w.status <> u.status then 'status' end,
+					case when u.correction_lost_at is not null and num_nonnulls(w.first_name, w.last_name, w.email) > 0 then 'correction_lost_at' end], null) as changed
 			from users u join c on c.id = u.customer_id cross join wanted w
 			where u.id = ? for no key update of u
 		), u as (
@@ -180,6 +191,7 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 				sessions_since = case when array['role', 'status'] && b.changed then ?::timestamptz else u.sessions_since end,
 				links_since = case when array['email', 'status'] && b.changed then greatest(?::timestamptz, u.links_since + interval '1 microsecond')
 					else u.links_since end,
+				correction_lost_at = case when num_nonnulls(w.first_name, w.last_name, w.email) = 0 then u.correction_lost_at end,
 				version = u.version + 1, updated_at = ?::timestamptz
 			from b, wanted w
 			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
@@ -195,7 +207,7 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 			tx.Customer,
 			in.firstName, keyOf(in.firstName), in.lastName, keyOf(in.lastName), email, emailKey, in.role, in.status,
 			user, tx.Now, tx.Now, tx.Now, condition.Array(), condition.Array(),
-		}, entryArguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
+		}, arguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return corrected{}, notFound()
 	}
@@ -232,12 +244,12 @@ func remove(tx *postgres.Tx, user id.User) error {
 	return tx.ORM().Exec("delete from users where customer_id = ? and id = ?", tx.Customer, user).Error
 }
 
-func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string) error {
+func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string, at time.Time) error {
 	return tx.ORM().Exec(`
 		update users set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
-			email_key = null, password_hash = null, alerts_opted_in = false, sessions_since = ?, `+endLinks+`, label = ?, redacted_at = ?, receipt_id = ?,
+			email_key = null, password_hash = null, alerts_opted_in = false, correction_lost_at = null, sessions_since = ?, `+endLinks+`, label = ?, redacted_at = ?, receipt_id = ?,
 			version = version + 1, updated_at = ?
-		where customer_id = ? and id = ?`, tx.Now, tx.Now, label, tx.Now, receipt, tx.Now, tx.Customer, user).Error
+		where customer_id = ? and id = ?`, tx.Now, tx.Now, label, at, receipt, tx.Now, tx.Customer, user).Error
 }
 
 func insertReceipt(tx *postgres.Tx, r Receipt) error {
@@ -247,6 +259,32 @@ func insertReceipt(tx *postgres.Tx, r Receipt) error {
 		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
 		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt).Error
+}
+
+// insertReceiptAgain stores a receipt that may be there already.
+func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec(`
+		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
+			removed, kept, backups_expire_at)
+		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz from customers where id = ? on conflict do nothing`,
+		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, tx.Customer).Error
+}
+
+func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
+	err = tx.ORM().Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
+	return taken, err
+}
+
+// changeAgain changes a person who is not redacted as the ledger says. The version goes on by two, so that it becomes one that no state of before the restore ever had.
+func changeAgain(tx *postgres.Tx, user id.User, change string, arguments ...any) (there bool, err error) {
+	done := tx.ORM().Exec("update users set "+change+", version = version + 2, updated_at = ? where customer_id = ? and id = ? and status <> 'redacted'",
+		append(arguments, tx.Now, tx.Customer, user)...)
+	return done.RowsAffected == 1, done.Error
+}
+
+func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
+	err = tx.ORM().Raw("select count(*) from users where customer_id = ? and correction_lost_at is not null", tx.Customer).Row().Scan(&count)
+	return count, err
 }
 
 func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error) {

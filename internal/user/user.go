@@ -47,9 +47,12 @@ type User struct {
 	Label        *string // what a redacted user is called
 	RedactedAt   *time.Time
 	ReceiptID    *id.Receipt
-	Version      int64
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+
+	CorrectionLostAt *time.Time // when a restore of the database lost a correction; nil: none, or corrected since
+
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // Alerts is whether a person gets e-mail alerts, and on whose authority that was last set.

@@ -1016,7 +1016,8 @@ type AuditEntry struct {
 	// Changed The names of the members that an act of the service changed.
 	Changed []string `json:"changed"`
 
-	// Details As it was sent; empty otherwise.
+	// Details As it was sent. Of the service's own acts it is empty, but for those that were carried out once more after a restore: `ledger_entry` is the number
+	// of the order in the record outside the database, `ordered_at` when it was given.
 	Details AuditDetails `json:"details"`
 
 	// ID A UUID of version 7 in its canonical form.
@@ -1933,6 +1934,9 @@ type Transport string
 type User struct {
 	Alerts Alerts `json:"alerts"`
 
+	// CorrectionLostAt When a restore of the database lost a correction of name or address. Null otherwise, and again once the name or the address is sent anew.
+	CorrectionLostAt *time.Time `json:"correction_lost_at"`
+
 	// CreatedAt A time according to RFC 3339; the service answers in UTC.
 	CreatedAt Time `json:"created_at"`
 
@@ -2831,7 +2835,8 @@ func (c *Raw) GetLiveness(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // GetReadiness Tell whether the service can take requests
 //
-// Ready when the database answers and its schema is the one that this program knows.
+// Ready when the database answers and its schema is the one that this program knows. After a restore the service is closed until every erasure, opt-out
+// and revocation of since is carried out once more: this and every other route but `/livez` then answer 503 `replaying-erasures`.
 //
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Raw) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {

@@ -54,6 +54,7 @@ type Service struct {
 	URL      string   // of the service, without a slash at the end
 	Mailbox  *Mailbox // where its mails go, unless the test's settings say otherwise
 	contract *contract.Contract
+	stop     func()
 }
 
 // MasterKey is the master key of every service under test.
@@ -92,7 +93,7 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 	}
 	mailbox := mailboxOf(t, database)
 	settings := app.Settings{
-		Mail: mailbox.Settings(t), Workers: 2, Outbound: dial.Loopback(),
+		Mail: mailbox.Settings(t), Workers: 2, Outbound: dial.Loopback(), Blobs: BlobsOf(t, database),
 		DatabaseURL: database.URL, MaxConnections: 8, MasterKey: MasterKey(), PublicURL: "http://steward.test", Password: password.DefaultParameters(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OperatorsMayDoWithoutSecondFactor: true, Clock: database.Clock.Now, Log: database.Log.Logger(),
 	}
@@ -102,14 +103,18 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(service.API)
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		server.Close()
 		if err := service.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &Service{App: service, Database: database, URL: server.URL, contract: loaded, Mailbox: mailbox}
+	t.Cleanup(stop)
+	return &Service{App: service, Database: database, URL: server.URL, contract: loaded, Mailbox: mailbox, stop: stop}
 }
+
+// Stop ends the service before the test ends.
+func (s *Service) Stop() { s.stop() }
 
 // Settle waits until the failed attempts to sign in are recorded, which goes on behind the answers.
 func (s *Service) Settle() { s.Sessions.Close() }

@@ -25,6 +25,7 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/devpg"
@@ -58,6 +59,7 @@ type options struct {
 	only    string
 	json    bool
 	profile string
+	sync    string
 }
 
 func main() {
@@ -68,6 +70,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this text, and no start-up")
 	flag.BoolVar(&o.json, "json", false, "print one JSON document")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)")
+	flag.StringVar(&o.sync, "sync", "on", "whether the ledger is written through to the disk: on or off")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -104,7 +107,13 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		return err
 	}
 	masterKey := sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32]))
+	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs")) + "?sync=" + o.sync
+	blobs, err := blob.Open(blob.Settings{URL: blobURL})
+	if err != nil {
+		return err
+	}
 	service, err := app.Open(ctx, app.Settings{
+		Blobs:       blobs,
 		DatabaseURL: url, MaxConnections: connections, MasterKey: masterKey, PublicURL: publicURL, Password: password.DefaultParameters(),
 		Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
@@ -150,7 +159,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	if o.only == "" {
 		fmt.Fprintln(progress, "starting steward serve, again and again")
-		if result.Process, err = measureProcess(ctx, dir, url, masterKey, data, o); err != nil {
+		if result.Process, err = measureProcess(ctx, dir, url, masterKey, blobURL, data, o); err != nil {
 			return err
 		}
 	}

@@ -23,14 +23,14 @@ const (
 )
 
 // measureProcess builds the program, starts it several times, and then puts the last one under load.
-func measureProcess(ctx context.Context, dir string, url, masterKey sensitive.String, data dataset, o options) (*process, error) {
+func measureProcess(ctx context.Context, dir string, url, masterKey sensitive.String, blobURL string, data dataset, o options) (*process, error) {
 	program := filepath.Join(dir, "steward")
 	if output, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "github.com/fusionspim/steward/cmd/steward").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w\n%s", err, output)
 	}
 	var p process
 	for i := range starts {
-		one, took, err := startServe(ctx, program, url, masterKey)
+		one, took, err := startServe(ctx, program, url, masterKey, blobURL)
 		if err != nil {
 			return nil, err
 		}
@@ -79,7 +79,7 @@ type served struct {
 }
 
 // startServe starts the program and waits until it is ready.
-func startServe(ctx context.Context, program string, url, masterKey sensitive.String) (*served, time.Duration, error) {
+func startServe(ctx context.Context, program string, url, masterKey sensitive.String, blobURL string) (*served, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWait)
 	defer cancel()
 	address, err := freeAddress()
@@ -87,7 +87,7 @@ func startServe(ctx context.Context, program string, url, masterKey sensitive.St
 		return nil, 0, err
 	}
 	s := &served{command: exec.Command(program, "serve", "--http-addr", address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL), address: address}
-	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://"+filepath.Join(os.TempDir(), "steward-bench-blobs"))
+	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL="+blobURL)
 	s.command.Stderr = &discardAfter{to: &s.said, left: 64 << 10}
 	began := time.Now()
 	if err := s.command.Start(); err != nil {

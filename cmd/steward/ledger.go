@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/fusionspim/steward/internal/blob"
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/ledger"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
+)
+
+// ledgerCommand looks after the ledger.
+type ledgerCommand struct {
+	Verify ledgerVerify `cmd:"" help:"Look through the whole ledger and name the first entry that is not as it was written."`
+	Accept ledgerAccept `cmd:"" help:"Take the ledger as it is for the one that the database goes with, after a person has looked."`
+}
+
+// ledgerSettings are what every command of the ledger needs.
+type ledgerSettings struct {
+	blobSettings  `embed:""`
+	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the service."`
+	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	JSON          bool             `name:"json" help:"Print one JSON document."`
+}
+
+func (l ledgerSettings) open() (blob.Store, *seal.Box, error) {
+	store, err := l.store()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := secret("STEWARD_MASTER_KEY", l.MasterKey, l.MasterKeyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	box, err := seal.ParseMasterKey(key)
+	return store, box, err
+}
+
+// checked is what looking through a ledger found, for people and programs.
+type checked struct {
+	Ledger   string  `json:"ledger"`
+	Segments int64   `json:"segments"`
+	Entries  int64   `json:"entries"`
+	Head     string  `json:"head"` // hash of the newest entry
+	Sound    bool    `json:"sound"`
+	Fault    *badOne `json:"fault"`
+}
+
+type badOne struct {
+	Segment int64  `json:"segment"`
+	Entry   int64  `json:"entry"` // 0: the segment as a whole
+	Why     string `json:"why"`
+}
+
+func newChecked(found ledger.Check) checked {
+	out := checked{Ledger: found.Ledger.String(), Segments: found.Segments, Entries: found.Entries, Head: found.Head.Hash.String(), Sound: found.Fault == nil}
+	if found.Fault != nil {
+		out.Fault = &badOne{found.Fault.Segment, found.Fault.Entry, found.Fault.Why}
+	}
+	return out
+}
+
+func (c checked) print(to io.Writer) {
+	fmt.Fprintf(to, "ledger %s: %d entries in %d segments, the newest hashes to %s\n", c.Ledger, c.Entries, c.Segments, c.Head)
+}
+
+// ledgerVerify checks the chain and the authentication codes. It needs no database.
+type ledgerVerify struct {
+	ledgerSettings `embed:""`
+}
+
+// Run prints what was found, and fails when anything is not as it was written.
+func (c ledgerVerify) Run(s surroundings) error {
+	store, box, err := c.open()
+	if err != nil {
+		return err
+	}
+	found, err := ledger.Verify(s.context, store, box)
+	if errors.Is(err, blob.ErrNotFound) {
+		return errors.New("the store has no ledger")
+	}
+	if err != nil {
+		return err
+	}
+	document := newChecked(found)
+	if c.JSON {
+		err = s.print(document)
+	} else {
+		document.print(s.out)
+	}
+	if err == nil && found.Fault != nil {
+		err = found.Fault
+	}
+	return err
+}
+
+// ledgerAccept ends a discrepancy.
+type ledgerAccept struct {
+	databaseSettings `embed:""`
+	ledgerSettings   `embed:""`
+}
+
+// Help implements kong.HelpProvider.
+func (ledgerAccept) Help() string {
+	return `The service stays closed when the ledger does not go with the database: it is another one, it ends before what the database has applied, or the database is empty.
+Find out why first: the store and the database may be of different times. Whatever the ledger lacks will not be carried out again after another restore, so let the backups of
+before now expire, or erase again. Accepting tells the database that it has everything that this ledger holds.`
+}
+
+// Run accepts.
+func (c ledgerAccept) Run(s surroundings) error {
+	store, box, err := c.open()
+	if err != nil {
+		return err
+	}
+	url, err := c.url()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1}, clock.System(), log)
+	if err != nil {
+		return err
+	}
+	book := ledger.New(store, box, clock.System(), log)
+	defer book.Close()
+	found, err := book.Accept(s.context, db)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	document := newChecked(found)
+	if c.JSON {
+		return s.print(document)
+	}
+	document.print(s.out)
+	fmt.Fprintln(s.out, "accepted: the service opens by itself within seconds")
+	return nil
+}
