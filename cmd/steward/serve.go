@@ -128,6 +128,7 @@ func serve(ctx context.Context, service *app.App, listener, metricsListener net.
 		Handler: service.API, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
+	public.RegisterOnShutdown(service.Imports.Close) // a long one would outlast the grace
 	private := &http.Server{Handler: service.Metrics(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(listener) }()

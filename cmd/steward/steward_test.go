@@ -378,6 +378,7 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"bad public URL":      {[]string{database, key, "STEWARD_PUBLIC_URL=steward"}, "STEWARD_PUBLIC_URL"},
 		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp, blobs}, "master key"},
 		"open proxies":        {[]string{database, key, public, "STEWARD_TRUSTED_PROXIES=0.0.0.0/0"}, "STEWARD_TRUSTED_PROXIES"},
+		"open networks":       {[]string{database, key, public, "STEWARD_OUTBOUND_NETWORKS=0.0.0.0/0"}, "STEWARD_OUTBOUND_NETWORKS"},
 		"weak hash":           {[]string{database, key, public, smtp, blobs, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
 		"bad number":          {[]string{database, key, public, "STEWARD_MAX_CONNECTIONS=many"}, "--max-connections"},
 		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
@@ -460,7 +461,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)

@@ -206,8 +206,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 				links.Handlers(),
 				alerts.Handlers(),
 				trails.Handlers(),
-				backups.Handlers(),
 				webhooks.Handlers(),
+				backups.Handlers(),
 			),
 			Periodic: slices.Concat(
 				trails.Periodic(),

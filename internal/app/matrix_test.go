@@ -361,7 +361,9 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"}}
+	w := &world{
+		Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"},
+	}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)

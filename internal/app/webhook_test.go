@@ -513,6 +513,58 @@ func TestWebhooksAcrossReplicas(t *testing.T) {
 	}
 }
 
+// TestKillInTheMiddleOfWebhooks kills the program while it sends. None is lost, those of one person keep their order, and what comes again has the same id.
+func TestKillInTheMiddleOfWebhooks(t *testing.T) {
+	t.Parallel()
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // the program alone sends
+	h := &hookHouse{Service: service, acme: service.Customer(t, "acme")}
+	inbox := newReceiver(t, func(http.ResponseWriter, received) { time.Sleep(2 * time.Millisecond) })
+	endpoint := h.endpoint(t, inbox.URL)
+	const each = 150
+	for range each {
+		h.rename(t, h.acme.User.ID)
+		h.rename(t, h.acme.Admin.ID)
+	}
+	program := buildSteward(t)
+	first := serve(t, program, service)
+	eventually(t, "some of them", func() bool { return len(inbox.all()) > each/3 })
+	first.kill(t)
+	// Its lease runs out by the clock of the machine, by which the program goes.
+	conn := h.Database.Superuser(t)
+	execute(t, conn, "update webhook_endpoints set lease_until = lease_until - interval '1 minute'")
+	second := serve(t, program, service)
+	eventually(t, "all of them", func() bool {
+		return number(t, conn, "select count(*) from webhook_deliveries where endpoint_id = $1 and state = 'succeeded'", endpoint.ID) == each*2+number(t, conn,
+			"select count(*) from events e join webhook_deliveries d using (customer_id, number) where e.type <> 'user.corrected'") &&
+			number(t, conn, "select count(*) from audit_unsealed") == 0
+	})
+	second.kill(t)
+	place, newest, came := make(map[string]int), make(map[string]int), make(map[string]bool)
+	for i, one := range h.events(t, "&type=user.corrected") {
+		place[one.ID] = i
+	}
+	for i, one := range inbox.all() {
+		at, early := place[one.ID]
+		if !early || came[one.ID] {
+			continue // of the later ones the counts below tell
+		}
+		came[one.ID] = true
+		if last, known := newest[one.Data.UserID]; known && at < last {
+			t.Errorf("at %d came the event %d of a person after the event %d", i, at, last)
+		}
+		newest[one.Data.UserID] = at
+	}
+	all := make(map[string]bool)
+	for _, one := range inbox.all() {
+		if one.Type == "user.corrected" {
+			all[one.ID] = true
+		}
+	}
+	if len(all) != each*2 {
+		t.Errorf("%d of %d events came", len(all), each*2)
+	}
+}
+
 func TestWebhookEndpoints(t *testing.T) {
 	t.Parallel()
 	h := newHookHouse(t)

@@ -31,7 +31,7 @@ const (
 	tlsTimeout     = 5 * time.Second
 	idleTimeout    = 30 * time.Second // after which a name is resolved anew at the latest
 	headerBytes    = 16 << 10
-	idlePerHost    = 32
+	idlePerHost    = 64
 	idleAltogether = 512
 )
 

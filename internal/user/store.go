@@ -278,6 +278,12 @@ func insertSuppressed(tx *postgres.Tx, mark []byte) error {
 	return tx.ORM().Exec("insert into suppressed_addresses (customer_id, hash, erased_at) values (?, ?, ?) on conflict do nothing", tx.Customer, mark, tx.Now).Error
 }
 
+// lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those
+// that were made while a table was nearly empty read all of it: bringing in the first ten thousand people would take minutes.
+func lookUpByKeys(tx *postgres.Tx) error {
+	return tx.ORM().Exec("select set_config('enable_seqscan', 'off', true)").Error
+}
+
 // wireCandidate is a candidate on its way into a statement.
 type wireCandidate struct {
 	Row          int            `json:"row"`

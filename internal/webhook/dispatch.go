@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,21 +22,24 @@ const (
 	lookEvery       = 200 * time.Millisecond
 	endpointsAtOnce = 256
 	tripsAtOnce     = 4    // transactions of the workers; the others belong to requests
-	lanesPerWorker  = 32   // attempts at once at one endpoint
+	lanesPerWorker  = 64   // attempts at once at one endpoint
 	lanesAtOnce     = 1024 // altogether, besides one for each worker
 	lanesWhileDown  = 2    // at an endpoint that takes nothing: enough to find out when it does again
 
-	batchFresh     = 384
-	batchAgain     = 128
-	spreadAtOnce   = 1000
-	spreadRounds   = 10
-	batchFor       = 2 * time.Second // after which no attempt of a batch begins any more
-	noteEvery      = 250 * time.Millisecond
-	leaseFor       = 30 * time.Second // longer than a batch with its last attempt, and the times for the database
-	downAfter      = 32               // failures in a row
-	restAfterError = 5 * time.Second
-	graceAtEnd     = 3 * time.Second // for attempts under way when the replica ends
-	longestAnswer  = 64 << 10
+	flightAtMost    = 512 // fetched and not noted yet, for one endpoint
+	flightWhileDown = 16
+	againPart       = 4 // a fourth of what is fetched may be what failed before
+	spreadAtOnce    = 1000
+	spreadRounds    = 10
+	noteEvery       = 250 * time.Millisecond
+	noteAtOnce      = 128
+	fetchEvery      = time.Second      // while something is under way and nothing else is known of
+	renewEvery      = 5 * time.Second  // at the latest
+	leaseFor        = 30 * time.Second // much longer than renewEvery and the times for the database
+	downAfter       = 32               // failures in a row
+	restAfterError  = 5 * time.Second
+	graceAtEnd      = 3 * time.Second // for attempts under way when the replica ends
+	longestAnswer   = 64 << 10
 )
 
 // Dispatch sends what is to be sent until the context ends, and returns when nothing is under way any more.
@@ -84,7 +87,7 @@ func (s *Service) look(ctx context.Context) (places []place, err error) {
 		return nil, nil
 	}
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		places, err = due(tx, free)
+		places, err = due(tx, s.replica, free)
 		return err
 	})
 	return places, err
@@ -106,19 +109,21 @@ func (s *Service) give(at place) {
 	delete(s.busy, at)
 }
 
-// takeLanes returns how many lanes a worker may have besides its first: what is wanted, or what is left.
-func (s *Service) takeLanes(wanted int) int {
+// takeLane tells whether a worker may have one more lane besides its first.
+func (s *Service) takeLane() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	taken := max(min(wanted, lanesAtOnce-s.lanes), 0)
-	s.lanes += taken
-	return taken
+	if s.lanes >= lanesAtOnce {
+		return false
+	}
+	s.lanes++
+	return true
 }
 
-func (s *Service) giveLanes(taken int) {
+func (s *Service) giveLane() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lanes -= taken
+	s.lanes--
 }
 
 // trip is a transaction of a worker. The workers wait for each other, so that requests do not have to wait for them.
@@ -130,52 +135,53 @@ func (s *Service) trip(of id.Customer, work func(tx *postgres.Tx) error) error {
 
 // work sends to one endpoint until nothing is due there.
 func (s *Service) work(ctx context.Context, at place) {
-	lease, err := uuid.NewV7()
-	for err == nil && ctx.Err() == nil {
-		var load batch
-		if load, err = s.next(at, lease); err != nil || len(load.parcels) == 0 {
-			break
-		}
-		err = s.send(ctx, at, load)
-	}
-	if err == nil && ctx.Err() != nil {
-		err = s.trip(at.customer, func(tx *postgres.Tx) error { return drop(tx, at.endpoint, lease) })
-	}
-	if err != nil {
+	w := &worker{Service: s, at: at, flight: make(map[id.Entry]bool), queues: make(map[uuid.UUID][]parcel)}
+	if err := w.run(ctx); err != nil {
 		s.log.Error("sending webhooks failed", "endpoint", at.endpoint, "error", err)
 		rest(ctx)
 	}
 }
 
-// batch is what is sent in one go.
+// batch is what is fetched in one go.
 type batch struct {
 	target  *url.URL
 	secrets []webhooksig.Secret
 	parcels []parcel
 	down    bool
+	over    bool // the lease is given up, or another has it
 }
 
-// next takes or renews the lease and returns what is to be sent. There is nothing when nothing is due, or somebody else has the lease.
-func (s *Service) next(at place, lease uuid.UUID) (load batch, err error) {
+// next takes or renews the lease and returns what is to be sent besides what is in flight, as much as there is room for. When there is nothing at all, the lease is
+// given up.
+func (s *Service) next(at place, flight map[id.Entry]bool) (load batch, err error) {
 	err = s.trip(at.customer, func(tx *postgres.Tx) error {
-		load = batch{} // the work may be done again
+		load = batch{over: true} // the work may be done again
 		now, there, err := hold(tx, at.endpoint)
 		switch {
 		case err != nil || !there:
 			return err
-		case now.leaseUntil != nil && *now.leaseID != lease && now.leaseUntil.After(tx.Now):
+		case now.leaseUntil != nil && *now.leaseID != s.replica && now.leaseUntil.After(tx.Now):
 			return nil
 		case now.status != Active:
 			return drained(tx, at.endpoint)
 		case now.heldUntil != nil && now.heldUntil.After(tx.Now):
 			return leave(tx, at.endpoint, now.position, now.heldUntil)
 		}
+		load.down = now.failures >= downAfter
+		room := flightAtMost
+		if load.down {
+			room = flightWhileDown
+		}
+		room = max(room-len(flight), 0)
 		more := true
-		for round := 0; ; round++ {
-			if load.parcels, err = claim(tx, at.endpoint, batchFresh, batchAgain); err != nil {
+		for round := 0; room > 0; round++ {
+			// What is in flight is found first, so the limits make up for it.
+			claimed, err := claim(tx, at.endpoint, room+len(flight), room/againPart+len(flight))
+			if err != nil {
 				return err
 			}
-			if len(load.parcels) >= batchFresh/2 || !more || round == spreadRounds {
+			load.parcels = slices.DeleteFunc(claimed, func(one parcel) bool { return flight[one.ID] })
+			if len(load.parcels) >= room/2 || !more || round == spreadRounds {
 				break
 			}
 			var looked int
@@ -187,104 +193,175 @@ func (s *Service) next(at place, lease uuid.UUID) (load batch, err error) {
 				break
 			}
 		}
-		if len(load.parcels) == 0 {
+		if len(load.parcels) == 0 && len(flight) == 0 {
 			var again *time.Time
 			if more { // events, none of which is wanted here
 				again = &tx.Now
 			}
 			return leave(tx, at.endpoint, now.position, again)
 		}
+		load.over = false
 		if load.target, err = url.Parse(now.url); err != nil {
 			return err
 		}
 		if load.secrets, err = s.secretsOf(tx.Customer, at.endpoint, now.secrets, tx.Now); err != nil {
 			return err
 		}
-		load.down = now.failures >= downAfter
-		return keep(tx, at.endpoint, lease, tx.Now.Add(leaseFor), now.position)
+		return keep(tx, at.endpoint, s.replica, tx.Now.Add(leaseFor), now.position)
 	})
 	return load, err
 }
 
-// send makes the attempts of a batch and notes what came of them.
-func (s *Service) send(ctx context.Context, at place, load batch) error {
-	wanted := lanesPerWorker
-	if load.down {
-		wanted = lanesWhileDown
-	}
-	extra := s.takeLanes(wanted - 1)
-	defer s.giveLanes(extra)
-
-	// Attempts go on for a moment after the replica was told to end.
-	attempts, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(graceAtEnd, stop) })()
-
-	var enough atomic.Bool // no attempt begins any more
-	window := time.AfterFunc(batchFor, func() { enough.Store(true) })
-	defer window.Stop()
-	defer context.AfterFunc(ctx, func() { enough.Store(true) })()
-
-	queue := make(chan []parcel, len(load.parcels))
-	for _, group := range bySubject(load.parcels) {
-		queue <- group
-	}
-	close(queue)
-	done := make(chan tried)
-	var lanes sync.WaitGroup
-	for range extra + 1 {
-		lanes.Go(func() {
-			for group := range queue {
-				for _, one := range group {
-					if enough.Load() {
-						return
-					}
-					made := s.try(attempts, load, one)
-					if attempts.Err() != nil {
-						return // broken off by ourselves, which says nothing of the receiver
-					}
-					if made.gone || made.hold > 0 {
-						enough.Store(true)
-					}
-					done <- made
-				}
-			}
-		})
-	}
-	go func() {
-		lanes.Wait()
-		close(done)
-	}()
-	return s.collect(at, done)
+// worker sends to one endpoint. Only its own goroutine touches it; the attempts have goroutines of their own and report to it.
+type worker struct {
+	*Service
+	at       place
+	load     batch                  // as it was fetched last
+	flight   map[id.Entry]bool      // what was fetched and is not noted yet
+	queues   map[uuid.UUID][]parcel // of each person or thing that something is under way about, what comes behind
+	ready    []parcel               // what may begin
+	gathered []tried                // what is to be noted
+	under    int                    // attempts under way
+	halted   bool                   // the receiver wants nothing more: what is under way is the last
 }
 
-// bySubject puts together what is about one person or thing, each in its order.
-func bySubject(parcels []parcel) (groups [][]parcel) {
-	places := make(map[uuid.UUID]int)
-	for _, one := range parcels {
-		at, known := places[one.SubjectID]
-		if !known {
-			at = len(groups)
-			places[one.SubjectID] = at
-			groups = append(groups, nil)
+// run fetches, sends and notes until nothing is due, the context ends, or the database fails.
+func (w *worker) run(ctx context.Context) (err error) {
+	// Attempts go on for a moment after the replica was told to end. When this returns, none is under way.
+	attempts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var lanes sync.WaitGroup
+	defer func() {
+		stop()
+		lanes.Wait()
+		for ; w.under > 1; w.under-- {
+			w.giveLane()
 		}
-		groups[at] = append(groups[at], one)
+	}()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(graceAtEnd, stop) })()
+
+	done := make(chan tried, lanesPerWorker)
+	ticker := time.NewTicker(noteEvery)
+	defer ticker.Stop()
+	fetch := true
+	var fetched time.Time
+	for {
+		if fetch && !w.halted && ctx.Err() == nil {
+			if w.load, err = w.next(w.at, w.flight); err != nil {
+				return err
+			}
+			if w.halted = w.load.over; w.halted && w.under == 0 {
+				return nil
+			}
+			w.add(w.load.parcels)
+			fetch, fetched = false, time.Now()
+		}
+		for len(w.ready) > 0 && !w.halted && ctx.Err() == nil && w.mayBegin() {
+			one, load := w.ready[0], w.load
+			w.ready, w.under = w.ready[1:], w.under+1
+			lanes.Go(func() { done <- w.try(attempts, load, one) }) // there is room: no more are under way than it holds
+		}
+		if w.under == 0 { // everything came to its end, or may not begin any more
+			if err := w.note(); err != nil {
+				return err
+			}
+			if ctx.Err() != nil || w.load.over {
+				return w.trip(w.at.customer, func(tx *postgres.Tx) error { return drop(tx, w.at.endpoint, w.replica) })
+			}
+			w.forget()
+			fetch = true
+			continue
+		}
+		select {
+		case one := <-done:
+			w.ended(one, attempts.Err() != nil)
+			if len(w.gathered) >= noteAtOnce {
+				err = w.note()
+			}
+			fetch = len(w.load.parcels) >= flightAtMost/2 && len(w.flight) < flightAtMost/2 // there is more where that came from
+		case <-ticker.C:
+			err = w.note()
+			fetch = time.Since(fetched) > renewEvery || len(w.ready) == 0 && time.Since(fetched) > fetchEvery
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return groups
+}
+
+// mayBegin tells whether one more attempt may be under way.
+func (w *worker) mayBegin() bool {
+	most := lanesPerWorker
+	if w.load.down {
+		most = lanesWhileDown
+	}
+	return w.under == 0 || w.under < most && w.takeLane()
+}
+
+// add sorts in what was fetched. What is about somebody about whom something is under way or ready waits behind that.
+func (w *worker) add(parcels []parcel) {
+	for _, one := range parcels {
+		w.flight[one.ID] = true
+		if behind, busy := w.queues[one.SubjectID]; busy {
+			w.queues[one.SubjectID] = append(behind, one)
+			continue
+		}
+		w.queues[one.SubjectID] = nil
+		w.ready = append(w.ready, one)
+	}
+}
+
+// ended takes what came of an attempt. One that was broken off by ourselves says nothing of the receiver.
+func (w *worker) ended(one tried, brokenOff bool) {
+	if w.under--; w.under > 0 {
+		w.giveLane()
+	}
+	if brokenOff && one.State != Succeeded {
+		return
+	}
+	w.gathered = append(w.gathered, one)
+	w.halted = w.halted || one.gone || one.hold > 0
+	if behind := w.queues[one.subject]; len(behind) > 0 {
+		w.queues[one.subject], w.ready = behind[1:], append(w.ready, behind[0])
+		return
+	}
+	delete(w.queues, one.subject)
+}
+
+// forget leaves what was fetched and not begun to be fetched again.
+func (w *worker) forget() {
+	clear(w.flight)
+	clear(w.queues)
+	w.ready, w.halted = nil, false
+}
+
+// note stores what came of attempts.
+func (w *worker) note() error {
+	if len(w.gathered) == 0 {
+		return nil
+	}
+	if err := w.Service.note(w.at, w.gathered); err != nil {
+		return err
+	}
+	for _, one := range w.gathered {
+		delete(w.flight, one.ID)
+	}
+	w.gathered = w.gathered[:0]
+	return nil
 }
 
 // tried is what came of one attempt, and what it says of the endpoint.
 type tried struct {
 	result
-	gone bool
-	hold time.Duration // that the receiver asks for
+	subject uuid.UUID
+	gone    bool
+	hold    time.Duration // that the receiver asks for
 }
 
 // try makes one attempt.
 func (s *Service) try(ctx context.Context, load batch, one parcel) tried {
 	outcome, status, header := s.post(ctx, load.target, load.secrets, one.ID, one.Body())
 	now := s.db.Now()
-	made := tried{result: result{ID: one.ID, State: Succeeded, Step: one.step + 1, At: now, Outcome: outcome}}
+	made := tried{subject: one.SubjectID, result: result{ID: one.ID, State: Succeeded, Step: one.step + 1, At: now, Outcome: outcome}}
 	if status != 0 {
 		made.Status = &status
 	}
@@ -315,32 +392,6 @@ func retryAfter(text string, now time.Time) time.Duration {
 		return max(at.Sub(now), 0)
 	}
 	return 0
-}
-
-// collect notes what comes of attempts, several at a time, until there are no more.
-func (s *Service) collect(at place, done <-chan tried) error {
-	ticker := time.NewTicker(noteEvery)
-	defer ticker.Stop()
-	var gathered []tried
-	var failure error
-	flush := func() {
-		if len(gathered) > 0 && failure == nil { // after a failure the attempts are drained, and made again
-			failure = s.note(at, gathered)
-		}
-		gathered = gathered[:0]
-	}
-	for {
-		select {
-		case one, more := <-done:
-			if !more {
-				flush()
-				return failure
-			}
-			gathered = append(gathered, one)
-		case <-ticker.C:
-			flush()
-		}
-	}
 }
 
 // note stores what came of attempts, and pauses the endpoint if that is what they say.

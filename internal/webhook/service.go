@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -47,6 +49,7 @@ type Service struct {
 	client   *dial.Client
 	settings Settings
 	log      *slog.Logger
+	replica  uuid.UUID // names the leases of this replica
 
 	trips chan struct{} // one for each transaction of the workers under way
 	mu    sync.Mutex
@@ -60,7 +63,7 @@ func NewService(db *postgres.DB, box *seal.Box, limiter *attempt.Limiter, queue 
 		settings.Observe = func(Outcome, time.Duration) {}
 	}
 	return &Service{
-		db: db, box: box, limiter: limiter, queue: queue, client: dial.NewClient(settings.Policy, nil), settings: settings, log: log,
+		db: db, box: box, limiter: limiter, queue: queue, client: dial.NewClient(settings.Policy, nil), settings: settings, log: log, replica: uuid.New(),
 		trips: make(chan struct{}, tripsAtOnce), busy: make(map[place]bool),
 	}
 }
@@ -248,6 +251,16 @@ func (s *Service) Rotate(ctx context.Context, caller principal.Principal, endpoi
 
 // Test posts a ping to an endpoint, once, and tells what came of it; the status is zero where there was no answer. Faults: ResourceNotFound, TooManyAttempts.
 func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint) (outcome Outcome, status int, err error) {
+	if _, err := s.Get(ctx, caller, endpoint); err != nil {
+		return "", 0, err
+	}
+	taken, wait, err := s.limiter.Take(ctx, attempt.Count("webhook test", tests, caller.Customer.String()))
+	if err != nil {
+		return "", 0, err
+	}
+	if !taken {
+		return "", 0, attempt.Refused(wait)
+	}
 	var target *url.URL
 	var secrets []webhooksig.Secret
 	var now time.Time
@@ -271,13 +284,6 @@ func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint
 	})
 	if err != nil {
 		return "", 0, err
-	}
-	taken, wait, err := s.limiter.Take(ctx, attempt.Count("webhook test", tests, caller.Customer.String()))
-	if err != nil {
-		return "", 0, err
-	}
-	if !taken {
-		return "", 0, attempt.Refused(wait)
 	}
 	ping := id.New[id.Entry]()
 	outcome, status, _ = s.post(ctx, target, secrets, ping, event.Ping(ping, now))

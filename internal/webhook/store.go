@@ -185,11 +185,11 @@ type place struct {
 	endpoint id.WebhookEndpoint
 }
 
-// due returns endpoints for which there is something to do and which no worker has, the longest overdue first. It takes a transaction outside customers.
-func due(tx *postgres.Tx, limit int) (places []place, err error) {
+// due returns endpoints for which there is something to do and which no other replica has, the longest overdue first. It takes a transaction outside customers.
+func due(tx *postgres.Tx, replica uuid.UUID, limit int) (places []place, err error) {
 	rows, err := tx.Raw(`
-		select customer_id, id from webhook_endpoints where due_at <= ? and (lease_until is null or lease_until < ?) order by due_at limit ?`,
-		tx.Now, tx.Now, limit).Rows()
+		select customer_id, id from webhook_endpoints where due_at <= ? and (lease_until is null or lease_until < ? or lease_id = ?) order by due_at limit ?`,
+		tx.Now, tx.Now, replica, limit).Rows()
 	if err != nil {
 		return nil, err
 	}

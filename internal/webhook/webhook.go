@@ -4,8 +4,8 @@
 // Does not own: the events (event), what may be dialled (dial), how a webhook is signed (webhooksig), the wording of mails (mail).
 //
 // Each replica looks several times a second for endpoints that are due, and works on them under leases, so that each endpoint has one worker at a time
-// wherever it is. A worker takes a batch of what is to be sent, sends it in lanes, each of which keeps to one user at a time and its order, and notes
-// what came of it. A lease that is not renewed runs out within half a minute: what a replica that died did not note is sent again, with the same webhook-id.
+// wherever it is. A worker fetches some of what is to be sent, sends it in lanes, one event about the same person at a time and in their order, and
+// notes what came of it several times a second. A lease that is not renewed runs out within half a minute: what a replica that died did not note is sent again, with the same webhook-id.
 //
 //	pending ──▶ succeeded
 //	   └──▶ waiting ──▶ succeeded        (13 attempts in three days)

@@ -3983,7 +3983,7 @@ func (c *Raw) RefreshSession(ctx context.Context, params *RefreshSessionParams, 
 // other names or another role it is refused, for an import never overwrites. So a file can be sent again after whatever happened. The address of a person who
 // was deleted or redacted is refused as `address-suppressed` unless the row says `allow_erased` = `true`, which is recorded in the trail.
 //
-// The answer comes when all rows are done. It counts them and shows the first refused ones; `GET /v1/user-imports/{id}` shows all. What is kept of an import
+// The file has 15 minutes to come, and each 500 rows of it 20 seconds. The answer comes when all rows are done. It counts them and shows the first refused ones; `GET /v1/user-imports/{id}` shows all. What is kept of an import
 // is the numbers of the rows, what became of them and the ids of the users, for 30 days; nothing that stands in the file is kept. Where the file ends too early,
 // is too long or cannot be read on, the problem's `import` leads to what was done before: the import is `interrupted`.
 //

@@ -123,16 +123,21 @@ func (p *process) peak() float64 {
 
 // call calls an operation with the key of the customer, and reads its answer into a value that may be nil.
 func (s *scene) call(ctx context.Context, p *process, method, path string, body, into any, want int) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return err
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
+		}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+p.address+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+s.apiKey)
-	request.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err

@@ -74,8 +74,8 @@ comment on column webhook_endpoints.previous_expires_at is 'time';
 comment on column webhook_endpoints.position is 'state: the number of the last event of which there are deliveries';
 comment on column webhook_endpoints.due_at is 'time: when there is something to send; null for not yet';
 comment on column webhook_endpoints.held_until is 'time: before which the receiver wants nothing';
-comment on column webhook_endpoints.lease_id is 'id: of the worker that sends';
-comment on column webhook_endpoints.lease_until is 'time: until which no other worker sends';
+comment on column webhook_endpoints.lease_id is 'id: of the replica that sends';
+comment on column webhook_endpoints.lease_until is 'time: until which no other replica sends';
 comment on column webhook_endpoints.failing_since is 'time: of the first failure after the last success';
 comment on column webhook_endpoints.failures is 'state: failures in a row';
 comment on column webhook_endpoints.version is 'state';
@@ -142,7 +142,7 @@ grant select, insert on webhook_deliveries to steward_app;
 grant update (state, attempts, step, next_attempt_at, last_attempt_at, last_outcome, last_status) on webhook_deliveries to steward_app;
 
 -- Outside customers: find the endpoints that are due, and drop what is past its time.
-grant select (customer_id, id, status, due_at, lease_until), delete on webhook_endpoints to steward_platform;
+grant select (customer_id, id, status, due_at, lease_id, lease_until), delete on webhook_endpoints to steward_platform;
 grant select (customer_id, endpoint_id, id, number, state, created_at), delete on webhook_deliveries to steward_platform;
 grant select (customer_id, number, created_at), delete on events to steward_platform;
 
