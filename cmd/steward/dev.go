@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/devpg"
+	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -94,10 +96,11 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers, Blobs: kept.store, Backups: kept.backups,
+		Mail: caught.settings, Workers: devWorkers, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups,
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
+	log.Info("webhooks may go to this machine, also without TLS; outside dev they go to public addresses by https alone", "networks", settings.Outbound.Allowed)
 	service, err := app.Open(s.context, settings)
 	if err != nil {
 		return errors.Join(err, listener.Close(), metrics.Close())
@@ -116,6 +119,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 		Customers: seeded.Customers, Operator: seeded.Operator,
 		Env: map[string]string{
 			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
+			"STEWARD_OUTBOUND_NETWORKS":      outboundNetworks(settings.Outbound),
 			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
 			"STEWARD_BLOB_URL": kept.blobURL, "STEWARD_BACKUP_DATABASE_URL": backupURL.Reveal(), "STEWARD_BACKUP_RECIPIENTS": kept.recipient,
 			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile,
@@ -328,6 +332,7 @@ func (d devDocument) welcome(s surroundings) {
 	fmt.Fprintf(s.out, "  read and try the API   %s/docs\n", d.BaseURL)
 	fmt.Fprintf(s.out, "  mails that it sends    %s\n", d.MailboxURL)
 	fmt.Fprintf(s.out, "  metrics                %s\n", d.MetricsURL)
+	fmt.Fprintf(s.out, "  webhooks               may go to this machine too, as http://localhost:...\n")
 	fmt.Fprintf(s.out, "  look into the database psql '%s'\n\n", d.DatabaseURL)
 	row := func(customer, role, email, password string) {
 		fmt.Fprintf(s.out, "  %-10s %-14s %-28s %s\n", customer, role, email, password)
@@ -343,6 +348,15 @@ func (d devDocument) welcome(s surroundings) {
 		fmt.Fprintf(s.out, "  API key of %-10s %s\n", one.Slug, one.APIKey)
 	}
 	fmt.Fprintf(s.out, "\nStop with Ctrl-C.\n\n")
+}
+
+// outboundNetworks writes what may be dialled as the setting of serve.
+func outboundNetworks(policy dial.Policy) string {
+	texts := make([]string, len(policy.Allowed))
+	for i, network := range policy.Allowed {
+		texts[i] = network.String()
+	}
+	return strings.Join(texts, ",")
 }
 
 // readSeed reads the credentials of an earlier run. A file that is missing or broken counts as none.

@@ -35,8 +35,9 @@ type commands struct {
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
 	Ledger   ledgerCommand   `cmd:"" help:"Look after the record that outlives a restore of the database."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
-	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
 	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
+	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
+	Audit    auditCommand    `cmd:"" help:"Check the audit trails, and export them."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

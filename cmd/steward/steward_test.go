@@ -376,8 +376,9 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"no master key":       {[]string{database, public}, "STEWARD_MASTER_KEY"},
 		"no public URL":       {[]string{database, key}, "--public-url"},
 		"bad public URL":      {[]string{database, key, "STEWARD_PUBLIC_URL=steward"}, "STEWARD_PUBLIC_URL"},
-		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp}, "master key"},
+		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp, blobs}, "master key"},
 		"open proxies":        {[]string{database, key, public, "STEWARD_TRUSTED_PROXIES=0.0.0.0/0"}, "STEWARD_TRUSTED_PROXIES"},
+		"open networks":       {[]string{database, key, public, "STEWARD_OUTBOUND_NETWORKS=0.0.0.0/0"}, "STEWARD_OUTBOUND_NETWORKS"},
 		"weak hash":           {[]string{database, key, public, smtp, blobs, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
 		"bad number":          {[]string{database, key, public, "STEWARD_MAX_CONNECTIONS=many"}, "--max-connections"},
 		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
@@ -389,6 +390,12 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"mail of nobody":      {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h"}, "STEWARD_MAIL_FROM"},
 		"bad password page":   {[]string{database, key, public, smtp, "STEWARD_PASSWORD_PAGE_URL=/set"}, "STEWARD_PASSWORD_PAGE_URL"},
 		"no workers":          {[]string{database, key, public, smtp, "STEWARD_WORKERS=-1"}, "STEWARD_WORKERS"},
+		"no blobs":            {[]string{database, key, public, smtp}, "STEWARD_BLOB_URL"},
+		"bad blobs":           {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=ftp://hidden"}, "STEWARD_BLOB_URL"},
+		"half a bucket key":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b", "STEWARD_BLOB_SECRET_KEY=hidden"}, "access key"},
+		"bad recipient":       {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_RECIPIENTS=age1x"}, "STEWARD_BACKUP_RECIPIENTS"},
+		"no days of backups":  {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_DAYS=0"}, "STEWARD_BACKUP_DAYS"},
+		"too many backups":    {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_EVERY=1m"}, "STEWARD_BACKUP_EVERY"},
 		"both value and file": {[]string{database, "STEWARD_DATABASE_URL_FILE=x", key, public}, "STEWARD_DATABASE_URL_FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -457,7 +464,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"ledger", "verify"}, {"ledger", "accept"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"ledger", "verify"}, {"ledger", "accept"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)

@@ -30,6 +30,8 @@ import (
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/dial"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/id"
@@ -50,6 +52,7 @@ import (
 	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 const (
@@ -72,6 +75,7 @@ type Settings struct {
 	Password                          password.Parameters
 	Mail                              *mail.Settings  // nil: no mail is sent
 	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy     // what may be dialled besides the public Internet
 	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
 	Backups                           backup.Settings // of the database
 	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
@@ -167,16 +171,23 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
-	if lacking := backups.Lacks(ctx); lacking != nil {
+	if lacking := backups.Lacks(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
 	alerts := alert.NewService(db, queue, box, book, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	registry := prometheus.NewRegistry()
+	attempts, err := newWebhookMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	webhooks := webhook.NewService(db, box, limiter, queue,
+		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, book, links.InviteTx, backups.HorizonTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		[]user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
@@ -196,8 +207,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
 			Trail:         trails,
+			Events:        event.NewService(db),
+			Webhooks:      webhooks,
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
 	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
@@ -219,18 +232,20 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 
 // start starts what a replica that is open does in the background.
 func (a *App) start(ctx context.Context) (err error) {
-	work := a.Backups.Work()
-	work.Handlers = slices.Concat(
-		work.Handlers,
-		a.PasswordLinks.Handlers(),
-		a.Alerts.Handlers(),
-		a.Trail.Handlers(),
-		a.replay.Handlers(),
-	)
-	work.Periodic = slices.Concat(
-		work.Periodic,
-		a.Trail.Periodic(),
-	)
+	work := jobs.Work{
+		Handlers: slices.Concat(
+			a.PasswordLinks.Handlers(),
+			a.Alerts.Handlers(),
+			a.Trail.Handlers(),
+			a.Webhooks.Handlers(),
+			a.Backups.Handlers(),
+			a.replay.Handlers(),
+		),
+		Periodic: slices.Concat(
+			a.Trail.Periodic(),
+			a.Backups.Periodic(),
+		),
+	}
 	if a.workers > 0 {
 		if a.crew, err = jobs.Start(ctx, a.DB, a.workers, a.log, work); err != nil {
 			return err
@@ -240,6 +255,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
 	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
 	if a.workers > 0 {
+		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
@@ -256,8 +272,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
-// after 90 days.
+// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
+// webhooks after 30, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -272,6 +288,9 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -22,7 +22,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/bench/smtpsink"
 	"github.com/fusionspim/steward/internal/principal"
 )
 
@@ -46,11 +48,18 @@ type serving struct {
 // serve starts the program on the database and waits until it answers.
 func serve(t testing.TB, program string, service *apptest.Service) *serving {
 	t.Helper()
+	return serveMailing(t, program, service, "none")
+}
+
+// serveMailing is serve for a program that sends mails.
+func serveMailing(t testing.TB, program string, service *apptest.Service, smtp string) *serving {
+	t.Helper()
 	process := &serving{Cmd: exec.CommandContext(t.Context(), program, "serve"), ended: make(chan struct{})}
 	process.Env = []string{
-		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal(), "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
-		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "HOME=" + os.TempDir(),
+		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal() + "&application_name=steward-served", "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
+		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=" + smtp, "HOME=" + os.TempDir(),
 		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database),
+		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
 	}
 	log, err := process.StderrPipe()
 	if err != nil {
@@ -87,6 +96,86 @@ func serve(t testing.TB, program string, service *apptest.Service) *serving {
 		t.Fatal("the program did not start in time")
 	}
 	return process
+}
+
+// The program is killed while alerts go out through a mail server that loses and puts off. Another goes on: no delivery is lost, none recorded twice, a repeated mail has
+// the id of the first, and who left after the crash gets nothing.
+func TestKillWhileAlertsAreSent(t *testing.T) {
+	t.Parallel()
+	const people, alerts = 40, 6
+	program := buildSteward(t)
+	sink := newSink(t, smtpsink.Settings{Fault: func(recipient string, earlier int) smtpsink.Fault {
+		switch number := recipient[len("alarmed-")]; {
+		case earlier%3 == 1 && number%3 == 0:
+			return smtpsink.Drop
+		case earlier%3 == 1 && number%3 == 1:
+			return smtpsink.Greylist
+		}
+		return smtpsink.None
+	}})
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 })
+	service.Database.Clock.Advance(time.Since(service.Database.Clock.Now())) // that of the program
+	conn := service.Database.Superuser(t)
+	of := service.Customer(t, "acme")
+	all := seedPeople(t, service, conn, of, principal.User, "alarmed", people)
+	execute(t, conn, "update users set alerts_opted_in = false where role = 'customer' or email = $1", of.User.Email)
+	for range alerts {
+		service.Call(t, "POST", "/v1/alerts", apptest.As(of.APIKey), apptest.JSON(members{"severity": "critical", "subject": "It broke", "body": "Twice."})).Want(t, 202)
+	}
+	process := serveMailing(t, program, service, "smtp://"+sink.Address()+"?from=steward@steward.test")
+	eventually(t, "every recipient and some mails", func() bool {
+		return sink.Count() >= people && number(t, conn, "select count(*) from alerts where fanned_out_at is null") == 0
+	})
+	process.kill(t)
+	service.Call(t, "PUT", "/v1/users/"+all[0]+"/alerts", apptest.As(of.APIKey), apptest.JSON(members{"opted_in": false})).Want(t, 200)
+	service.Call(t, "POST", "/v1/users/"+all[1]+"/redaction", apptest.As(of.APIKey)).Want(t, 200)
+	before := sink.Count()
+
+	// What the dead program was at is given to others after ten minutes, which is now.
+	execute(t, conn, "update jobs.river_job set state = 'available' where state = 'running'")
+	other := apptest.ReplicaWith(t, service.Database, into(t, sink))
+	for range 12 {
+		other.Database.Clock.Advance(3 * time.Minute)
+		if err := other.Alerts.LookAfter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		settled(t, other)
+	}
+	if open := number(t, conn, "select count(*) from alerts where finished_at is null"); open != 0 {
+		t.Errorf("%d alerts are not sent", open)
+	}
+	ids := make(map[string]string) // of messages → who got them
+	for _, one := range sink.Mails() {
+		if to, known := ids[one.MessageID]; known && to != one.To {
+			t.Errorf("one id for %s and %s", to, one.To)
+		}
+		ids[one.MessageID] = one.To
+	}
+	perPerson := make(map[string]int)
+	for _, to := range ids {
+		perPerson[to]++
+	}
+	sent := number(t, conn, "select sum(sent) from alerts")
+	if wrong := number(t, conn, "select count(*) from alerts where recipients <> $1 or sent + skipped <> recipients", people); wrong != 0 {
+		t.Errorf("%d alerts have lost somebody: %v", wrong, texts(t, conn, "select concat_ws(' ', recipients, sent, failed, skipped) from alerts"))
+	}
+	if rows := number(t, conn, "select count(*) from alert_deliveries where state = 'sent'"); rows > sent || len(ids) < sent {
+		t.Errorf("%d deliveries are recorded as sent, %d counted, %d mails came", rows, sent, len(ids))
+	}
+	if full := number(t, conn, "select count(*) from audit_entries where action = 'alert.sent'"); full != alerts {
+		t.Errorf("%d alerts are told to be sent, of %d", full, alerts)
+	}
+	left := map[string]bool{"alarmed-0@acme.example": true, "alarmed-1@acme.example": true}
+	for to, count := range perPerson {
+		if count > alerts {
+			t.Errorf("%s got %d different mails", to, count)
+		}
+	}
+	for _, one := range sink.Mails()[before:] {
+		if left[one.To] {
+			t.Errorf("%s got a mail after opting out", one.To)
+		}
+	}
 }
 
 // kill ends the program as a crash would, and waits until it is gone.
@@ -245,7 +334,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	t.Parallel()
 	const people, crashes, workers = 240, 6, 6
 	program := buildSteward(t)
-	service := apptest.Start(t)
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // which opens no connections of its own later
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
 	all := seedAccounts(t, service, conn, of, people)
@@ -254,7 +343,6 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	var cut atomic.Int64 // requests that got no answer: those that a crash hit
 	left := slices.Clone(all)
 	for round := range crashes + 1 {
-		noticed := watchConnections(t, conn)
 		process := serve(t, program, service)
 		last := round == crashes
 		killAfter := int64(1 + rand.N(2*people/(crashes+2)))
@@ -288,7 +376,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 			}
 		})
 		process.kill(t)
-		noticed()
+		awaitNoticed(t, conn)
 		redacted := checkAccounts(t, conn, all)
 		for person := range acknowledged.receipts {
 			if !redacted[person] {
@@ -313,7 +401,6 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, all []string) {
 	t.Helper()
 	other := service.Database.Superuser(t)
-	noticed := watchConnections(t, conn)
 	process := serve(t, program, service)
 	execute(t, other, "begin; lock table login_records in share mode")
 	answer := begin(func() error {
@@ -326,27 +413,19 @@ func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *p
 		t.Error("a redaction was answered that cannot have been done")
 	}
 	execute(t, other, "commit")
-	noticed()
+	awaitNoticed(t, conn)
 	if redacted := countFalse(checkAccounts(t, conn, all)); redacted != len(all) {
 		t.Errorf("%d people are redacted after a crash before the end of the first redaction", len(all)-redacted)
 	}
 }
 
-// watchConnections returns a function that waits until the connections that are opened from now on have ended: the database has undone by then
-// whatever they had not committed.
-func watchConnections(t testing.TB, conn *pgx.Conn) (ended func()) {
+// awaitNoticed waits until the connections of a program that was killed have ended: the database has undone by then whatever they had not committed. They have a
+// name of their own, for the service of the test has connections as well, and opens others when it likes.
+func awaitNoticed(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
-	var before []int32
-	if err := conn.QueryRow(t.Context(), "select array_agg(pid) from pg_stat_activity where datname = current_database()").Scan(&before); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		t.Helper()
-		await(t, "the database has noticed", func() bool {
-			return number(t, conn, `select count(*) from pg_stat_activity
-				where datname = current_database() and application_name = 'steward' and pid <> all ($1)`, before) == 0
-		})
-	}
+	await(t, "the database has noticed", func() bool {
+		return number(t, conn, "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'steward-served'") == 0
+	})
 }
 
 func countFalse(of map[string]bool) (count int) {

@@ -46,6 +46,8 @@ type Action string
 const (
 	UserCreated           Action = "user.created"
 	UserCorrected         Action = "user.corrected"
+	UserDisabled          Action = "user.disabled" // by a correction whose changes are named too
+	UserEnabled           Action = "user.enabled"  // likewise
 	UserDeleted           Action = "user.deleted"
 	UserRedacted          Action = "user.redacted"
 	UserAlertsChanged     Action = "user.alerts_changed"
@@ -60,14 +62,22 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	BackupOrdered         Action = "backup.ordered"
 	UserImportStarted     Action = "user_import.started"
 	UserReturned          Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
-	BackupOrdered         Action = "backup.ordered"
 	AlertRaised           Action = "alert.raised"
 	AlertRepeated         Action = "alert.repeated"
 	AlertSent             Action = "alert.sent"
 	CheckpointPublished   Action = "audit.checkpoint_published"
+
+	WebhookEndpointCreated  Action = "webhook_endpoint.created"
+	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
+	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"
+	WebhookEndpointPaused   Action = "webhook_endpoint.paused" // by the system
+	WebhookEndpointTested   Action = "webhook_endpoint.tested"
+	WebhookSecretRotated    Action = "webhook_endpoint.secret_rotated"
+	WebhookDeliveryRepeated Action = "webhook_endpoint.delivery_repeated"
 )
 
 // Target is what was acted on.
@@ -85,6 +95,9 @@ func OnImport(one id.Import) Target          { return Target{"user_import", one.
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
+func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
+	return Target{"webhook_endpoint", endpoint.String()}
+}
 
 // Act is something that the service did on somebody's order.
 type Act struct {

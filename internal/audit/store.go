@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -268,7 +270,11 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 		return nil, err
 	}
 	var head edge
-	err := tx.Raw("select size, roots from audit_heads where customer_id = ? for update skip locked", tx.Customer).Row().Scan(&head.size, &head.roots)
+	// A queue is empty most of the time, so the planner takes it for small, and would read and sort all of it for each batch. What takes the batch goes by keys alone.
+	var planner [3]string
+	err := tx.Raw(`
+		select size, roots, set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
+		from audit_heads where customer_id = ? for update skip locked`, tx.Customer).Row().Scan(&head.size, &head.roots, &planner[0], &planner[1], &planner[2])
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -281,11 +287,12 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 				select entry_id from audit_unsealed where customer_id = ? order by entry_id limit ?))
 			returning entry_id
 		)
-		select `+entryColumns+` `+entriesWithActors+` join taken t on t.entry_id = e.id where e.customer_id = ? order by e.id`,
+		select `+entryColumns+` `+entriesWithActors+` join taken t on t.entry_id = e.id where e.customer_id = ?`,
 		tx.Customer, tx.Customer, limit, tx.Customer).Rows())
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
+	slices.SortFunc(entries, func(a, b Entry) int { return bytes.Compare(a.ID.UUID[:], b.ID.UUID[:]) })
 	sealed := make([]Sealed, len(entries))
 	ids, leaves := make([]id.Entry, len(entries)), make([][]byte, len(entries))
 	for i, entry := range entries {
@@ -304,8 +311,9 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 			insert into audit_leaves (customer_id, leaf_index, entry_id, hashes)
 			select ?, ?::bigint + at - 1, entry, hashes from unnest(?::uuid[], ?::bytea[]) with ordinality as sealed(entry, hashes, at)
 		)
-		update audit_heads set size = ?, roots = ? where customer_id = ? returning size`,
-		tx.Customer, head.size, uuids(ids), hashes, after.size, after.roots, tx.Customer).Row().Scan(&after.size)
+		update audit_heads set size = ?, roots = ? where customer_id = ?
+		returning set_config('enable_seqscan', 'on', true), set_config('enable_bitmapscan', 'on', true), set_config('enable_sort', 'on', true)`,
+		tx.Customer, head.size, uuids(ids), hashes, after.size, after.roots, tx.Customer).Row().Scan(&planner[0], &planner[1], &planner[2])
 	return sealed, err
 }
 

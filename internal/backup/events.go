@@ -16,7 +16,7 @@ type making struct {
 }
 
 // Kind implements jobs.Arguments.
-func (making) Kind() string { return "backup.make" }
+func (making) Kind() string { return "backup_make" }
 
 // Policy makes one attempt: what failed is told, and asked for again.
 func (making) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
@@ -25,27 +25,29 @@ func (making) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Atte
 type upkeep struct{}
 
 // Kind implements jobs.Arguments.
-func (upkeep) Kind() string { return "backup.upkeep" }
+func (upkeep) Kind() string { return "backup_upkeep" }
 
 // Policy makes one attempt: the next is soon.
 func (upkeep) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1} }
 
-// Work is what is done in the background.
-func (s *Service) Work() jobs.Work {
+// Handlers do the jobs of this package.
+func (s *Service) Handlers() []jobs.Handler {
+	return []jobs.Handler{
+		jobs.Handle(func(ctx context.Context, _ jobs.Job, order making) error {
+			_, err := s.make(ctx, order.BackupID)
+			if errors.Is(err, ErrUnderWay) {
+				return jobs.Later(time.Minute) // the maker before is just ending
+			}
+			return err
+		}, jobs.Within(longest)),
+		jobs.Handle(func(ctx context.Context, _ jobs.Job, _ upkeep) error { return s.Upkeep(ctx) }, jobs.Within(longest)),
+	}
+}
+
+// Periodic is what is asked for again and again.
+func (s *Service) Periodic() []jobs.Periodic {
 	if s.vault.Store == nil {
-		return jobs.Work{}
+		return nil
 	}
-	return jobs.Work{
-		Handlers: []jobs.Handler{
-			jobs.Handle(func(ctx context.Context, _ jobs.Job, order making) error {
-				_, err := s.make(ctx, order.BackupID)
-				if errors.Is(err, ErrUnderWay) {
-					return jobs.Later(time.Minute) // the maker before is just ending
-				}
-				return err
-			}, jobs.Within(longest)),
-			jobs.Handle(func(ctx context.Context, _ jobs.Job, _ upkeep) error { return s.Upkeep(ctx) }, jobs.Within(longest)),
-		},
-		Periodic: []jobs.Periodic{{Every: upkeepEvery, Arguments: upkeep{}}},
-	}
+	return []jobs.Periodic{{Every: upkeepEvery, Arguments: upkeep{}}}
 }

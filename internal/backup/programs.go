@@ -3,6 +3,7 @@ package backup
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +31,7 @@ type programs struct {
 func findPrograms(ctx context.Context, folder string, server, dump int) (programs, error) {
 	folders := []string{folder}
 	if folder == "" {
-		folders = devpg.Folders("pg_dump", "pg_restore")
+		folders = clientFolders()
 	}
 	least := max(server, dump)
 	var best, old programs
@@ -56,6 +58,31 @@ func findPrograms(ctx context.Context, folder string, server, dump int) (program
 	default:
 		return programs{}, fmt.Errorf("pg_dump and pg_restore were not found; install postgresql-client-%d or name their folder with STEWARD_PG_BIN", max(least, 14))
 	}
+}
+
+// clientFolders are the folders of the machine that hold the programs. Debian has links in /usr/bin to a program that chooses a version by its own lights; the programs
+// themselves lie where the finder looks anyway.
+func clientFolders() []string {
+	return slices.DeleteFunc(devpg.Folders("pg_dump", "pg_restore"), func(folder string) bool {
+		real, err := filepath.EvalSymlinks(filepath.Join(folder, "pg_dump"))
+		return err != nil || filepath.Base(real) == "pg_wrapper"
+	})
+}
+
+// haveSome looks whether the programs are there at all, without running any.
+func haveSome(folder string) error {
+	if folder == "" {
+		if len(clientFolders()) == 0 {
+			return errors.New("pg_dump and pg_restore were not found; install postgresql-client or name their folder with STEWARD_PG_BIN")
+		}
+		return nil
+	}
+	for _, name := range []string{"pg_dump", "pg_restore"} {
+		if _, err := os.Stat(filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("STEWARD_PG_BIN: %w", err)
+		}
+	}
+	return nil
 }
 
 func askVersion(ctx context.Context, folder string) (int, error) {

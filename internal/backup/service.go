@@ -41,7 +41,7 @@ func NewService(db *postgres.DB, vault Vault, queue *jobs.Queue, ledger Ledger, 
 }
 
 // Lacks says what is missing for making backups here; nil: nothing is.
-func (s *Service) Lacks(ctx context.Context) error {
+func (s *Service) Lacks() error {
 	switch {
 	case s.vault.Store == nil:
 		return errors.New("STEWARD_BLOB_URL is not set")
@@ -50,8 +50,7 @@ func (s *Service) Lacks(ctx context.Context) error {
 	case s.settings.DatabaseURL.IsEmpty():
 		return errors.New("STEWARD_BACKUP_DATABASE_URL is not set")
 	}
-	_, err := findPrograms(ctx, s.settings.Programs, 0, 0)
-	return err
+	return haveSome(s.settings.Programs)
 }
 
 // on tells whether backups are made here, by settings alone.
@@ -121,7 +120,7 @@ func (s *Service) newBackup(now time.Time) Backup {
 // Order has a backup made in the background, on an operator's order. The order stands in the trail of Fusions, whose users operators are: a backup is of all customers and
 // in the trail of none. Faults: BackupUnderWay, BackupsNotSetUp.
 func (s *Service) Order(ctx context.Context, caller principal.Principal, once *idempotency.Once[Backup]) (ordered Backup, err error) {
-	if lacking := s.Lacks(ctx); lacking != nil || s.queue == nil {
+	if lacking := s.Lacks(); lacking != nil || s.queue == nil {
 		return Backup{}, fault.Because(lacking, fault.BackupsNotSetUp, "This service was not given what making backups takes.")
 	}
 	if err := s.giveUp(ctx); err != nil {
@@ -148,7 +147,7 @@ func (s *Service) Order(ctx context.Context, caller principal.Principal, once *i
 
 // Create makes a backup. Error: ErrUnderWay.
 func (s *Service) Create(ctx context.Context) (Backup, error) {
-	if err := s.Lacks(ctx); err != nil {
+	if err := s.Lacks(); err != nil {
 		return Backup{}, err
 	}
 	if err := s.giveUp(ctx); err != nil {
@@ -184,7 +183,7 @@ func (s *Service) make(ctx context.Context, backup id.Backup) (done Backup, err 
 	}
 	done.State = Available
 	if err := s.db.InPlatform(ctx, func(tx *postgres.Tx) error { return made(tx, done) }); err != nil {
-		return Backup{}, err // the store has it, and the next look takes it from there
+		return Backup{}, err // the store has it whole, which giveUp sees
 	}
 	s.log.InfoContext(ctx, "a backup was made", "backup", backup, "bytes", *done.Size, "expires_at", done.ExpiresAt)
 	return done, nil
@@ -287,7 +286,8 @@ func (s *Service) dump(ctx context.Context, to io.Writer, with programs, on targ
 	return encrypted.Close()
 }
 
-// giveUp notes backups as failed whose maker has died, or that nobody came to make. Whoever makes one holds a lock that ends with the connection.
+// giveUp notes backups as failed whose maker has died, or that nobody came to make, unless the store has them whole. Whoever makes one holds a lock that ends with the
+// connection.
 func (s *Service) giveUp(ctx context.Context) error {
 	var stale []Backup
 	err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
@@ -306,6 +306,12 @@ func (s *Service) giveUp(ctx context.Context) error {
 		return err
 	}
 	for _, b := range stale {
+		if stored, err := s.vault.Get(ctx, b.ID); err == nil && s.vault.check(ctx, stored) == nil {
+			if err := s.db.InPlatform(ctx, func(tx *postgres.Tx) error { return found(tx, stored) }); err != nil {
+				return err
+			}
+			continue
+		}
 		s.log.ErrorContext(ctx, "a backup was given up: whoever made it has gone", "backup", b.ID)
 		if err := s.failed(ctx, b.ID); err != nil {
 			return err
@@ -495,7 +501,7 @@ func (s *Service) Upkeep(ctx context.Context) error {
 	if _, err := s.vault.Store.Tidy(ctx, time.Now().Add(-2*longest)); err != nil { // by the clock of the store, not by ours
 		failures = append(failures, err)
 	}
-	if s.settings.Every > 0 && s.Lacks(ctx) == nil {
+	if s.settings.Every > 0 && s.Lacks() == nil {
 		var last time.Time
 		err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
 			last, err = newest(tx)

@@ -108,6 +108,16 @@ var catalogue = []Entry{
 		"Look at its state with GET /v1/operator/jobs.",
 	},
 	{
+		WebhookLimit, Conflict, "There are as many webhook endpoints as there may be",
+		"A customer has at most 20 endpoints.",
+		"Delete one that is not needed any more, or let one endpoint take more types of events.",
+	},
+	{
+		WebhookPaused, Conflict, "The webhook endpoint is paused",
+		"Nothing is sent to an endpoint that is paused, so nothing can be sent to it again.",
+		"Set the status of the endpoint to active first.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
@@ -148,6 +158,11 @@ var catalogue = []Entry{
 		"Ask for a new link with POST /v1/password-resets.",
 	},
 	{
+		EventGone, Gone, "The event is not there any more",
+		"Events are kept for 90 days. The one to go on from is older, or never was, so events may have been missed.",
+		"Compare with GET /v1/users, then read the events from the beginning, without after and cursor.",
+	},
+	{
 		PreconditionFailed, Precondition, "The resource has changed",
 		"The version named by If-Match is not the current one. Nothing was changed.",
 		"Fetch the resource again, look at what changed, and repeat the change with the new ETag.",
@@ -166,6 +181,11 @@ var catalogue = []Entry{
 		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
 		"A key stands for one request. It was used before with another body or another path.",
 		"Make a new key for each new request.",
+	},
+	{
+		InvalidWebhookURL, Refused, "The URL cannot be a webhook endpoint",
+		"Webhooks go to https URLs at public addresses, written in ASCII, without user information and without a fragment.",
+		"Give the URL of a server that the public Internet reaches. Write an international domain in its ASCII form.",
 	},
 	{
 		OneTimeCodeWrong, Refused, "The one-time code is wrong",

@@ -77,9 +77,13 @@ const (
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
 	ReplayingErasures    Code = "replaying-erasures"
-	JobNotRetryable      Code = "job-not-retryable"
 	BackupUnderWay       Code = "backup-under-way"
 	BackupsNotSetUp      Code = "backups-not-set-up"
+	JobNotRetryable      Code = "job-not-retryable"
+	InvalidWebhookURL    Code = "invalid-webhook-url"
+	WebhookLimit         Code = "webhook-endpoint-limit"
+	WebhookPaused        Code = "webhook-endpoint-paused"
+	EventGone            Code = "event-gone"
 )
 
 // Entry says what one code means.

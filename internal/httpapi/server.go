@@ -28,6 +28,7 @@ import (
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
@@ -40,6 +41,7 @@ import (
 	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 // Features are what the API opens up.
@@ -56,6 +58,8 @@ type Features struct {
 	PasswordLinks *passwordlink.Service
 	Alerts        *alert.Service
 	Imports       *userimport.Service
+	Events        *event.Service
+	Webhooks      *webhook.Service
 }
 
 // Settings of the API.

@@ -19,7 +19,7 @@ import (
 // How long an import may take: altogether, and until the next batch of rows has come.
 const (
 	importTime      = 15 * time.Minute
-	importBatchTime = time.Minute
+	importBatchTime = 20 * time.Second
 )
 
 const ndjson = "application/x-ndjson"

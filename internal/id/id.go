@@ -31,6 +31,8 @@ type (
 	restoreKind  struct{}
 	alertKind    struct{}
 	importKind   struct{}
+
+	webhookEndpointKind struct{}
 )
 
 type (
@@ -58,6 +60,8 @@ type (
 	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
+	// WebhookEndpoint identifies one place where a customer wants to be told of events.
+	WebhookEndpoint = ID[webhookEndpointKind]
 )
 
 // ErrMalformed is returned by Parse for anything but the canonical text of a UUID.

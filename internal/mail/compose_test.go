@@ -64,6 +64,10 @@ func samples(t *testing.T) map[string]Message {
 			Paragraphs: []string{"Example Hosting B.V. in Amsterdam will keep encrypted backups from 24 December 2026.", "You may object until 17 December 2026."},
 			Link:       "https://steward.example/subprocessors", LinkText: "Read about it and object",
 		})),
+		"notice-verbatim": is(NewNotice(to, Notice{
+			CustomerName: "Acme Tools", Title: "Checkpoint of your audit trail: 3 entries", Paragraphs: []string{"Please keep this mail."},
+			Verbatim: "steward.example/trail\n3\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n— steward.example/trail Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=",
+		})),
 		"notice-bare": is(NewNotice(to, Notice{Title: "Planned work", Paragraphs: []string{"Steward is away on Sunday from 06:00 to 06:10 UTC."}})),
 		"alert-error": is(NewAlert(to, Alert{
 			Severity: SeverityError, Subject: "Nightly import stopped at row 17", CustomerName: "Acme Tools", At: noon, UnsubscribeLink: off, Why: why,
@@ -218,7 +222,7 @@ func TestNoOtherKindCanBeSent(t *testing.T) {
 		t.Errorf("messages are made in %v", made)
 	}
 	want := map[string]string{
-		"NewAlert": "KindAlert", "NewAlertDigest": "KindAlert", "NewInvitation": "KindInvitation", "NewPasswordReset": "KindPasswordReset",
+		"To": "KindAlert", "NewAlertDigest": "KindAlert", "NewInvitation": "KindInvitation", "NewPasswordReset": "KindPasswordReset",
 		"NewPasswordChanged": "KindPasswordChanged", "NewNotice": "KindNotice",
 	}
 	if !reflect.DeepEqual(composed, want) {

@@ -60,6 +60,9 @@ func (s *Service) CreateManyTx(tx *postgres.Tx, caller principal.Principal, cand
 	if err := customer.LockTx(tx); err != nil {
 		return nil, err
 	}
+	if err := lookUpByKeys(tx); err != nil {
+		return nil, err
+	}
 	verdicts := make([]Verdict, len(candidates))
 	open := make([]int, len(candidates))
 	for i := range open {

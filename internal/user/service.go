@@ -21,8 +21,8 @@ type Service struct {
 	db       *postgres.DB
 	ledger   *ledger.Ledger
 	invite   Invite
-	horizon  Horizon
 	mark     Mark
+	horizon  Horizon
 	holdings []Holding
 }
 
@@ -36,8 +36,8 @@ type Mark func(of id.Customer, addressKey string) []byte
 type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
 
 // NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, horizon Horizon, mark Mark, holdings ...Holding) *Service {
-	return &Service{db: db, ledger: ledger, invite: invite, horizon: horizon, mark: mark, holdings: holdings}
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -232,7 +232,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 				return lastAdministrator()
 			}
 		}
-		if after, err = s.correct(tx, caller, user, change, condition); err != nil || after.Version == before.Version {
+		if after, err = s.correct(tx, caller, change.action(before), user, change, condition); err != nil || after.Version == before.Version {
 			return err
 		}
 		return s.recordChange(tx, before, after)
@@ -250,7 +250,7 @@ func (s *Service) correctOnly(ctx context.Context, caller principal.Principal, u
 	}
 	var done corrected
 	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
-		done, err = correct(tx, caller, user, change, condition, &marked[0])
+		done, err = correct(tx, caller, audit.UserCorrected, user, change, condition, &marked[0])
 		return err
 	})
 	if err == nil {
@@ -285,8 +285,8 @@ func (s *Service) recordChange(tx *postgres.Tx, before, after User) error {
 }
 
 // correct applies a change together with its entry in the trail, in one statement.
-func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, user, change, condition, nil)
+func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, change change, condition version.Condition) (User, error) {
+	result, err := correct(tx, caller, action, user, change, condition, nil)
 	if err != nil {
 		return User{}, err
 	}
@@ -335,6 +335,18 @@ func (p Patch) clean() (out change, err error) {
 	}
 	out.role, out.status = p.Role, p.Status
 	return out, firstFault(first, last, mail)
+}
+
+// action is what a change of somebody is called in the trail. A change of the status gives the name, whatever else changes with it; the entry names all of it.
+func (c change) action(before User) audit.Action {
+	switch {
+	case c.status == nil || *c.status == before.Status:
+		return audit.UserCorrected
+	case *c.status == Disabled:
+		return audit.UserDisabled
+	default:
+		return audit.UserEnabled
+	}
 }
 
 // endsAdministration tells whether the change takes an administrator who can sign in away from the customer.

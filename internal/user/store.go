@@ -154,12 +154,12 @@ const carried = `customer_id, id, role, status, first_name, last_name, email, em
 // correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
 // the user is redacted, the condition is not met, the domain is refused, or everything is so already. Where the correction was marked in the ledger, the mark counts as
 // dealt with in any case.
-func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in change, condition version.Condition, marked *ledger.Position) (out corrected, err error) {
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
-	entry, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.UserCorrected, Target: audit.OnUser(user)}, "u")
+	entry, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
 	if marked != nil {
 		applied, more := ledger.AppliedClause(tx, *marked)
 		entry, arguments = entry+"\n), applied as (\n"+applied, append(arguments, more...)
@@ -281,22 +281,6 @@ func changeAgain(tx *postgres.Tx, user id.User, change string, arguments ...any)
 	return done.RowsAffected == 1, done.Error
 }
 
-func administrators(tx *postgres.Tx) (found []id.User, err error) {
-	rows, err := tx.ORM().Raw("select id from users where customer_id = ? and role = 'customer' and status = 'active' order by id", tx.Customer).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var one id.User
-		if err := rows.Scan(&one); err != nil {
-			return nil, err
-		}
-		found = append(found, one)
-	}
-	return found, rows.Err()
-}
-
 func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	err = tx.ORM().Raw("select count(*) from users where customer_id = ? and correction_lost_at is not null", tx.Customer).Row().Scan(&count)
 	return count, err
@@ -329,6 +313,12 @@ func removeRows(tx *postgres.Tx, of string, user id.User) (int64, error) {
 
 func insertSuppressed(tx *postgres.Tx, mark []byte) error {
 	return tx.ORM().Exec("insert into suppressed_addresses (customer_id, hash, erased_at) values (?, ?, ?) on conflict do nothing", tx.Customer, mark, tx.Now).Error
+}
+
+// lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those
+// that were made while a table was nearly empty read all of it: bringing in the first ten thousand people would take minutes.
+func lookUpByKeys(tx *postgres.Tx) error {
+	return tx.ORM().Exec("select set_config('enable_seqscan', 'off', true)").Error
 }
 
 // wireCandidate is a candidate on its way into a statement.

@@ -31,11 +31,31 @@ type Service struct {
 	mutex   sync.Mutex
 	running map[id.Customer]int
 	all     int
+	closed  bool
 }
 
 // NewService makes the service.
 func NewService(db *postgres.DB, users *user.Service) *Service {
 	return &Service{db: db, users: users, running: make(map[id.Customer]int)}
+}
+
+// Close has imports under way end behind their present batch, and begins no more.
+func (s *Service) Close() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.closed = true
+}
+
+// goOn tells whether the service is to end.
+func (s *Service) goOn() error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if !s.closed {
+		return nil
+	}
+	f := fault.New(fault.ServiceUnavailable, "This replica of the service is being stopped. Send the file again in a moment: what was done stays as it is.")
+	f.RetryAfter = 2 * time.Second
+	return f
 }
 
 // Key is an Idempotency-Key as far as it is kept.
@@ -106,6 +126,9 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, order 
 
 // enter takes one of the places of imports under way.
 func (s *Service) enter(of id.Customer) (leave func(), err error) {
+	if err := s.goOn(); err != nil {
+		return nil, err
+	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.all >= maxAtOnce || s.running[of] >= maxAtOnceCustomer {
@@ -193,7 +216,7 @@ func (s *Service) carryOut(ctx context.Context, caller principal.Principal, begu
 		} else if end != nil {
 			return end
 		}
-		if err := file.Attend(); err != nil {
+		if err := errors.Join(s.goOn(), file.Attend()); err != nil {
 			return err
 		}
 		batch = batch[:0]

@@ -173,7 +173,7 @@ func StoreETag(into *string) CallOption { return func(c *call) { c.etag = into }
 // IdempotencyKey gives a POST a key of the caller's own: 1 to 255 visible ASCII characters. Within 24 hours, another call with the same key and content answers
 // what the first answered, also from another process, so a job that died can simply be run again. Without it the client makes a key for each call.
 //
-// It counts where the contract knows Idempotency-Key: CreateUser, RedactUser, CreateAPIKey.
+// It counts where the contract knows Idempotency-Key: CreateUser, RedactUser, CreateAPIKey, ImportUsers.
 func IdempotencyKey(key string) CallOption { return func(c *call) { c.idempotencyKey = &key } }
 
 func gather(options []CallOption) *call {

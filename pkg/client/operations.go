@@ -197,6 +197,30 @@ func (c *Client) UpdateCustomer(ctx context.Context, patch CustomerPatch, option
 	return into[Customer](call)(c.raw.UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx, &UpdateCustomerParams{IfMatchHeader: call.ifMatch}, patch))
 }
 
+// RaiseAlert raises an alert: everybody who is active and opted in gets one mail. It returns before they are sent. An alert with the DedupeKey and severity of one that
+// is less than an hour old is the same, raised once more, and sends nothing. It needs the scope alerts:write.
+//
+// Problems: [ProblemMalformedRequest]; with an [IdempotencyKey] of one's own also [ProblemIdempotencyKeyReused].
+func (c *Client) RaiseAlert(ctx context.Context, alert NewAlert, options ...CallOption) (Alert, error) {
+	call := gather(options)
+	return into[Alert](call)(c.raw.RaiseAlert(ctx, &RaiseAlertParams{IdempotencyKeyHeader: call.idempotencyKey}, alert))
+}
+
+// GetAlert views an alert and how many of its mails are in which state. It needs the scope alerts:write.
+//
+// Problems: [ProblemNotFound].
+func (c *Client) GetAlert(ctx context.Context, id ID, options ...CallOption) (Alert, error) {
+	return into[Alert](gather(options))(c.raw.GetAlert(ctx, id))
+}
+
+// Alerts lists the alerts of the last 90 days, newest first, one request for each page as the loop gets there. It needs the scope alerts:write.
+func (c *Client) Alerts(ctx context.Context) iter.Seq2[Alert, error] {
+	return paged(func(cursor *Cursor) ([]Alert, *NextCursor, error) {
+		page, err := into[AlertPage](&call{})(c.raw.ListAlerts(ctx, &ListAlertsParams{Cursor: cursor}))
+		return page.Data, page.NextCursor, err
+	})
+}
+
 // Ready tells, by the absence of an error, that the service can take requests. It needs no credential.
 func (c *Client) Ready(ctx context.Context) error {
 	_, err := (&call{}).read(c.raw.GetReadiness(ctx))

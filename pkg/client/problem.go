@@ -36,6 +36,10 @@ const (
 	ProblemForeignMailDomain    = "foreign-mail-domain"       // 422: outside the customer's mail domains
 	ProblemUnknownActor         = "unknown-actor"             // 422: no living user of this customer has that id
 	ProblemInvalidEntry         = "invalid-entry"             // 422
+	ProblemMalformedRow         = "malformed-row"             // of a row of an import: not of the form of its file
+	ProblemDuplicateRow         = "duplicate-row"             // of a row of an import: an earlier row has the same address
+	ProblemUserDiffers          = "user-differs"              // of a row of an import: a user with the address has another name or role
+	ProblemAddressSuppressed    = "address-suppressed"        // of a row of an import: a person with the address was erased
 	ProblemTooManyAttempts      = "too-many-attempts"         // 429: wait as long as Retry-After says
 	ProblemInternalError        = "internal-error"            // 500: give RequestID to the support
 	ProblemUnavailable          = "service-unavailable"       // 503

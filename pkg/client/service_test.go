@@ -2,7 +2,9 @@ package client_test
 
 import (
 	"errors"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -346,4 +348,43 @@ func TestSessionWithTheService(t *testing.T) {
 	service.Database.Clock.Advance(2 * time.Second)
 	_, err = reader.GetUser(ctx, acme.User.ID.UUID)
 	wantProblem(t, err, client.ProblemUnauthorized)
+}
+
+func TestPeopleAreImported(t *testing.T) {
+	t.Parallel()
+	service := apptest.Start(t)
+	acme := service.Customer(t, "acme")
+	c, ctx := withKey(t, service, acme), t.Context()
+	const file = "first_name,last_name,email\nNoor,Haddad,noor@acme.example\nNoor,,nobody@acme.example\nMina,Rao,mina@acme.example\n"
+	rehearsed := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, strings.NewReader(file), client.ImportOptions{DryRun: true}))
+	if rehearsed.WouldCreate != 2 || rehearsed.Created != 0 || rehearsed.Refused != 1 || !rehearsed.DryRun || !rehearsed.Invite {
+		t.Errorf("got %+v", rehearsed)
+	}
+	made := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, io.MultiReader(strings.NewReader(file)), client.ImportOptions{WithoutMail: true}, client.IdempotencyKey("people")))
+	if made.Created != 2 || made.Refused != 1 || made.Invite || len(made.Data) != 1 || made.Data[0].Row != 2 || made.Data[0].Problem.Pointer != "/last_name" {
+		t.Errorf("got %+v", made)
+	}
+	if again := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, strings.NewReader(file), client.ImportOptions{WithoutMail: true}, client.IdempotencyKey("people"))); again.ID != made.ID {
+		t.Errorf("got %+v, then %+v", made, again)
+	}
+	var statuses []string
+	for row, err := range c.UserImportRows(ctx, made.ID, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		statuses = append(statuses, string(row.Status))
+	}
+	if !slices.Equal(statuses, []string{"created", "refused", "created"}) {
+		t.Errorf("got %q", statuses)
+	}
+	if found := must[client.UserImport](t)(c.UserImport(ctx, made.ID)); found.State != client.UserImportStateCompleted || found.Rows != 3 {
+		t.Errorf("got %+v", found)
+	}
+	_, err := c.ImportUsers(ctx, client.ImportNDJSON, strings.NewReader(""), client.ImportOptions{})
+	wantProblem(t, err, client.ProblemMalformedRequest)
+	endless := io.MultiReader(strings.NewReader(file), strings.NewReader("\""), strings.NewReader(strings.Repeat("x", 80<<10)))
+	_, err = c.ImportUsers(ctx, client.ImportCSV, endless, client.ImportOptions{})
+	if found := wantProblem(t, err, client.ProblemMalformedRequest); !strings.HasPrefix(found.Import, "/v1/user-imports/") {
+		t.Errorf("got %+v", found)
+	}
 }
