@@ -255,6 +255,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
 	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
 	if a.workers > 0 {
+		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}

@@ -232,7 +232,7 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 	if shown := show(t, service, as, p.path("corrected")); shown.CorrectionLostAt != nil {
 		t.Error("the mark stays when the name is sent anew")
 	}
-	wantActs(t, service, p.people["disabled"].ID.String(), "system user.created", "system user.corrected status")
+	wantActs(t, service, p.people["disabled"].ID.String(), "system user.created", "system user.disabled status")
 	wantActs(t, service, p.people["corrected"].ID.String(), "system user.created", "system user.correction_lost correction_lost_at", "api_key user.corrected correction_lost_at")
 	if said := p.backup.Log.String(); !strings.Contains(said, `"redaction.done":1`) || !strings.Contains(said, `"deletion.absent":1`) || !strings.Contains(said, `"restored":true`) {
 		t.Errorf("the report: %s", said)
@@ -247,7 +247,7 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 	default:
 		t.Error("the second time it is not open at once")
 	}
-	wantActs(t, again, p.people["disabled"].ID.String(), "system user.created", "system user.corrected status")
+	wantActs(t, again, p.people["disabled"].ID.String(), "system user.created", "system user.disabled status")
 }
 
 // Of a person who was erased nothing comes back, and whoever registered since with the same address stays.

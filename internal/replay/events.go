@@ -15,6 +15,9 @@ import (
 	"github.com/fusionspim/steward/internal/user"
 )
 
+// mostTold is how many administrators of a customer are told.
+const mostTold = 50
+
 // notice asks for a mail to one administrator about the corrections that are lost.
 type notice struct {
 	Customer id.Customer `json:"customer_id"`

@@ -32,7 +32,10 @@ func (s *Service) replay(tx *postgres.Tx, entry ledger.Entry) (outcome ledger.Ou
 		act = audit.Act{Action: audit.UserAlertsChanged, Changed: []string{"alerts.opted_in"}}
 		outcome, err = changed(tx, entry.User(), "alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?", entry.OptedIn, entry.Authority, entry.At)
 	case ledger.StatusSet:
-		act = audit.Act{Action: audit.UserCorrected, Changed: []string{"status"}}
+		act = audit.Act{Action: audit.UserEnabled, Changed: []string{"status"}}
+		if Status(entry.Status) == Disabled {
+			act.Action = audit.UserDisabled
+		}
 		outcome, err = changed(tx, entry.User(), "status = ?, sessions_since = ?, "+endLinks, entry.Status, tx.Now, tx.Now)
 	case ledger.RoleSet:
 		act = audit.Act{Action: audit.UserCorrected, Changed: []string{"role"}}
