@@ -36,6 +36,7 @@ import (
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -130,10 +131,14 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
+	users := user.NewService(db, links.InviteTx, slices.Concat(
+		session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
-			Users:         user.NewService(db, links.InviteTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), []user.Holding{idempotency.Answers{}})...),
+			Users:         users,
+			Requests:      requests,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
@@ -149,7 +154,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{Handlers: links.Handlers()}); err != nil {
+	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{
+		Handlers: slices.Concat(links.Handlers(), requests.Handlers()), Periodic: requests.Periodic(),
+	}); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -170,7 +177,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more.
+// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more,
+// bundles after 14 days, and whom requests were about 90 days after they were closed.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -181,6 +189,8 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return request.ExpireBundles(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return request.Forget(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

@@ -34,6 +34,7 @@ var shelves = [][]string{
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
 	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{"internal/request"}, // the conductor of what people ask of their data
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together
@@ -56,6 +57,7 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
+	"filippo.io/age":                      {"internal/request"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	module + "/api":                       {"internal/httpapi"},
 }

@@ -58,6 +58,10 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+
+	DataRequestUpdated   Action = "data_subject_request.updated"   // every change of its state, the first one included
+	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
+	DataRequestCollected Action = "data_subject_request.collected" // its bundle
 )
 
 // Target is what was acted on.
@@ -70,13 +74,17 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnDataRequest(request id.DataRequest) Target {
+	return Target{"data_subject_request", request.String()}
+}
 
 // Act is something that the service did on somebody's order.
 type Act struct {
 	Caller  principal.Principal
 	Action  Action
 	Target  Target
-	Changed []string // names of the members that changed
+	Changed []string       // names of the members that changed
+	Details map[string]any // numbers, closed words, ids and times; nil: none
 }
 
 // actor is how a caller shows in the trail; members that do not apply are nil.

@@ -16,12 +16,17 @@ import (
 // each row of the relation, whose column changed (text[]) names the members that changed: no row, no entry.
 func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments []any) {
 	by := act.actor()
+	var details *string
+	if act.Details != nil {
+		text, _ := json.Marshal(act.Details) // of these types: does not fail
+		details = new(string(text))
+	}
 	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
-			action, target_type, target_id, changed, occurred_at, recorded_at)
-		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::timestamptz, ?::timestamptz from ` + relation,
+			action, target_type, target_id, changed, details, occurred_at, recorded_at)
+		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::jsonb, ?::timestamptz, ?::timestamptz from ` + relation,
 		[]any{
 			tx.Customer, id.New[id.Entry](), by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, act.Target.Type, act.Target.ID,
-			tx.Now, tx.Now,
+			details, tx.Now, tx.Now,
 		}
 }
 

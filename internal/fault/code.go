@@ -70,6 +70,11 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
+	RequestClosed        Code = "request-closed"
+	BundleNotReady       Code = "bundle-not-ready"
+	BundleGone           Code = "bundle-gone"
+	BundleTooLarge       Code = "bundle-too-large"
+	InvalidRecipient     Code = "invalid-recipient"
 )
 
 // Entry says what one code means.

@@ -28,6 +28,7 @@ import (
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
@@ -45,6 +46,7 @@ type Features struct {
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Requests      *request.Service
 }
 
 // Settings of the API.
@@ -116,9 +118,8 @@ func New(features Features, settings Settings, specification []byte, db *postgre
 // ServeHTTP implements http.Handler. HEAD is answered like GET; net/http leaves the body away.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
-		get := *r
-		get.Method = http.MethodGet
-		r = &get
+		r = r.WithContext(context.WithValue(r.Context(), headKey{}, true))
+		r.Method = http.MethodGet
 	}
 	s.echo.ServeHTTP(w, r)
 }
@@ -144,6 +145,11 @@ type call struct {
 	requestID string
 	byCookie  bool // the credential was the cookie
 }
+
+type headKey struct{}
+
+// headAlone tells whether the caller asked for the head of the answer alone: what a GET uses up, this does not.
+func headAlone(ctx context.Context) bool { return ctx.Value(headKey{}) != nil }
 
 type callKey struct{}
 

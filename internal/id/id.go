@@ -27,6 +27,7 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	dataKind     struct{}
 )
 
 type (
@@ -46,6 +47,8 @@ type (
 	Login = ID[loginKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
+	// DataRequest identifies one data-subject request.
+	DataRequest = ID[dataKind]
 )
 
 // ErrMalformed is returned by Parse for anything but the canonical text of a UUID.

@@ -226,6 +226,11 @@ func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
 	return last, err
 }
 
+func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
+	err = tx.Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
+	return taken, err
+}
+
 func remove(tx *postgres.Tx, user id.User) error {
 	return tx.ORM().Exec("delete from users where customer_id = ? and id = ?", tx.Customer, user).Error
 }
