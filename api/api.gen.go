@@ -20,6 +20,45 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AlertSeverity.
+const (
+	Critical AlertSeverity = "critical"
+	Error    AlertSeverity = "error"
+)
+
+// Valid indicates whether the value is a known member of the AlertSeverity enum.
+func (e AlertSeverity) Valid() bool {
+	switch e {
+	case Critical:
+		return true
+	case Error:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlertState.
+const (
+	Queued  AlertState = "queued"
+	Sending AlertState = "sending"
+	Sent    AlertState = "sent"
+)
+
+// Valid indicates whether the value is a known member of the AlertState enum.
+func (e AlertState) Valid() bool {
+	switch e {
+	case Queued:
+		return true
+	case Sending:
+		return true
+	case Sent:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AlertsSetBy.
 const (
 	AlertsSetByAPIKey   AlertsSetBy = "api_key"
@@ -94,19 +133,19 @@ func (e AuditEntrySource) Valid() bool {
 
 // Defines values for AuditEntryResultStatus.
 const (
-	Created  AuditEntryResultStatus = "created"
-	Existing AuditEntryResultStatus = "existing"
-	Refused  AuditEntryResultStatus = "refused"
+	AuditEntryResultStatusCreated  AuditEntryResultStatus = "created"
+	AuditEntryResultStatusExisting AuditEntryResultStatus = "existing"
+	AuditEntryResultStatusRefused  AuditEntryResultStatus = "refused"
 )
 
 // Valid indicates whether the value is a known member of the AuditEntryResultStatus enum.
 func (e AuditEntryResultStatus) Valid() bool {
 	switch e {
-	case Created:
+	case AuditEntryResultStatusCreated:
 		return true
-	case Existing:
+	case AuditEntryResultStatusExisting:
 		return true
-	case Refused:
+	case AuditEntryResultStatusRefused:
 		return true
 	default:
 		return false
@@ -260,6 +299,33 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for JobState.
+const (
+	JobStateDead     JobState = "dead"
+	JobStateDone     JobState = "done"
+	JobStateRetrying JobState = "retrying"
+	JobStateRunning  JobState = "running"
+	JobStateWaiting  JobState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the JobState enum.
+func (e JobState) Valid() bool {
+	switch e {
+	case JobStateDead:
+		return true
+	case JobStateDone:
+		return true
+	case JobStateRetrying:
+		return true
+	case JobStateRunning:
+		return true
+	case JobStateWaiting:
 		return true
 	default:
 		return false
@@ -593,6 +659,69 @@ func (e Transport) Valid() bool {
 	}
 }
 
+// Defines values for UserImportFormat.
+const (
+	Csv    UserImportFormat = "csv"
+	Ndjson UserImportFormat = "ndjson"
+)
+
+// Valid indicates whether the value is a known member of the UserImportFormat enum.
+func (e UserImportFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case Ndjson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportState.
+const (
+	UserImportStateCompleted   UserImportState = "completed"
+	UserImportStateInterrupted UserImportState = "interrupted"
+	UserImportStateRunning     UserImportState = "running"
+)
+
+// Valid indicates whether the value is a known member of the UserImportState enum.
+func (e UserImportState) Valid() bool {
+	switch e {
+	case UserImportStateCompleted:
+		return true
+	case UserImportStateInterrupted:
+		return true
+	case UserImportStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportRowStatus.
+const (
+	UserImportRowStatusCreated     UserImportRowStatus = "created"
+	UserImportRowStatusExisting    UserImportRowStatus = "existing"
+	UserImportRowStatusRefused     UserImportRowStatus = "refused"
+	UserImportRowStatusWouldCreate UserImportRowStatus = "would_create"
+)
+
+// Valid indicates whether the value is a known member of the UserImportRowStatus enum.
+func (e UserImportRowStatus) Valid() bool {
+	switch e {
+	case UserImportRowStatusCreated:
+		return true
+	case UserImportRowStatusExisting:
+		return true
+	case UserImportRowStatusRefused:
+		return true
+	case UserImportRowStatusWouldCreate:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UserPatchStatus.
 const (
 	UserPatchStatusActive   UserPatchStatus = "active"
@@ -680,6 +809,67 @@ type APIKeyRotation struct {
 	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
 }
 
+// Alert defines model for Alert.
+type Alert struct {
+	Body string `json:"body"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time    `json:"created_at"`
+	DedupeKey *string `json:"dedupe_key"`
+
+	// Deliveries How many people's mails are in which state.
+	Deliveries AlertDeliveries `json:"deliveries"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LastRaisedAt A time according to RFC 3339; the service answers in UTC.
+	LastRaisedAt Time          `json:"last_raised_at"`
+	SentAt       *NullableTime `json:"sent_at"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// State How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+	State   AlertState `json:"state"`
+	Subject string     `json:"subject"`
+
+	// Times How often it was raised, repeats included.
+	Times int64 `json:"times"`
+}
+
+// AlertDeliveries How many people's mails are in which state.
+type AlertDeliveries struct {
+	// Digested Told of in a mail that gathers several.
+	Digested int64 `json:"digested"`
+
+	// Failed Refused by the mail server for good, or for two days.
+	Failed int64 `json:"failed"`
+
+	// Pending Still to be sent, tried again, or waiting for a mail that gathers several.
+	Pending int64 `json:"pending"`
+
+	// Sent Taken by the mail server.
+	Sent int64 `json:"sent"`
+
+	// Skipped Not sent: the person was opted out, disabled or erased meanwhile.
+	Skipped int64 `json:"skipped"`
+}
+
+// AlertPage defines model for AlertPage.
+type AlertPage struct {
+	Data []Alert `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AlertSeverity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+type AlertSeverity string
+
+// AlertState How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+type AlertState string
+
 // Alerts defines model for Alerts.
 type Alerts struct {
 	// OptedIn Whether the user gets e-mail alerts.
@@ -728,6 +918,27 @@ type AuditActor struct {
 // AuditActorType `self` is the person whom the entry is about; such an entry goes by its target and does not stand in the way of deleting.
 type AuditActorType string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
+	ConsistencyPath *MerklePath `json:"consistency_path,omitempty"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// RootHash A SHA-256 hash in base64.
+	RootHash MerkleHash `json:"root_hash"`
+
+	// Size How many entries the trail had.
+	Size int64 `json:"size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
+}
+
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
 type AuditDetails = map[string]any
@@ -766,6 +977,31 @@ type AuditEntryPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AuditEntryProof defines model for AuditEntryProof.
+type AuditEntryProof struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// InclusionPath The hashes of a proof, in the order of RFC 6962.
+	InclusionPath MerklePath `json:"inclusion_path"`
+
+	// Leaf The entry in its one form, in base64: a JSON object with everything that is stored of the entry, without white space, with its members in the order of their names.
+	// Operators are named by ids that tell nothing of the person.
+	Leaf []byte `json:"leaf"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash MerkleHash `json:"leaf_hash"`
+
+	// LeafIndex The place of the entry in the trail; the first is 0.
+	LeafIndex int64 `json:"leaf_index"`
+
+	// TreeSize The size in the checkpoint.
+	TreeSize int64 `json:"tree_size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
 }
 
 // AuditEntryResult defines model for AuditEntryResult.
@@ -807,6 +1043,9 @@ type AuditWord = string
 
 // Authority On whose authority something was done.
 type Authority string
+
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+type CheckpointNote = string
 
 // Contact defines model for Contact.
 type Contact struct {
@@ -1021,6 +1260,9 @@ type DataSubjectRequestReason = string
 // DataSubjectRequestState `received` and `acknowledged` are open; the others are closed for good.
 type DataSubjectRequestState string
 
+// DedupeKey What repeats of the alert have in common. Nothing personal.
+type DedupeKey = string
+
 // EmailAddress One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
 // international domain in its ASCII form.
 type EmailAddress = string
@@ -1095,6 +1337,49 @@ type HealthStatus string
 
 // ID A UUID of version 7 in its canonical form.
 type ID = openapi_types.UUID
+
+// Job defines model for Job.
+type Job struct {
+	// Attempt How often it was tried.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt  Time          `json:"created_at"`
+	CustomerID *NullableID   `json:"customer_id"`
+	EndedAt    *NullableTime `json:"ended_at"`
+
+	// Failure Why the last attempt failed.
+	Failure *string `json:"failure"`
+
+	// ID Its number.
+	ID string `json:"id"`
+
+	// Kind What is to be done.
+	Kind string `json:"kind"`
+
+	// MaxAttempts How often it is tried at most.
+	MaxAttempts int32 `json:"max_attempts"`
+
+	// Queue Where it waits.
+	Queue string `json:"queue"`
+
+	// ScheduledAt A time according to RFC 3339; the service answers in UTC.
+	ScheduledAt Time `json:"scheduled_at"`
+
+	// State `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+	State JobState `json:"state"`
+}
+
+// JobPage defines model for JobPage.
+type JobPage struct {
+	Data []Job `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// JobState `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+type JobState string
 
 // Kept defines model for Kept.
 type Kept struct {
@@ -1182,6 +1467,12 @@ type MemberError struct {
 	Pointer string `json:"pointer"`
 }
 
+// MerkleHash A SHA-256 hash in base64.
+type MerkleHash = []byte
+
+// MerklePath The hashes of a proof, in the order of RFC 6962.
+type MerklePath = []MerkleHash
+
 // Network A network in CIDR notation, IPv4 or IPv6.
 type Network = string
 
@@ -1219,6 +1510,21 @@ type NewAdministrator struct {
 	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
 	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
+}
+
+// NewAlert defines model for NewAlert.
+type NewAlert struct {
+	// Body Plain text; lines and indentation are kept. Name no people that need not be named, it goes to everybody who is opted in.
+	Body string `json:"body"`
+
+	// DedupeKey What repeats of the alert have in common. Nothing personal.
+	DedupeKey *DedupeKey `json:"dedupe_key,omitempty"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// Subject One line, without control characters.
+	Subject string `json:"subject"`
 }
 
 // NewAuditEntries defines model for NewAuditEntries.
@@ -1406,6 +1712,9 @@ type Policy string
 type Problem struct {
 	Detail string         `json:"detail"`
 	Errors *[]MemberError `json:"errors,omitempty"`
+
+	// Import Where an import was interrupted: the path of what was done before.
+	Import *string `json:"import,omitempty"`
 
 	// Instance The path that was called.
 	Instance string `json:"instance"`
@@ -1622,6 +1931,11 @@ type Tokens struct {
 // TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
 
+// TrailKeys defines model for TrailKeys.
+type TrailKeys struct {
+	Keys []SigningKey `json:"keys"`
+}
+
 // Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
 type Transport string
 
@@ -1663,6 +1977,86 @@ type User struct {
 	UpdatedAt Time `json:"updated_at"`
 }
 
+// UserImport defines model for UserImport.
+type UserImport struct {
+	// Created How many users were created.
+	Created int32 `json:"created"`
+
+	// Data A page of the rows. To the import itself, the first rows that were refused.
+	Data []UserImportRow `json:"data"`
+
+	// DryRun Whether no user was to be changed.
+	DryRun bool `json:"dry_run"`
+
+	// Existing How many users were there already.
+	Existing   int32            `json:"existing"`
+	FinishedAt *NullableTime    `json:"finished_at"`
+	Format     UserImportFormat `json:"format"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Invite Whether the people were to be invited.
+	Invite bool `json:"invite"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+	OrderedBy  OrderedBy   `json:"ordered_by"`
+
+	// Refused How many rows were refused.
+	Refused int32 `json:"refused"`
+
+	// Rows How many rows were judged.
+	Rows int32 `json:"rows"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `interrupted`: not every row was come to; those that were are kept.
+	State UserImportState `json:"state"`
+
+	// StoppedBy The kind of problem that interrupted the import, if it is known: the last part of its `type`.
+	StoppedBy *string `json:"stopped_by"`
+
+	// WouldCreate How many users a dry run would have created.
+	WouldCreate int32 `json:"would_create"`
+}
+
+// UserImportFormat defines model for UserImport.Format.
+type UserImportFormat string
+
+// UserImportState `interrupted`: not every row was come to; those that were are kept.
+type UserImportState string
+
+// UserImportProblem Why a row was refused.
+type UserImportProblem struct {
+	Detail string `json:"detail"`
+
+	// Pointer The column or member at fault.
+	Pointer *string `json:"pointer,omitempty"`
+	Title   string  `json:"title"`
+	Type    string  `json:"type"`
+}
+
+// UserImportRow defines model for UserImportRow.
+type UserImportRow struct {
+	// Line The number of the line of the file on which the row begins.
+	Line int32 `json:"line"`
+
+	// Problem Why a row was refused.
+	Problem *UserImportProblem `json:"problem,omitempty"`
+
+	// Row The number of the row: the first one behind the header of a CSV file, or of an NDJSON file, is 1. Blank lines do not count.
+	Row    int32               `json:"row"`
+	Status UserImportRowStatus `json:"status"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// UserImportRowStatus defines model for UserImportRowStatus.
+type UserImportRowStatus string
+
 // UserPage defines model for UserPage.
 type UserPage struct {
 	Data []User `json:"data"`
@@ -1699,6 +2093,9 @@ type UserRole string
 // UserStatus defines model for UserStatus.
 type UserStatus string
 
+// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+type VerifierKey = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1713,6 +2110,9 @@ type IfMatch = string
 
 // Limit defines model for Limit.
 type Limit = int32
+
+// UnsubscribeToken defines model for UnsubscribeToken.
+type UnsubscribeToken = string
 
 // UserID A UUID of version 7 in its canonical form.
 type UserID = ID
@@ -1765,6 +2165,21 @@ type Unprocessable = Problem
 // UnsupportedMediaType What went wrong (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// ListAlertsParams defines parameters for ListAlerts.
+type ListAlertsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RaiseAlertParams defines parameters for RaiseAlert.
+type RaiseAlertParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListAPIKeysParams defines parameters for ListAPIKeys.
 type ListAPIKeysParams struct {
 	// Limit How many rows a page holds at most.
@@ -1793,6 +2208,12 @@ type ReportLeakedAPIKeyParams struct {
 type RotateAPIKeyParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetLatestAuditCheckpointParams defines parameters for GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointParams struct {
+	// SinceSize The size in a checkpoint that was had before. A trail that has fewer entries answers 409 `trail-shorter`.
+	SinceSize *int64 `form:"since_size,omitempty" json:"since_size,omitempty"`
 }
 
 // ListAuditEntriesParams defines parameters for ListAuditEntries.
@@ -1970,6 +2391,27 @@ type RejectDataSubjectRequestParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListJobsParams defines parameters for ListJobs.
+type ListJobsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only jobs of this state.
+	State *JobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only jobs of this kind.
+	Kind *string `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// RetryJobParams defines parameters for RetryJob.
+type RetryJobParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -1992,6 +2434,30 @@ type CreateSessionParams struct {
 type RefreshSessionParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateUserImportParams defines parameters for CreateUserImport.
+type CreateUserImportParams struct {
+	// DryRun Judge every row and report it, and change no user.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Invite Whether the people are invited by mail to set a password.
+	Invite *bool `form:"invite,omitempty" json:"invite,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUserImportParams defines parameters for GetUserImport.
+type GetUserImportParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Rows of this status only.
+	Status *UserImportRowStatus `form:"status,omitempty" json:"status,omitempty"`
 }
 
 // ListUsersParams defines parameters for ListUsers.
@@ -2055,6 +2521,9 @@ type RedactUserParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// RaiseAlertJSONRequestBody defines body for RaiseAlert for application/json ContentType.
+type RaiseAlertJSONRequestBody = NewAlert
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = NewAPIKey
@@ -2133,6 +2602,9 @@ type RedactUserJSONRequestBody = RedactionOrder
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+	// (GET /.well-known/audit-trail-keys.json)
+	GetTrailKeys(ctx echo.Context) error
 	// GetSigningKeys Read the public keys that access tokens are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx echo.Context) error
@@ -2142,6 +2614,15 @@ type ServerInterface interface {
 	// GetReadiness Tell whether the service can take requests
 	// (GET /readyz)
 	GetReadiness(ctx echo.Context) error
+	// ListAlerts List the customer's alerts
+	// (GET /v1/alerts)
+	ListAlerts(ctx echo.Context, params ListAlertsParams) error
+	// RaiseAlert Raise an alert
+	// (POST /v1/alerts)
+	RaiseAlert(ctx echo.Context, params RaiseAlertParams) error
+	// GetAlert View an alert and how far it has come
+	// (GET /v1/alerts/{id})
+	GetAlert(ctx echo.Context, id ID) error
 	// ListAPIKeys List the customer's API keys
 	// (GET /v1/api-keys)
 	ListAPIKeys(ctx echo.Context, params ListAPIKeysParams) error
@@ -2157,12 +2638,18 @@ type ServerInterface interface {
 	// RotateAPIKey Replace an API key
 	// (POST /v1/api-keys/{id}/rotation)
 	RotateAPIKey(ctx echo.Context, id ID, params RotateAPIKeyParams) error
+	// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+	// (GET /v1/audit-checkpoints/latest)
+	GetLatestAuditCheckpoint(ctx echo.Context, params GetLatestAuditCheckpointParams) error
 	// ListAuditEntries List the audit trail
 	// (GET /v1/audit-entries)
 	ListAuditEntries(ctx echo.Context, params ListAuditEntriesParams) error
 	// CreateAuditEntries Add to the audit trail
 	// (POST /v1/audit-entries)
 	CreateAuditEntries(ctx echo.Context, params CreateAuditEntriesParams) error
+	// GetAuditEntryProof Prove that an entry stands in the audit trail
+	// (GET /v1/audit-entries/{id}/proof)
+	GetAuditEntryProof(ctx echo.Context, id ID) error
 	// GetCustomer View the customer's settings
 	// (GET /v1/customer)
 	GetCustomer(ctx echo.Context) error
@@ -2250,6 +2737,12 @@ type ServerInterface interface {
 	// RejectDataSubjectRequest Reject a data-subject request
 	// (POST /v1/operator/data-subject-requests/{id}/rejection)
 	RejectDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params RejectDataSubjectRequestParams) error
+	// ListJobs List the jobs in the background
+	// (GET /v1/operator/jobs)
+	ListJobs(ctx echo.Context, params ListJobsParams) error
+	// RetryJob Have a job tried at once
+	// (POST /v1/operator/jobs/{id}/retry)
+	RetryJob(ctx echo.Context, id string, params RetryJobParams) error
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error
@@ -2265,6 +2758,12 @@ type ServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx echo.Context, params RefreshSessionParams) error
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx echo.Context, params CreateUserImportParams) error
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx echo.Context, params ListUsersParams) error
@@ -2305,6 +2804,15 @@ type ServerInterfaceWrapper struct {
 	Handler ServerInterface
 }
 
+// GetTrailKeys converts echo context to params.
+func (w *ServerInterfaceWrapper) GetTrailKeys(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetTrailKeys(ctx)
+	return err
+}
+
 // GetSigningKeys converts echo context to params.
 func (w *ServerInterfaceWrapper) GetSigningKeys(ctx echo.Context) error {
 	var err error
@@ -2329,6 +2837,76 @@ func (w *ServerInterfaceWrapper) GetReadiness(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetReadiness(ctx)
+	return err
+}
+
+// ListAlerts converts echo context to params.
+func (w *ServerInterfaceWrapper) ListAlerts(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAlertsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListAlerts(ctx, params)
+	return err
+}
+
+// RaiseAlert converts echo context to params.
+func (w *ServerInterfaceWrapper) RaiseAlert(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RaiseAlertParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RaiseAlert(ctx, params)
+	return err
+}
+
+// GetAlert converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAlert(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAlert(ctx, id)
 	return err
 }
 
@@ -2474,6 +3052,24 @@ func (w *ServerInterfaceWrapper) RotateAPIKey(ctx echo.Context) error {
 	return err
 }
 
+// GetLatestAuditCheckpoint converts echo context to params.
+func (w *ServerInterfaceWrapper) GetLatestAuditCheckpoint(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetLatestAuditCheckpointParams
+	// ------------- Optional query parameter "since_size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since_size", ctx.QueryParams(), &params.SinceSize, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter since_size: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetLatestAuditCheckpoint(ctx, params)
+	return err
+}
+
 // ListAuditEntries converts echo context to params.
 func (w *ServerInterfaceWrapper) ListAuditEntries(ctx echo.Context) error {
 	var err error
@@ -2567,6 +3163,22 @@ func (w *ServerInterfaceWrapper) CreateAuditEntries(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreateAuditEntries(ctx, params)
+	return err
+}
+
+// GetAuditEntryProof converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAuditEntryProof(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAuditEntryProof(ctx, id)
 	return err
 }
 
@@ -3345,6 +3957,81 @@ func (w *ServerInterfaceWrapper) RejectDataSubjectRequest(ctx echo.Context) erro
 	return err
 }
 
+// ListJobs converts echo context to params.
+func (w *ServerInterfaceWrapper) ListJobs(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListJobsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", ctx.QueryParams(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter kind: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListJobs(ctx, params)
+	return err
+}
+
+// RetryJob converts echo context to params.
+func (w *ServerInterfaceWrapper) RetryJob(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetryJobParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RetryJob(ctx, id, params)
+	return err
+}
+
 // RequestPasswordReset converts echo context to params.
 func (w *ServerInterfaceWrapper) RequestPasswordReset(ctx echo.Context) error {
 	var err error
@@ -3467,6 +4154,87 @@ func (w *ServerInterfaceWrapper) RefreshSession(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RefreshSession(ctx, params)
+	return err
+}
+
+// CreateUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateUserImport(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateUserImportParams
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", ctx.QueryParams(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter dry_run: %s", err))
+	}
+
+	// ------------- Optional query parameter "invite" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "invite", ctx.QueryParams(), &params.Invite, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter invite: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateUserImport(ctx, params)
+	return err
+}
+
+// GetUserImport converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUserImport(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUserImportParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", ctx.QueryParams(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter status: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUserImport(ctx, id, params)
 	return err
 }
 
@@ -3861,61 +4629,71 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/.well-known/audit-trail-keys.json", wrapper.GetTrailKeys, options.OperationMiddlewares["getTrailKeys"]...)
+	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
 	router.GET(options.BaseURL+"/livez", wrapper.GetLiveness, options.OperationMiddlewares["getLiveness"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
-	router.GET(options.BaseURL+"/.well-known/jwks.json", wrapper.GetSigningKeys, options.OperationMiddlewares["getSigningKeys"]...)
-	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
-	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
-	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
-	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
-	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
-	router.GET(options.BaseURL+"/v1/me/alerts", wrapper.GetMyAlerts, options.OperationMiddlewares["getMyAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/me/alerts", wrapper.SetMyAlerts, options.OperationMiddlewares["setMyAlerts"]...)
-	router.GET(options.BaseURL+"/v1/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
-	router.POST(options.BaseURL+"/v1/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
-	router.DELETE(options.BaseURL+"/v1/users/:id", wrapper.DeleteUser, options.OperationMiddlewares["deleteUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
-	router.PATCH(options.BaseURL+"/v1/users/:id", wrapper.UpdateUser, options.OperationMiddlewares["updateUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
-	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/alerts", wrapper.GetUserAlerts, options.OperationMiddlewares["getUserAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/users/:id/alerts", wrapper.SetUserAlerts, options.OperationMiddlewares["setUserAlerts"]...)
-	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
-	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
-	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
+	router.GET(options.BaseURL+"/v1/alerts", wrapper.ListAlerts, options.OperationMiddlewares["listAlerts"]...)
+	router.POST(options.BaseURL+"/v1/alerts", wrapper.RaiseAlert, options.OperationMiddlewares["raiseAlert"]...)
+	router.GET(options.BaseURL+"/v1/alerts/:id", wrapper.GetAlert, options.OperationMiddlewares["getAlert"]...)
 	router.GET(options.BaseURL+"/v1/api-keys", wrapper.ListAPIKeys, options.OperationMiddlewares["listAPIKeys"]...)
 	router.POST(options.BaseURL+"/v1/api-keys", wrapper.CreateAPIKey, options.OperationMiddlewares["createAPIKey"]...)
 	router.DELETE(options.BaseURL+"/v1/api-keys/:id", wrapper.RevokeAPIKey, options.OperationMiddlewares["revokeAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
+	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
+	router.GET(options.BaseURL+"/v1/audit-checkpoints/latest", wrapper.GetLatestAuditCheckpoint, options.OperationMiddlewares["getLatestAuditCheckpoint"]...)
+	router.GET(options.BaseURL+"/v1/audit-entries", wrapper.ListAuditEntries, options.OperationMiddlewares["listAuditEntries"]...)
+	router.POST(options.BaseURL+"/v1/audit-entries", wrapper.CreateAuditEntries, options.OperationMiddlewares["createAuditEntries"]...)
+	router.GET(options.BaseURL+"/v1/audit-entries/:id/proof", wrapper.GetAuditEntryProof, options.OperationMiddlewares["getAuditEntryProof"]...)
 	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
 	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
-	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
-	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
-	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
-	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests", wrapper.ListDataSubjectRequests, options.OperationMiddlewares["listDataSubjectRequests"]...)
+	router.POST(options.BaseURL+"/v1/data-subject-requests", wrapper.CreateDataSubjectRequest, options.OperationMiddlewares["createDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests/:id", wrapper.GetDataSubjectRequest, options.OperationMiddlewares["getDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests/:id/bundle", wrapper.CollectDataSubjectRequestBundle, options.OperationMiddlewares["collectDataSubjectRequestBundle"]...)
+	router.POST(options.BaseURL+"/v1/data-subject-requests/:id/withdrawal", wrapper.WithdrawDataSubjectRequest, options.OperationMiddlewares["withdrawDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
+	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
+	router.GET(options.BaseURL+"/v1/me/alerts", wrapper.GetMyAlerts, options.OperationMiddlewares["getMyAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/me/alerts", wrapper.SetMyAlerts, options.OperationMiddlewares["setMyAlerts"]...)
 	router.GET(options.BaseURL+"/v1/me/logins", wrapper.ListMyLogins, options.OperationMiddlewares["listMyLogins"]...)
+	router.PUT(options.BaseURL+"/v1/me/password", wrapper.ChangeMyPassword, options.OperationMiddlewares["changeMyPassword"]...)
+	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
 	router.DELETE(options.BaseURL+"/v1/me/second-factor", wrapper.RemoveMySecondFactor, options.OperationMiddlewares["removeMySecondFactor"]...)
 	router.GET(options.BaseURL+"/v1/me/second-factor", wrapper.GetMySecondFactor, options.OperationMiddlewares["getMySecondFactor"]...)
 	router.POST(options.BaseURL+"/v1/me/second-factor", wrapper.EnrolMySecondFactor, options.OperationMiddlewares["enrolMySecondFactor"]...)
 	router.POST(options.BaseURL+"/v1/me/second-factor/confirmation", wrapper.ConfirmMySecondFactor, options.OperationMiddlewares["confirmMySecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/me/recovery-codes", wrapper.ReplaceMyRecoveryCodes, options.OperationMiddlewares["replaceMyRecoveryCodes"]...)
-	router.GET(options.BaseURL+"/v1/users/:id/logins", wrapper.ListUserLogins, options.OperationMiddlewares["listUserLogins"]...)
-	router.DELETE(options.BaseURL+"/v1/users/:id/second-factor", wrapper.ResetUserSecondFactor, options.OperationMiddlewares["resetUserSecondFactor"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/:id/rotation", wrapper.RotateAPIKey, options.OperationMiddlewares["rotateAPIKey"]...)
-	router.POST(options.BaseURL+"/v1/api-keys/leaks", wrapper.ReportLeakedAPIKey, options.OperationMiddlewares["reportLeakedAPIKey"]...)
+	router.GET(options.BaseURL+"/v1/me/sessions", wrapper.ListMySessions, options.OperationMiddlewares["listMySessions"]...)
+	router.DELETE(options.BaseURL+"/v1/me/sessions/:id", wrapper.EndMySession, options.OperationMiddlewares["endMySession"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers", wrapper.ListCustomers, options.OperationMiddlewares["listCustomers"]...)
 	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
 	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
-	router.GET(options.BaseURL+"/v1/data-subject-requests", wrapper.ListDataSubjectRequests, options.OperationMiddlewares["listDataSubjectRequests"]...)
-	router.POST(options.BaseURL+"/v1/data-subject-requests", wrapper.CreateDataSubjectRequest, options.OperationMiddlewares["createDataSubjectRequest"]...)
-	router.GET(options.BaseURL+"/v1/data-subject-requests/:id", wrapper.GetDataSubjectRequest, options.OperationMiddlewares["getDataSubjectRequest"]...)
-	router.POST(options.BaseURL+"/v1/data-subject-requests/:id/withdrawal", wrapper.WithdrawDataSubjectRequest, options.OperationMiddlewares["withdrawDataSubjectRequest"]...)
-	router.GET(options.BaseURL+"/v1/data-subject-requests/:id/bundle", wrapper.CollectDataSubjectRequestBundle, options.OperationMiddlewares["collectDataSubjectRequestBundle"]...)
 	router.GET(options.BaseURL+"/v1/operator/data-subject-requests", wrapper.ListDataSubjectRequestsAsOperator, options.OperationMiddlewares["listDataSubjectRequestsAsOperator"]...)
 	router.GET(options.BaseURL+"/v1/operator/data-subject-requests/:id", wrapper.GetDataSubjectRequestAsOperator, options.OperationMiddlewares["getDataSubjectRequestAsOperator"]...)
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/acknowledgement", wrapper.AcknowledgeDataSubjectRequest, options.OperationMiddlewares["acknowledgeDataSubjectRequest"]...)
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/fulfilment", wrapper.FulfilDataSubjectRequest, options.OperationMiddlewares["fulfilDataSubjectRequest"]...)
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/rejection", wrapper.RejectDataSubjectRequest, options.OperationMiddlewares["rejectDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
+	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
+	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
+	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
+	router.DELETE(options.BaseURL+"/v1/sessions/current", wrapper.EndCurrentSession, options.OperationMiddlewares["endCurrentSession"]...)
+	router.POST(options.BaseURL+"/v1/sessions/refresh", wrapper.RefreshSession, options.OperationMiddlewares["refreshSession"]...)
+	router.POST(options.BaseURL+"/v1/user-imports", wrapper.CreateUserImport, options.OperationMiddlewares["createUserImport"]...)
+	router.GET(options.BaseURL+"/v1/user-imports/:id", wrapper.GetUserImport, options.OperationMiddlewares["getUserImport"]...)
+	router.GET(options.BaseURL+"/v1/users", wrapper.ListUsers, options.OperationMiddlewares["listUsers"]...)
+	router.POST(options.BaseURL+"/v1/users", wrapper.CreateUser, options.OperationMiddlewares["createUser"]...)
+	router.DELETE(options.BaseURL+"/v1/users/:id", wrapper.DeleteUser, options.OperationMiddlewares["deleteUser"]...)
+	router.GET(options.BaseURL+"/v1/users/:id", wrapper.GetUser, options.OperationMiddlewares["getUser"]...)
+	router.PATCH(options.BaseURL+"/v1/users/:id", wrapper.UpdateUser, options.OperationMiddlewares["updateUser"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/alerts", wrapper.GetUserAlerts, options.OperationMiddlewares["getUserAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/users/:id/alerts", wrapper.SetUserAlerts, options.OperationMiddlewares["setUserAlerts"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/erasure-plan", wrapper.GetErasurePlan, options.OperationMiddlewares["getErasurePlan"]...)
+	router.GET(options.BaseURL+"/v1/users/:id/logins", wrapper.ListUserLogins, options.OperationMiddlewares["listUserLogins"]...)
+	router.POST(options.BaseURL+"/v1/users/:id/redaction", wrapper.RedactUser, options.OperationMiddlewares["redactUser"]...)
+	router.DELETE(options.BaseURL+"/v1/users/:id/second-factor", wrapper.ResetUserSecondFactor, options.OperationMiddlewares["resetUserSecondFactor"]...)
 
 }
 
@@ -3999,6 +4777,12 @@ type OperatorDataSubjectRequestJSONResponse struct {
 	Headers OperatorDataSubjectRequestResponseHeaders
 }
 
+type PageTextHTMLResponse struct {
+	Body io.Reader
+
+	ContentLength int64
+}
+
 type PreconditionFailedApplicationProblemPlusJSONResponse Problem
 
 type RecoveryCodesResponseHeaders struct {
@@ -4050,6 +4834,76 @@ type UserJSONResponse struct {
 	Body User
 
 	Headers UserResponseHeaders
+}
+
+type GetTrailKeysRequestObject struct {
+}
+
+type GetTrailKeysResponseObject interface {
+	VisitGetTrailKeysResponse(w http.ResponseWriter) error
+}
+
+type GetTrailKeys200JSONResponse TrailKeys
+
+func (response GetTrailKeys200JSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys400ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys500ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrailKeys503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetTrailKeys503ApplicationProblemPlusJSONResponse) VisitGetTrailKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type GetSigningKeysRequestObject struct {
@@ -4233,6 +5087,477 @@ type GetReadiness503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetReadiness503ApplicationProblemPlusJSONResponse) VisitGetReadinessResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlertsRequestObject struct {
+	Params ListAlertsParams
+}
+
+type ListAlertsResponseObject interface {
+	VisitListAlertsResponse(w http.ResponseWriter) error
+}
+
+type ListAlerts200ResponseHeaders struct {
+	Link *string
+}
+
+type ListAlerts200JSONResponse struct {
+	Body    AlertPage
+	Headers ListAlerts200ResponseHeaders
+}
+
+func (response ListAlerts200JSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts400ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts401ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts403ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts406ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts500ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAlerts503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListAlerts503ApplicationProblemPlusJSONResponse) VisitListAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlertRequestObject struct {
+	Params RaiseAlertParams
+	Body   *RaiseAlertJSONRequestBody
+}
+
+type RaiseAlertResponseObject interface {
+	VisitRaiseAlertResponse(w http.ResponseWriter) error
+}
+
+type RaiseAlert202ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type RaiseAlert202JSONResponse struct {
+	Body    Alert
+	Headers RaiseAlert202ResponseHeaders
+}
+
+func (response RaiseAlert202JSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert400ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert401ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert403ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert406ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert409ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert413ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert415ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert422ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert500ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RaiseAlert503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RaiseAlert503ApplicationProblemPlusJSONResponse) VisitRaiseAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlertRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetAlertResponseObject interface {
+	VisitGetAlertResponse(w http.ResponseWriter) error
+}
+
+type GetAlert200ResponseHeaders struct {
+	ETag string
+}
+
+type GetAlert200JSONResponse struct {
+	Body    Alert
+	Headers GetAlert200ResponseHeaders
+}
+
+func (response GetAlert200JSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert400ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert401ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert403ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert404ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert406ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert500ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlert503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlert503ApplicationProblemPlusJSONResponse) VisitGetAlertResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5047,6 +6372,142 @@ func (response RotateAPIKey503ApplicationProblemPlusJSONResponse) VisitRotateAPI
 	return err
 }
 
+type GetLatestAuditCheckpointRequestObject struct {
+	Params GetLatestAuditCheckpointParams
+}
+
+type GetLatestAuditCheckpointResponseObject interface {
+	VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error
+}
+
+type GetLatestAuditCheckpoint200JSONResponse AuditCheckpoint
+
+func (response GetLatestAuditCheckpoint200JSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint400ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint401ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint403ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint406ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint409ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint500ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLatestAuditCheckpoint503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetLatestAuditCheckpoint503ApplicationProblemPlusJSONResponse) VisitGetLatestAuditCheckpointResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAuditEntriesRequestObject struct {
 	Params ListAuditEntriesParams
 }
@@ -5384,6 +6845,164 @@ type CreateAuditEntries503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateAuditEntries503ApplicationProblemPlusJSONResponse) VisitCreateAuditEntriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProofRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetAuditEntryProofResponseObject interface {
+	VisitGetAuditEntryProofResponse(w http.ResponseWriter) error
+}
+
+type GetAuditEntryProof200JSONResponse AuditEntryProof
+
+func (response GetAuditEntryProof200JSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof400ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof401ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof403ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof404ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof406ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof409ResponseHeaders struct {
+	RetryAfter int32
+}
+
+type GetAuditEntryProof409ApplicationProblemPlusJSONResponse struct {
+	Body    Problem
+	Headers GetAuditEntryProof409ResponseHeaders
+}
+
+func (response GetAuditEntryProof409ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof500ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAuditEntryProof503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAuditEntryProof503ApplicationProblemPlusJSONResponse) VisitGetAuditEntryProofResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10075,6 +11694,315 @@ func (response RejectDataSubjectRequest503ApplicationProblemPlusJSONResponse) Vi
 	return err
 }
 
+type ListJobsRequestObject struct {
+	Params ListJobsParams
+}
+
+type ListJobsResponseObject interface {
+	VisitListJobsResponse(w http.ResponseWriter) error
+}
+
+type ListJobs200ResponseHeaders struct {
+	Link *string
+}
+
+type ListJobs200JSONResponse struct {
+	Body    JobPage
+	Headers ListJobs200ResponseHeaders
+}
+
+func (response ListJobs200JSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs400ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs401ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs403ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs406ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs500ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListJobs503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListJobs503ApplicationProblemPlusJSONResponse) VisitListJobsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobRequestObject struct {
+	ID     string `json:"id"`
+	Params RetryJobParams
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202ResponseHeaders struct {
+	IdempotencyReplayed *string
+}
+
+type RetryJob202JSONResponse struct {
+	Body    Job
+	Headers RetryJob202ResponseHeaders
+}
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob400ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob401ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob403ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob404ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob406ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob409ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob422ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob500ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJob503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryJob503ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RequestPasswordResetRequestObject struct {
 	Params RequestPasswordResetParams
 	Body   *RequestPasswordResetJSONRequestBody
@@ -10921,6 +12849,350 @@ type RefreshSession503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RefreshSession503ApplicationProblemPlusJSONResponse) VisitRefreshSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImportRequestObject struct {
+	Params CreateUserImportParams
+	Body   io.Reader
+}
+
+type CreateUserImportResponseObject interface {
+	VisitCreateUserImportResponse(w http.ResponseWriter) error
+}
+
+type CreateUserImport201ResponseHeaders struct {
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type CreateUserImport201JSONResponse struct {
+	Body    UserImport
+	Headers CreateUserImport201ResponseHeaders
+}
+
+func (response CreateUserImport201JSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport400ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport401ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport403ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport406ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport409ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport413ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport415ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport422ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport500ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateUserImport503ApplicationProblemPlusJSONResponse) VisitCreateUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImportRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetUserImportParams
+}
+
+type GetUserImportResponseObject interface {
+	VisitGetUserImportResponse(w http.ResponseWriter) error
+}
+
+type GetUserImport200ResponseHeaders struct {
+	Link *string
+}
+
+type GetUserImport200JSONResponse struct {
+	Body    UserImport
+	Headers GetUserImport200ResponseHeaders
+}
+
+func (response GetUserImport200JSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport400ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport401ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport403ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport404ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport406ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport500ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUserImport503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUserImport503ApplicationProblemPlusJSONResponse) VisitGetUserImportResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -12778,6 +15050,9 @@ func (response ResetUserSecondFactor503ApplicationProblemPlusJSONResponse) Visit
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+	// (GET /.well-known/audit-trail-keys.json)
+	GetTrailKeys(ctx context.Context, request GetTrailKeysRequestObject) (GetTrailKeysResponseObject, error)
 	// GetSigningKeys Read the public keys that access tokens are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx context.Context, request GetSigningKeysRequestObject) (GetSigningKeysResponseObject, error)
@@ -12787,6 +15062,15 @@ type StrictServerInterface interface {
 	// GetReadiness Tell whether the service can take requests
 	// (GET /readyz)
 	GetReadiness(ctx context.Context, request GetReadinessRequestObject) (GetReadinessResponseObject, error)
+	// ListAlerts List the customer's alerts
+	// (GET /v1/alerts)
+	ListAlerts(ctx context.Context, request ListAlertsRequestObject) (ListAlertsResponseObject, error)
+	// RaiseAlert Raise an alert
+	// (POST /v1/alerts)
+	RaiseAlert(ctx context.Context, request RaiseAlertRequestObject) (RaiseAlertResponseObject, error)
+	// GetAlert View an alert and how far it has come
+	// (GET /v1/alerts/{id})
+	GetAlert(ctx context.Context, request GetAlertRequestObject) (GetAlertResponseObject, error)
 	// ListAPIKeys List the customer's API keys
 	// (GET /v1/api-keys)
 	ListAPIKeys(ctx context.Context, request ListAPIKeysRequestObject) (ListAPIKeysResponseObject, error)
@@ -12802,12 +15086,18 @@ type StrictServerInterface interface {
 	// RotateAPIKey Replace an API key
 	// (POST /v1/api-keys/{id}/rotation)
 	RotateAPIKey(ctx context.Context, request RotateAPIKeyRequestObject) (RotateAPIKeyResponseObject, error)
+	// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+	// (GET /v1/audit-checkpoints/latest)
+	GetLatestAuditCheckpoint(ctx context.Context, request GetLatestAuditCheckpointRequestObject) (GetLatestAuditCheckpointResponseObject, error)
 	// ListAuditEntries List the audit trail
 	// (GET /v1/audit-entries)
 	ListAuditEntries(ctx context.Context, request ListAuditEntriesRequestObject) (ListAuditEntriesResponseObject, error)
 	// CreateAuditEntries Add to the audit trail
 	// (POST /v1/audit-entries)
 	CreateAuditEntries(ctx context.Context, request CreateAuditEntriesRequestObject) (CreateAuditEntriesResponseObject, error)
+	// GetAuditEntryProof Prove that an entry stands in the audit trail
+	// (GET /v1/audit-entries/{id}/proof)
+	GetAuditEntryProof(ctx context.Context, request GetAuditEntryProofRequestObject) (GetAuditEntryProofResponseObject, error)
 	// GetCustomer View the customer's settings
 	// (GET /v1/customer)
 	GetCustomer(ctx context.Context, request GetCustomerRequestObject) (GetCustomerResponseObject, error)
@@ -12895,6 +15185,12 @@ type StrictServerInterface interface {
 	// RejectDataSubjectRequest Reject a data-subject request
 	// (POST /v1/operator/data-subject-requests/{id}/rejection)
 	RejectDataSubjectRequest(ctx context.Context, request RejectDataSubjectRequestRequestObject) (RejectDataSubjectRequestResponseObject, error)
+	// ListJobs List the jobs in the background
+	// (GET /v1/operator/jobs)
+	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
+	// RetryJob Have a job tried at once
+	// (POST /v1/operator/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx context.Context, request RequestPasswordResetRequestObject) (RequestPasswordResetResponseObject, error)
@@ -12910,6 +15206,12 @@ type StrictServerInterface interface {
 	// RefreshSession Exchange a refresh token for new tokens
 	// (POST /v1/sessions/refresh)
 	RefreshSession(ctx context.Context, request RefreshSessionRequestObject) (RefreshSessionResponseObject, error)
+	// CreateUserImport Create many users from a file
+	// (POST /v1/user-imports)
+	CreateUserImport(ctx context.Context, request CreateUserImportRequestObject) (CreateUserImportResponseObject, error)
+	// GetUserImport View an import and its rows
+	// (GET /v1/user-imports/{id})
+	GetUserImport(ctx context.Context, request GetUserImportRequestObject) (GetUserImportResponseObject, error)
 	// ListUsers List the customer's users
 	// (GET /v1/users)
 	ListUsers(ctx context.Context, request ListUsersRequestObject) (ListUsersResponseObject, error)
@@ -12955,6 +15257,29 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// GetTrailKeys operation middleware
+func (sh *strictHandler) GetTrailKeys(ctx echo.Context) error {
+	var request GetTrailKeysRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrailKeys(ctx.Request().Context(), request.(GetTrailKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrailKeys")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetTrailKeysResponseObject); ok {
+		return validResponse.VisitGetTrailKeysResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // GetSigningKeys operation middleware
@@ -13020,6 +15345,104 @@ func (sh *strictHandler) GetReadiness(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetReadinessResponseObject); ok {
 		return validResponse.VisitGetReadinessResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListAlerts operation middleware
+func (sh *strictHandler) ListAlerts(ctx echo.Context, params ListAlertsParams) error {
+	var request ListAlertsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAlerts(ctx.Request().Context(), request.(ListAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAlerts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListAlertsResponseObject); ok {
+		return validResponse.VisitListAlertsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RaiseAlert operation middleware
+func (sh *strictHandler) RaiseAlert(ctx echo.Context, params RaiseAlertParams) error {
+	var request RaiseAlertRequestObject
+
+	request.Params = params
+
+	var body RaiseAlertJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RaiseAlert(ctx.Request().Context(), request.(RaiseAlertRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RaiseAlert")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RaiseAlertResponseObject); ok {
+		return validResponse.VisitRaiseAlertResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAlert operation middleware
+func (sh *strictHandler) GetAlert(ctx echo.Context, id ID) error {
+	var request GetAlertRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAlert(ctx.Request().Context(), request.(GetAlertRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAlert")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAlertResponseObject); ok {
+		return validResponse.VisitGetAlertResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -13224,6 +15647,31 @@ func (sh *strictHandler) RotateAPIKey(ctx echo.Context, id ID, params RotateAPIK
 	return nil
 }
 
+// GetLatestAuditCheckpoint operation middleware
+func (sh *strictHandler) GetLatestAuditCheckpoint(ctx echo.Context, params GetLatestAuditCheckpointParams) error {
+	var request GetLatestAuditCheckpointRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLatestAuditCheckpoint(ctx.Request().Context(), request.(GetLatestAuditCheckpointRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLatestAuditCheckpoint")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetLatestAuditCheckpointResponseObject); ok {
+		return validResponse.VisitGetLatestAuditCheckpointResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListAuditEntries operation middleware
 func (sh *strictHandler) ListAuditEntries(ctx echo.Context, params ListAuditEntriesParams) error {
 	var request ListAuditEntriesRequestObject
@@ -13291,6 +15739,31 @@ func (sh *strictHandler) CreateAuditEntries(ctx echo.Context, params CreateAudit
 		return err
 	} else if validResponse, ok := response.(CreateAuditEntriesResponseObject); ok {
 		return validResponse.VisitCreateAuditEntriesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAuditEntryProof operation middleware
+func (sh *strictHandler) GetAuditEntryProof(ctx echo.Context, id ID) error {
+	var request GetAuditEntryProofRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAuditEntryProof(ctx.Request().Context(), request.(GetAuditEntryProofRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAuditEntryProof")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAuditEntryProofResponseObject); ok {
+		return validResponse.VisitGetAuditEntryProofResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -14301,6 +16774,57 @@ func (sh *strictHandler) RejectDataSubjectRequest(ctx echo.Context, id DataSubje
 	return nil
 }
 
+// ListJobs operation middleware
+func (sh *strictHandler) ListJobs(ctx echo.Context, params ListJobsParams) error {
+	var request ListJobsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListJobs(ctx.Request().Context(), request.(ListJobsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListJobs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListJobsResponseObject); ok {
+		return validResponse.VisitListJobsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(ctx echo.Context, id string, params RetryJobParams) error {
+	var request RetryJobRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx.Request().Context(), request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		return validResponse.VisitRetryJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RequestPasswordReset operation middleware
 func (sh *strictHandler) RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error {
 	var request RequestPasswordResetRequestObject
@@ -14510,6 +17034,59 @@ func (sh *strictHandler) RefreshSession(ctx echo.Context, params RefreshSessionP
 		return err
 	} else if validResponse, ok := response.(RefreshSessionResponseObject); ok {
 		return validResponse.VisitRefreshSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateUserImport operation middleware
+func (sh *strictHandler) CreateUserImport(ctx echo.Context, params CreateUserImportParams) error {
+	var request CreateUserImportRequestObject
+
+	request.Params = params
+
+	request.Body = ctx.Request().Body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateUserImport(ctx.Request().Context(), request.(CreateUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateUserImportResponseObject); ok {
+		return validResponse.VisitCreateUserImportResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUserImport operation middleware
+func (sh *strictHandler) GetUserImport(ctx echo.Context, id ID, params GetUserImportParams) error {
+	var request GetUserImportRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUserImport(ctx.Request().Context(), request.(GetUserImportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUserImport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUserImportResponseObject); ok {
+		return validResponse.VisitGetUserImportResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -34,6 +34,7 @@ type commands struct {
 	Operator operatorCommand `cmd:"" help:"Manage the operators, Fusions' own staff."`
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
+	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
@@ -29,6 +30,7 @@ import (
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
+	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
@@ -42,14 +44,17 @@ import (
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 const (
-	keysEvery  = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery  = 500 * time.Millisecond
-	sweepEvery = 10 * time.Minute
-	sweepBatch = 5000
+	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery   = 500 * time.Millisecond
+	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery  = 10 * time.Minute
+	sweepBatch  = 5000
 )
 
 // Settings of one replica.
@@ -81,7 +86,8 @@ type App struct {
 	box    *seal.Box
 	keys   *token.Keyring
 	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew
+	crew   *jobs.Crew   // nil: this replica works no jobs off
+	desk   *jobs.Desk
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -128,11 +134,28 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	desk, err := jobs.OpenDesk(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, desk.Close())
+		}
+	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
+	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
-	users := user.NewService(db, links.InviteTx, slices.Concat(
-		session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	mark := func(of id.Customer, addressKey string) []byte {
+		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
+	}
+	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	if err != nil {
+		return nil, err
+	}
 	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	app = &App{
 		Features: httpapi.Features{
@@ -142,28 +165,46 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
-			Operators:     operator.NewService(db, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Alerts:        alerts,
+			Imports:       userimport.NewService(db, users),
+			Trail:         trails,
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
-	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
-	if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, jobs.Work{
-		Handlers: slices.Concat(links.Handlers(), requests.Handlers()), Periodic: requests.Periodic(),
-	}); err != nil {
-		return nil, err
+	if settings.Workers > 0 {
+		work := jobs.Work{
+			Handlers: slices.Concat(
+				links.Handlers(),
+				alerts.Handlers(),
+				trails.Handlers(),
+				requests.Handlers(),
+			),
+			Periodic: slices.Concat(
+				trails.Periodic(),
+				requests.Periodic(),
+			),
+		}
+		if app.crew, err = jobs.Start(ctx, db, settings.Workers, settings.Log, work); err != nil {
+			return nil, err
+		}
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
+	if settings.Workers > 0 {
+		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
+	}
 	return app, nil
 }
 
@@ -177,8 +218,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more,
-// bundles after 14 days, and whom requests were about 90 days after they were closed.
+// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
+// after 90 days, bundles after 14 days, and whom requests were about 90 days after they were closed.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -189,6 +230,10 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return request.ExpireBundles(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return request.Forget(tx, now, sweepBatch) },
 	} {
@@ -228,11 +273,14 @@ func (a *App) Close() error {
 	a.stop()
 	a.work.Wait()
 	a.Sessions.Close()
-	err := a.crew.Stop()
+	var err error
+	if a.crew != nil {
+		err = a.crew.Stop()
+	}
 	if a.sender != nil {
 		err = errors.Join(err, a.sender.Close())
 	}
-	return errors.Join(err, a.DB.Close())
+	return errors.Join(err, a.desk.Close(), a.DB.Close())
 }
 
 // newMailing makes what mails are sent with.

@@ -310,6 +310,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	}
 	c.correct()
 	c.misuse()
+	c.importFiles()
 	c.signIn("not a password of anybody").WantProblem(c, http.StatusUnauthorized, "invalid-credentials")
 	c.setPassword()
 	c.forget()
@@ -319,6 +320,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.enrol(p.access)
 	c.operate()
 	c.record(withEntries)
+	c.alarm()
 	if role == principal.Customer {
 		c.administer(p.access)
 	}
@@ -437,6 +439,47 @@ func (c *canary) misuse() {
 			c.Errorf("%s %s: got %d, want %d: %s", one.method, one.path, answer.Status, one.status, answer.Body)
 		}
 	}
+}
+
+// importFiles sends files that the person stands in, rightly and wrongly.
+func (c *canary) importFiles() {
+	header, row := "first_name,last_name,email", strings.Join([]string{c.first, c.last, c.email}, ",")
+	send := func(query, content string, options ...apptest.Option) imported {
+		answer := c.call("POST", "/v1/user-imports"+query, append(options, c.key, apptest.Raw("text/csv", content))...).Want(c, http.StatusCreated)
+		if found := c.marks.in(answer.Body); len(found) > 0 {
+			c.Errorf("an import tells %q", found)
+		}
+		var out imported
+		answer.Into(c, &out)
+		return out
+	}
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		if out := send("", header+"\n"+row, key); out.Existing != 1 {
+			c.Errorf("the person is not there: %s", out.counts())
+		}
+	}
+	_, key = c.once()
+	refused := send("?dry_run=true", header+",role\n"+strings.Join([]string{
+		row + "," + c.first, row + "," + c.last + ",", c.last + "," + row, c.first + "," + c.last + "," + c.first + ",", c.last + "," + c.last + "," + c.email + ",",
+		c.first + "\u202e," + c.last + "," + c.email + ",", `"` + c.first + `" ` + row, "\xff" + row + ",",
+	}, "\n"), key)
+	if refused.Refused != 8 || refused.Created+refused.WouldCreate != 0 {
+		c.Errorf("the rows were taken: %s", refused.counts())
+	}
+	for _, content := range []string{"", header, row, c.email + "," + header + "\n" + row, header + "\n\"" + strings.Repeat(row+"\n", 4000)} {
+		_, key := c.once()
+		c.call("POST", "/v1/user-imports", key, c.key, apptest.Raw("text/csv", content)).WantProblem(c, http.StatusBadRequest, "malformed-request")
+	}
+	for _, line := range []string{c.email, `{"first_name":"` + c.first + `","` + c.email + `":1}`, `{"email":"` + c.email + `","email":"` + c.email + `"}`, `{"role":"` + c.last + `"}`} {
+		answer := c.call("POST", "/v1/user-imports", c.admin, apptest.Raw("application/x-ndjson", line)).Want(c, http.StatusCreated)
+		if found := c.marks.in(answer.Body); len(found) > 0 || !bytes.Contains(answer.Body, []byte(`"refused":1`)) {
+			c.Errorf("an import tells %q: %s", found, answer.Body)
+		}
+	}
+	c.call("POST", "/v1/user-imports?"+url.QueryEscape(c.email)+"=1", c.key, apptest.Raw("text/csv", row)).Want(c, http.StatusBadRequest)
+	c.call("GET", "/v1/user-imports/"+refused.ID, c.key).Want(c, http.StatusOK)
+	c.call("GET", "/v1/user-imports/"+url.PathEscape(c.email), c.key).WantProblem(c, http.StatusNotFound, "not-found")
 }
 
 // enter signs the person in and out and lets the person look after the own account.
@@ -770,6 +813,59 @@ func (c *canary) record(withEntries bool) {
 	}
 }
 
+// alarm raises more alerts than are sent at once, so that the person is waited for by one that was gathered.
+func (c *canary) alarm() {
+	c.Helper()
+	var alert string
+	for i := range 12 {
+		_, key := c.once()
+		alert = c.call("POST", "/v1/alerts", c.key, key, apptest.JSON(object{"severity": "error", "subject": fmt.Sprint("Error ", i), "body": "It broke.", "dedupe_key": fmt.Sprint("e/", i)})).
+			Want(c, http.StatusAccepted).Text(c, "id")
+	}
+	for _, wrong := range []object{
+		{"severity": c.last}, {"subject": c.first + "\u0007"}, {"dedupe_key": c.email}, {"body": []string{c.email}}, {c.email: c.last}, {"subject": strings.Repeat(c.last+" ", 40)},
+	} {
+		body := object{"severity": "error", "subject": "s", "body": "b"}
+		maps.Copy(body, wrong)
+		c.call("POST", "/v1/alerts", c.admin, apptest.JSON(body)).WantProblem(c, http.StatusBadRequest, "malformed-request")
+	}
+	c.settle()
+	if waiting := number(c, c.conn, "select count(*) from alert_deliveries d join alert_digests g using (user_id) where d.state = 'collected' and user_id = $1", c.id); waiting == 0 {
+		c.Error("no alert waits for the person")
+	}
+	for _, path := range []string{"/v1/alerts", "/v1/alerts/" + alert} {
+		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
+	link := unsubscribing(c, c.of.ID, id.User{UUID: uuid.MustParse(c.id)})
+	for _, path := range []string{link, "/unsubscribe/" + url.PathEscape(c.email)} {
+		for _, method := range []string{"GET", "POST"} {
+			answer := c.call(method, path, apptest.Raw("application/x-www-form-urlencoded", url.QueryEscape(c.email)+"="+url.QueryEscape(c.last)))
+			if found := c.marks.in(answer.Body); len(found) > 0 {
+				c.Errorf("%s %s tells %q", method, path, found)
+			}
+		}
+	}
+	c.call("PUT", c.path()+"/alerts", c.admin, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
+}
+
+// checkSilence makes sure that what waited for an erased person is not sent to any address that the person ever had.
+func (c *canary) checkSilence(before int) {
+	c.Helper()
+	c.service.Database.Clock.Advance(2 * time.Hour)
+	if err := c.service.Alerts.LookAfter(c.Context()); err != nil {
+		c.Fatal(err)
+	}
+	c.settle()
+	if number(c, c.conn, "select count(*) from alert_digests where state = 'sent'") == 0 {
+		c.Error("nobody else was told of what was gathered: this proves nothing")
+	}
+	if now := len(c.service.Mailbox.To(c, c.email)); now != before {
+		c.Errorf("%d mails came after the erasure", now-before)
+	}
+}
+
 // administer lets the person act on others.
 func (c *canary) administer(access apptest.Option) {
 	_, key := c.once()
@@ -877,6 +973,24 @@ func (c *canary) personalColumns() []column {
 var ofPerson = map[string]string{
 	"users": "id = $1", "login_records": "user_id = $1", "idempotency_answers": "subject_user_id = $1",
 	"second_factors": "user_id = $1", "data_subject_requests": "user_id = $1", "request_bundles": "user_id = $1",
+	"user_imports": "exists (select from user_import_rows r where r.import_id = user_imports.id and r.user_id = $1)",
+}
+
+// keptOnPurpose are the columns that begin to hold something when a person is erased: it takes the master key to find out that it is of the person.
+var keptOnPurpose = []string{"suppressed_addresses.hash"}
+
+// suppressed counts what the service keeps to know the person again.
+func (c *canary) suppressed() int {
+	c.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		c.Fatal(err)
+	}
+	address, err := user.ParseAddress(c.email, "")
+	if err != nil {
+		c.Fatal(err)
+	}
+	return number(c, c.conn, "select count(*) from suppressed_addresses where hash = $1", box.MAC("suppressed address", c.of.ID.UUID[:], []byte(address.Key)))
 }
 
 // checkFilled makes sure that the canary sings: each personal column holds a mark of the person in the clear or something derived from one, which
@@ -912,12 +1026,19 @@ func (c *canary) checkFilled() {
 			return err == nil && len(c.marks.in(unzipped(c.T, opened)["data.json"])) > 3
 		},
 		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
+		"user_imports.fingerprint":        func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the file: see the replay
 		"idempotency_answers.fingerprint": func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the request: see the answer
 	}
 	if number(c, c.conn, "select count(*) from attempt_limits") == 0 {
 		c.Error("no failure is counted, so what the counters hold is not looked at")
 	}
 	for _, one := range c.personalColumns() {
+		if slices.Contains(keptOnPurpose, one.String()) {
+			if c.suppressed() != 0 {
+				c.Errorf("%v holds something of the person before the erasure", one)
+			}
+			continue
+		}
 		rows, ok := ofPerson[one.table]
 		if !ok {
 			c.Errorf("the table %s has personal columns and is unknown to the canary: say in ofPerson which rows are a person's", one.table)
@@ -1025,6 +1146,9 @@ func (c *canary) checkGone() {
 	for _, answer := range c.answers() {
 		c.Errorf("a remembered answer holds %s", answer)
 	}
+	if kept := c.suppressed(); kept != 1 {
+		c.Errorf("%d marks are kept by which an import knows the person again", kept)
+	}
 	log := c.service.Database.Log.String()
 	if !strings.Contains(log, "/v1/users/:id") || !strings.Contains(log, `"route":"/v1/sessions"`) {
 		c.Error("the log is not the one of these requests")
@@ -1037,6 +1161,11 @@ func (c *canary) checkGone() {
 // checkRefused makes sure that nothing that the person had is good for anything any more.
 func (c *canary) checkRefused(p person) {
 	c.Helper()
+	back := "first_name,last_name,email\n" + strings.Join([]string{c.first, c.last, c.email}, ",")
+	brought := c.call("POST", "/v1/user-imports", c.key, apptest.Raw("text/csv", back)).Want(c, http.StatusCreated)
+	if !bytes.Contains(brought.Body, []byte("/problems/address-suppressed")) || len(c.marks.in(brought.Body)) > 0 {
+		c.Errorf("an import brings the person back, or tells of the person: %s", brought.Body)
+	}
 	people := number(c, c.conn, "select count(*) from users")
 	c.call("POST", "/v1/users", p.creation...).WantProblem(c, http.StatusConflict, "idempotency-answer-erased")
 	if now := number(c, c.conn, "select count(*) from users"); now != people {
@@ -1113,6 +1242,7 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	p := c.live(principal.User, false)
 	execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
 	c.checkFilled()
+	mails := len(c.service.Mailbox.To(t, c.email))
 	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
 	c.checkReceipt(receipt, "deletion")
 	c.checkGone()
@@ -1123,6 +1253,8 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	}
 	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
 	c.call("GET", "/v1/erasure-receipts/"+receipt.Text(t, "id"), c.key).Want(t, http.StatusOK)
+	c.checkSilence(mails)
+	c.checkGone()
 	c.checkHeir(p)
 }
 
@@ -1134,6 +1266,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	execute(t, c.conn, "analyze")
 	c.checkFilled()
 	c.call("DELETE", c.path(), c.admin).WantProblem(t, http.StatusConflict, "audit-trail-incomplete")
+	mails := len(c.service.Mailbox.To(t, c.email))
 	_, key := c.once()
 	order := []apptest.Option{c.key, key, apptest.JSON(object{"reason": "left_employment"})}
 	receipt := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
@@ -1199,6 +1332,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	if len(trail.Data) < 3 {
 		t.Errorf("the trail has lost entries: %+v", trail)
 	}
+	c.checkSilence(mails)
 	for _, one := range trail.Data {
 		if one.Actor.UserID != c.id || !one.Actor.Redacted || one.Actor.Label != label {
 			t.Errorf("an entry shows its actor as %+v", one.Actor)
@@ -1225,8 +1359,9 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
-	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links", "data_subject_requests",
-		"request_bundles"} {
+	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",
+		"alert_deliveries", "alert_digests", "data_subject_requests", "request_bundles",
+	} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string
 			Count int

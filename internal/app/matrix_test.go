@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/contract"
@@ -19,6 +21,7 @@ import (
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/request"
+	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/internal/totp"
@@ -33,8 +36,11 @@ const (
 	aUser    target = "user"
 	anAPIKey target = "api key"
 	aReceipt target = "receipt"
-	aSession target = "session"              // of the caller's own
-	aTenant  target = "customer"             // for operators: any but their own
+	anEntry  target = "entry"   // of the trail, with its place
+	aSession target = "session" // of the caller's own
+	anAlert  target = "alert"
+	aTenant  target = "customer" // for operators: any but their own
+	anImport target = "import"
 	aRequest target = "data-subject request" // that is open; for operators: of any customer
 	aBundle  target = "bundle"               // the request that it was made for
 )
@@ -62,6 +68,8 @@ var matrix = []row{
 	{"getSecurityContact", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getSetPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"getForgotPasswordPage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"getUnsubscribePage", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
+	{"unsubscribe", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"createSession", noObject, "", 201, 201, 201, 201, 201, 201, 201, 201},
 	{"refreshSession", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"endCurrentSession", noObject, "", 401, 204, 204, 204, 403, 403, 204, 403},
@@ -81,6 +89,8 @@ var matrix = []row{
 	{"setMyAlerts", noObject, "", 401, 403, 200, 200, 403, 403, 200, 403},
 	{"listUsers", noObject, principal.UsersRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	{"createUser", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"createUserImport", noObject, principal.UsersWrite, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getUserImport", anImport, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"getUser", aUser, principal.UsersRead, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"updateUser", aUser, principal.UsersWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"deleteUser", aUser, principal.UsersErase, 401, 403, 200, 403, 200, 403, 404, 404},
@@ -94,6 +104,9 @@ var matrix = []row{
 	{"listAuditEntries", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
 	// The sample's actor is acme's: for the foreign key it is nobody, told in the row of an array.
 	{"createAuditEntries", noObject, principal.AuditWrite, 401, 403, 403, 403, 200, 403, 403, 200},
+	{"getAuditEntryProof", anEntry, principal.AuditRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"getLatestAuditCheckpoint", noObject, principal.AuditRead, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"getTrailKeys", noObject, "", 200, 200, 200, 200, 200, 200, 200, 200},
 	{"listAPIKeys", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"createAPIKey", noObject, "", 401, 403, 201, 403, 403, 403, 201, 403},
 	{"revokeAPIKey", anAPIKey, "", 401, 403, 204, 403, 403, 403, 404, 403},
@@ -112,10 +125,15 @@ var matrix = []row{
 	{"acknowledgeDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"fulfilDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"rejectDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listAlerts", noObject, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"raiseAlert", noObject, principal.AlertsWrite, 401, 403, 202, 403, 202, 403, 202, 202},
+	{"getAlert", anAlert, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
 	{"listCustomers", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
 
 // TestEveryOperationAnswersEachCallerByItsRole goes through all operations, all callers and all objects. The order of refusals is always the
@@ -274,7 +292,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 		if of.ID == w.fusions.ID {
 			return w.make(t, kind, w.acme), id.New[id.DataRequest]().String() // no request of a customer is another's to an operator
 		}
-	case noObject, aUser, anAPIKey, aReceipt, aBundle:
+	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aBundle:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -408,6 +426,10 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 			t.Fatal(err)
 		}
 		return receipt.ID.String()
+	case anEntry:
+		entry := recorded(t, w.Service, of, nil)
+		w.Seal(t)
+		return entry
 	case aSession:
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
@@ -423,6 +445,15 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 			t.Fatal(err)
 		}
 		return filed.ID.String()
+	case anImport:
+		return call(t, w.Service, "POST", "/v1/user-imports?dry_run=true", apptest.As(of.APIKey), csvFile("Noor,Haddad,noor@"+of.Slug+".example")).
+			Want(t, 201).Text(t, "id")
+	case anAlert:
+		alert, err := w.Alerts.Raise(t.Context(), principal.Principal{Customer: of.ID}, alert.New{Severity: alert.Critical, Subject: "It broke", Body: "Twice."}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return alert.ID.String()
 	case noObject:
 	}
 	return ""
@@ -455,6 +486,14 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/set-password", nil
 	case "getForgotPasswordPage":
 		return "/forgot-password", nil
+	case "getUnsubscribePage", "unsubscribe":
+		return unsubscribing(t, w.acme.ID, w.acme.User.ID), nil
+	case "listAlerts":
+		return "/v1/alerts", nil
+	case "raiseAlert":
+		return with("/v1/alerts", members{"severity": "critical", "subject": "The nightly export failed", "body": "12 products have no price.", "dedupe_key": "export/web"})
+	case "getAlert":
+		return "/v1/alerts/" + objectID, nil
 	case "createSession":
 		return with("/v1/sessions", members{"customer": "acme", "email": w.acme.User.Email, "password": apptest.Password})
 	case "refreshSession":
@@ -494,6 +533,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/users", nil
 	case "createUser":
 		return with("/v1/users", members{"first_name": "Noor", "last_name": "Haddad", "email": fresh("noor") + "@acme.example", "role": "user"})
+	case "createUserImport":
+		return "/v1/user-imports", []apptest.Option{csvFile("Noor,Haddad," + fresh("noor") + "@acme.example")}
+	case "getUserImport":
+		return "/v1/user-imports/" + objectID, nil
 	case "getUser", "deleteUser":
 		return "/v1/users/" + objectID, nil
 	case "updateUser":
@@ -516,6 +559,12 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/audit-entries", nil
 	case "createAuditEntries":
 		return with("/v1/audit-entries", []any{entryBy(w.acme.User.ID, nil)})
+	case "getAuditEntryProof":
+		return "/v1/audit-entries/" + objectID + "/proof", nil
+	case "getLatestAuditCheckpoint":
+		return "/v1/audit-checkpoints/latest", nil
+	case "getTrailKeys":
+		return "/.well-known/audit-trail-keys.json", nil
 	case "listAPIKeys":
 		return "/v1/api-keys", nil
 	case "createAPIKey":
@@ -556,6 +605,10 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listJobs":
+		return "/v1/operator/jobs", nil
+	case "retryJob":
+		return "/v1/operator/jobs/" + deadJob(t, w.Service, w.acme.ID) + "/retry", nil
 	case "getCustomer":
 		return "/v1/customer", nil
 	case "updateCustomer":
@@ -591,6 +644,17 @@ func forgedLink(t testing.TB, s *apptest.Service, of id.Customer, person id.User
 		t.Fatal(err)
 	}
 	return text.Reveal()
+}
+
+// unsubscribing is where the link at the foot of an alert leads to.
+func unsubscribing(t testing.TB, of id.Customer, person id.User) string {
+	t.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := slices.Concat(of.UUID[:], person.UUID[:], box.MAC("alert unsubscribe", of.UUID[:], person.UUID[:])[:16])
+	return "/unsubscribe/" + base64.RawURLEncoding.EncodeToString(token)
 }
 
 // members is a JSON object.
@@ -651,6 +715,9 @@ func checkAlways(t testing.TB, method, path string, answer apptest.Answer) {
 	}
 	if answer.Status < 400 || method == http.MethodHead {
 		return
+	}
+	if answer.Status == 404 && strings.HasPrefix(path, "/unsubscribe/") && strings.HasPrefix(header.Get("Content-Type"), "text/html") {
+		return // who followed the link is a person and is told so in a page
 	}
 	var problem struct {
 		Type      string           `json:"type"`

@@ -24,7 +24,7 @@ const module = "github.com/fusionspim/steward"
 
 // shelves are the packages from the bottom to the top. A package imports from lower shelves only: never from its own, never from a higher one.
 var shelves = [][]string{
-	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
+	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version", "pkg/trailproof"}, // words
 	{"internal/principal"}, // who is calling, in those words
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail"}, // mechanisms
 	{"internal/idempotency", "internal/attempt", "internal/jobs"}, // mechanisms with tables
@@ -33,7 +33,7 @@ var shelves = [][]string{
 	{"internal/apikey"},       //
 	{"internal/user"},         // the people
 	{"internal/secondfactor"}, // what session and passwordlink ask
-	{"internal/session", "internal/operator", "internal/passwordlink"}, // features that ask user
+	{"internal/session", "internal/operator", "internal/passwordlink", "internal/alert", "internal/userimport", "internal/trail"}, // features that ask user
 	{"internal/request"}, // the conductor of what people ask of their data
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
@@ -59,6 +59,8 @@ var keepers = map[string][]string{
 	"github.com/alecthomas/kong":          {"cmd/steward"},
 	"filippo.io/age":                      {"internal/request"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
+	"github.com/transparency-dev/":        {"internal/audit", "internal/trail", "pkg/trailproof"},
+	"golang.org/x/mod/":                   {"internal/trail", "pkg/trailproof"},
 	module + "/api":                       {"internal/httpapi"},
 }
 

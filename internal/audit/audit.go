@@ -11,6 +11,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/fusionspim/steward/internal/id"
@@ -58,6 +59,13 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	UserImportStarted     Action = "user_import.started"
+	UserReturned          Action = "user.created_despite_erasure"
+	JobRetried            Action = "job.retried"
+	AlertRaised           Action = "alert.raised"
+	AlertRepeated         Action = "alert.repeated"
+	AlertSent             Action = "alert.sent"
+	CheckpointPublished   Action = "audit.checkpoint_published"
 
 	DataRequestUpdated   Action = "data_subject_request.updated"   // every change of its state, the first one included
 	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
@@ -74,6 +82,10 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
+func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
+func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
+func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
+func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
 func OnDataRequest(request id.DataRequest) Target {
 	return Target{"data_subject_request", request.String()}
 }
@@ -149,12 +161,15 @@ type Entry struct {
 	ActorAPIKeyID *id.APIKey
 	ActorRedacted bool
 	ActorLabel    *string // what a redacted actor is called
-	Action        string
-	Target        Target
-	Changed       []string
-	Details       json.RawMessage // nil: none
-	OccurredAt    time.Time
-	RecordedAt    time.Time
+	// Which of Fusions' staff it was, where the actor is an operator.
+	OperatorCustomerID *id.Customer
+	OperatorID         *id.User
+	Action             string
+	Target             Target
+	Changed            []string
+	Details            json.RawMessage // nil: none
+	OccurredAt         time.Time
+	RecordedAt         time.Time
 }
 
 // Filter chooses entries; zero members choose all.

@@ -32,6 +32,14 @@ func AppendTx(tx *postgres.Tx, act Act) error {
 	return appendAct(tx, act)
 }
 
+// AppendEachTx records one act that was done to each of the targets, none of whom is the caller, in one round trip. The act's own target does not count.
+func AppendEachTx(tx *postgres.Tx, act Act, targets []Target) error {
+	if len(targets) == 0 {
+		return nil
+	}
+	return appendEach(tx, act, targets)
+}
+
 // Record appends entries that an integration sends, 1 to 1,000 at once, and tells for each what became of it. The good ones are kept even when
 // others are refused. It returns the outcomes in the order of the entries.
 func (s *Service) Record(ctx context.Context, caller principal.Principal, entries []NewEntry, once *idempotency.Once[[]Outcome]) (outcomes []Outcome, err error) {

@@ -32,9 +32,37 @@ func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments
 
 func appendAct(tx *postgres.Tx, act Act) error {
 	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	err := tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error
+	return orEnded(tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error)
+}
+
+func appendEach(tx *postgres.Tx, act Act, targets []Target) error {
+	type row struct {
+		ID   id.Entry `json:"id"`
+		Type string   `json:"type"`
+		Of   string   `json:"of"`
+	}
+	rows := make([]row, len(targets))
+	for i, target := range targets {
+		rows[i] = row{ID: id.New[id.Entry](), Type: target.Type, Of: target.ID}
+	}
+	by := act.actor()
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	err = tx.ORM().Exec(`
+		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
+			action, target_type, target_id, changed, occurred_at, recorded_at)
+		select ?, id, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, type, "of", ?::text[], ?::timestamptz, ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as target(id uuid, type text, "of" text) order by id`,
+		tx.Customer, by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, postgres.Strings(act.Changed), tx.Now, tx.Now,
+		string(sent)).Error
+	return orEnded(err)
+}
+
+// orEnded tells a caller who was deleted a moment ago that the session is over.
+func orEnded(err error) error {
 	if postgres.Violates(err, "audit_entries_actor_user") || postgres.Violates(err, "audit_entries_actor_operator") {
-		// The caller was deleted a moment ago.
 		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
 	}
 	return err
@@ -125,7 +153,7 @@ type wireEntry struct {
 	Details    json.RawMessage `json:"details"`
 }
 
-const entryColumns = `e.id, e.source, e.source_id, e.actor_type, e.actor_user_id, e.actor_api_key_id, coalesce(u.status = 'redacted', false), u.label,
+const entryColumns = `e.id, e.source, e.source_id, e.actor_type, e.actor_user_id, e.actor_api_key_id, e.actor_operator_customer_id, e.actor_operator_id, coalesce(u.status = 'redacted', false), u.label,
 	e.action, e.target_type, e.target_id, to_jsonb(e.changed), e.details, e.occurred_at, e.recorded_at`
 
 const entriesWithActors = "from audit_entries e left join users u on u.customer_id = e.customer_id and u.id = e.actor_user_id"
@@ -140,7 +168,7 @@ func scanEntries(rows *sql.Rows, err error) ([]Entry, error) {
 		var e Entry
 		var changed postgres.JSON[[]string]
 		var details []byte
-		if err := rows.Scan(&e.ID, &e.Source, &e.SourceID, &e.ActorType, &e.ActorUserID, &e.ActorAPIKeyID, &e.ActorRedacted, &e.ActorLabel,
+		if err := rows.Scan(&e.ID, &e.Source, &e.SourceID, &e.ActorType, &e.ActorUserID, &e.ActorAPIKeyID, &e.OperatorCustomerID, &e.OperatorID, &e.ActorRedacted, &e.ActorLabel,
 			&e.Action, &e.Target.Type, &e.Target.ID, &changed, &details, &e.OccurredAt, &e.RecordedAt); err != nil {
 			return nil, err
 		}
@@ -233,13 +261,14 @@ func unsealedCustomers(tx *postgres.Tx, after id.Customer, limit int) (customers
 	return customers, rows.Err()
 }
 
-// sealTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it.
+// sealTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it. It takes the same
+// few round trips however many there are, and writes one row for each.
 func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
-	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size) values (?, 0) on conflict do nothing", tx.Customer).Error; err != nil {
+	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size, roots) values (?, 0, '') on conflict do nothing", tx.Customer).Error; err != nil {
 		return nil, err
 	}
-	var size int64
-	err := tx.Raw("select size from audit_heads where customer_id = ? for update skip locked", tx.Customer).Row().Scan(&size)
+	var head edge
+	err := tx.Raw("select size, roots from audit_heads where customer_id = ? for update skip locked", tx.Customer).Row().Scan(&head.size, &head.roots)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -251,21 +280,84 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 			delete from audit_unsealed where customer_id = ? and entry_id = any (array(
 				select entry_id from audit_unsealed where customer_id = ? order by entry_id limit ?))
 			returning entry_id
-		), numbered as (
-			select entry_id, ?::bigint + row_number() over (order by entry_id) - 1 as leaf_index from taken
-		), kept as (
-			insert into audit_leaves (customer_id, leaf_index, entry_id) select ?, leaf_index, entry_id from numbered
-		), counted as (
-			update audit_heads set size = size + (select count(*) from taken) where customer_id = ?
 		)
-		select `+entryColumns+` `+entriesWithActors+` join numbered n on n.entry_id = e.id where e.customer_id = ? order by n.leaf_index`,
-		tx.Customer, tx.Customer, limit, size, tx.Customer, tx.Customer, tx.Customer).Rows())
-	if err != nil {
+		select `+entryColumns+` `+entriesWithActors+` join taken t on t.entry_id = e.id where e.customer_id = ? order by e.id`,
+		tx.Customer, tx.Customer, limit, tx.Customer).Rows())
+	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
 	sealed := make([]Sealed, len(entries))
+	ids, leaves := make([]id.Entry, len(entries)), make([][]byte, len(entries))
 	for i, entry := range entries {
-		sealed[i] = Sealed{Index: size + int64(i), Entry: entry}
+		sealed[i] = Sealed{Index: head.size + int64(i), Entry: entry}
+		ids[i] = entry.ID
+		if leaves[i], err = entry.leaf(tx.Customer); err != nil {
+			return nil, err
+		}
 	}
-	return sealed, nil
+	hashes, after, err := head.grow(leaves)
+	if err != nil {
+		return nil, err
+	}
+	err = tx.Raw(`
+		with kept as (
+			insert into audit_leaves (customer_id, leaf_index, entry_id, hashes)
+			select ?, ?::bigint + at - 1, entry, hashes from unnest(?::uuid[], ?::bytea[]) with ordinality as sealed(entry, hashes, at)
+		)
+		update audit_heads set size = ?, roots = ? where customer_id = ? returning size`,
+		tx.Customer, head.size, uuids(ids), hashes, after.size, after.roots, tx.Customer).Row().Scan(&after.size)
+	return sealed, err
+}
+
+// uuids are identifiers as an argument that is a uuid[].
+func uuids(ids []id.Entry) [][16]byte {
+	out := make([][16]byte, len(ids))
+	for i, one := range ids {
+		out[i] = one.UUID
+	}
+	return out
+}
+
+// head reads how far the trail of the customer is sealed.
+func head(tx *postgres.Tx) (found edge, err error) {
+	err = tx.Raw("select size, roots from audit_heads where customer_id = ?", tx.Customer).Row().Scan(&found.size, &found.roots)
+	if errors.Is(err, sql.ErrNoRows) {
+		return edge{}, nil
+	}
+	return found, err
+}
+
+// placeOf finds an entry and its number, which is nil while it has none.
+func placeOf(tx *postgres.Tx, entry id.Entry) (found Entry, index *int64, ok bool, err error) {
+	entries, err := scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.id = ?", tx.Customer, entry).Rows())
+	if err != nil || len(entries) == 0 {
+		return Entry{}, nil, false, err
+	}
+	err = tx.Raw("select leaf_index from audit_leaves where customer_id = ? and entry_id = ?", tx.Customer, entry).Row().Scan(&index)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return entries[0], index, true, err
+}
+
+// hashesAt reads the hashes of leaves by their numbers.
+func hashesAt(tx *postgres.Tx, leaves []int64) (map[int64][]byte, error) {
+	found := make(map[int64][]byte, len(leaves))
+	if len(leaves) == 0 {
+		return found, nil
+	}
+	rows, err := tx.Raw("select leaf_index, hashes from audit_leaves where customer_id = ? and leaf_index = any (?::bigint[])", tx.Customer, leaves).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var leaf int64
+		var hashes []byte
+		if err := rows.Scan(&leaf, &hashes); err != nil {
+			return nil, err
+		}
+		found[leaf] = hashes
+	}
+	return found, rows.Err()
 }

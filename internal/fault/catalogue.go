@@ -103,6 +103,11 @@ var catalogue = []Entry{
 		"Make a new key.",
 	},
 	{
+		JobNotRetryable, Conflict, "The job cannot be tried again now",
+		"A job is tried again when it is dead or waits. This one is being done at this moment, or is done.",
+		"Look at its state with GET /v1/operator/jobs.",
+	},
+	{
 		RequestClosed, Conflict, "The request is closed",
 		"The data-subject request was fulfilled, rejected or withdrawn before. What is closed stays as it is.",
 		"Look at the request's state. If there is more to ask, file a new request.",
@@ -126,6 +131,16 @@ var catalogue = []Entry{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
 		"An entry with that source_id was stored before, and it says something else. Entries never change.",
 		"Send the entry as it was sent first, or give the new one a source_id of its own.",
+	},
+	{
+		EntryNotSealed, Conflict, "The entry has no place in the trail yet",
+		"An entry gets its place in the trail, which a proof is about, within about a second after it was recorded.",
+		"Try again after the time that Retry-After names.",
+	},
+	{
+		TrailShorter, Conflict, "The trail has fewer entries",
+		"The trail of the customer has fewer entries than the size that was named, so that trail cannot be the beginning of this one.",
+		"Look whether the size is that of a checkpoint of this customer. If it is, something was lost: keep the checkpoint, and write to the support.",
 	},
 	{
 		IdempotencyKeyInUse, Conflict, "A request with this Idempotency-Key is under way",
@@ -201,6 +216,26 @@ var catalogue = []Entry{
 		ForeignMailDomain, Refused, "The e-mail address is outside the customer's mail domains",
 		"The customer takes addresses of its own mail domains only.",
 		"Use an address of the customer's, or let an administrator add the domain.",
+	},
+	{
+		MalformedRow, Refused, "The row cannot be read",
+		"A row of an import is not of the form of its file, or a column of it holds what it cannot hold. The other rows are not affected.",
+		"Correct the row and send the file again: rows that were carried out before change nothing.",
+	},
+	{
+		DuplicateRow, Refused, "The address stands in the file twice",
+		"An earlier row of the same import has the same e-mail address. Letter case, Unicode form and the spelling of an international domain do not count.",
+		"Keep one of the rows. Which one is right, an import cannot know.",
+	},
+	{
+		UserDiffers, Refused, "A user with that address is somebody else or has changed",
+		"A living user of this customer has the address of the row, with another name or another role. An import never overwrites.",
+		"If the file is right, correct the user with PATCH /v1/users/{id}. If the user is right, correct the file.",
+	},
+	{
+		AddressSuppressed, Refused, "The person was erased",
+		"A person with that address was deleted or redacted. An import does not bring erased people back unless that is meant.",
+		"Take the person off the list that the file was made of. If a new account is meant, say so in the row with allow_erased, or create the user with POST /v1/users.",
 	},
 	{
 		UnknownActor, Refused, "The actor is not a user of this customer",

@@ -32,6 +32,7 @@ type Fault struct {
 	References []Reference   // with AuditTrailIncomplete
 	Receipt    string        // with UserRedacted: the path of the erasure receipt
 	Redaction  string        // with AuditTrailIncomplete: the path that redacts instead
+	Import     string        // where an import was interrupted: the path of what was done before
 	Allowed    []string      // with MethodNotAllowed: the methods that there are
 	Scope      string        // with InsufficientScope: the scope that was missing
 	RetryAfter time.Duration // with the kinds TooMany and Unavailable: when to try again

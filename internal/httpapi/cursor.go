@@ -32,14 +32,11 @@ type page struct {
 // pageOf reads limit and cursor.
 func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page, error) {
 	now := callOf(ctx)
-	caller, _ := principal.FromContext(ctx)
 	query := now.request.URL.Query()
 	query.Del("cursor")
 	query.Del("limit")
 	asked := page{limit: defaultLimit, url: url.URL{Path: now.request.URL.Path, RawQuery: query.Encode()}}
-	asked.seal = func(last uuid.UUID) []byte {
-		return s.box.MAC(cursorLabel, caller.Customer.UUID[:], []byte(now.operation.ID), []byte(asked.url.RawQuery), last[:])[:cursorCode]
-	}
+	asked.seal = s.sealFor(ctx, now.operation.ID, asked.url.RawQuery)
 	if limit != nil {
 		asked.limit = int(*limit)
 	}
@@ -56,6 +53,14 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 		return page{}, refused
 	}
 	return asked, nil
+}
+
+// sealFor authenticates the cursors of the caller's customer for a list with its filters.
+func (s *Server) sealFor(ctx context.Context, operation, filters string) func(last uuid.UUID) []byte {
+	caller, _ := principal.FromContext(ctx)
+	return func(last uuid.UUID) []byte {
+		return s.box.MAC(cursorLabel, caller.Customer.UUID[:], []byte(operation), []byte(filters), last[:])[:cursorCode]
+	}
 }
 
 // cut takes one row more than the page holds as the sign that there is a next page. It returns the rows of the page, the cursor of the next one, and its

@@ -48,7 +48,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		began := time.Now() // a duration, not a time: measured by the machine's own clock
 		request := c.Request()
 		header := c.Response().Header()
-		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request}
+		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request, writer: c.Response()}
 		if now.requestID = request.Header.Get("X-Request-Id"); !saneRequestID.MatchString(now.requestID) {
 			now.requestID = id.New[id.Request]().String()
 		}
@@ -142,8 +142,9 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 				return err
 			}
 		}
-		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant.
-		if c.Request().Header.Get("Authorization") == "" {
+		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant. Pages read no cookie, and mail
+		// programs send to one of them from wherever they are (RFC 8058).
+		if c.Request().Header.Get("Authorization") == "" && operation.Tag != pagesTag {
 			if err := s.origins.Check(c.Request()); err != nil {
 				return fault.Because(err, fault.CrossOrigin, "A page of another origin may not do this.")
 			}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/pages"
@@ -29,6 +30,14 @@ func (s *Server) servePages() {
 	docs := echo.WrapHandler(s.pages.Docs())
 	s.echo.GET("/set-password", echo.WrapHandler(s.pages.SetPassword()))
 	s.echo.GET("/forgot-password", echo.WrapHandler(s.pages.ForgotPassword()))
+	s.echo.GET("/unsubscribe/:token", func(c echo.Context) error {
+		found, good, err := s.features.Alerts.Subscription(c.Request().Context(), c.Param("token"))
+		return s.unsubscribePage(c, found, good, err)
+	})
+	s.echo.POST("/unsubscribe/:token", func(c echo.Context) error {
+		found, good, err := s.features.Alerts.Unsubscribe(c.Request().Context(), c.Param("token"))
+		return s.unsubscribePage(c, found, good, err)
+	})
 	s.echo.GET("/", echo.WrapHandler(s.pages.Home()))
 	s.echo.GET("/docs", docs)
 	s.echo.GET("/docs/*", docs)
@@ -55,4 +64,20 @@ func page200(c echo.Context, content []byte) error {
 	c.Response().Header().Set("Content-Security-Policy", pages.ContentSecurityPolicy)
 	c.Response().Header().Set("Cache-Control", "public, max-age=300")
 	return c.HTMLBlob(http.StatusOK, content)
+}
+
+// unsubscribePage answers with the page behind the link at the foot of an alert. A link that is not good answers the same, whatever is wrong with it.
+func (s *Server) unsubscribePage(c echo.Context, found alert.Subscription, good bool, err error) error {
+	if err != nil {
+		return err
+	}
+	status, content := http.StatusNotFound, s.pages.UnsubscribeLost()
+	if good {
+		status = http.StatusOK
+		if content, err = s.pages.Unsubscribe(found.CustomerName, found.OptedIn); err != nil {
+			return err
+		}
+	}
+	c.Response().Header().Set("Content-Security-Policy", pages.SendingPolicy)
+	return c.HTMLBlob(status, content)
 }

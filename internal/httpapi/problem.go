@@ -114,7 +114,7 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 		references := toReferences(f.References)
 		problem.References = &references
 	}
-	problem.Redaction, problem.Receipt = nonEmpty(f.Redaction), nonEmpty(f.Receipt)
+	problem.Redaction, problem.Receipt, problem.Import = nonEmpty(f.Redaction), nonEmpty(f.Receipt), nonEmpty(f.Import)
 
 	header := c.Response().Header()
 	header.Set("Content-Type", "application/problem+json")
@@ -134,7 +134,7 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 	case fault.TooLarge:
 		header.Set("Connection", "close") // the rest of the body is not read
 	}
-	if f.Code == fault.IdempotencyKeyInUse {
+	if f.Code == fault.IdempotencyKeyInUse || f.Code == fault.EntryNotSealed {
 		header.Set("Retry-After", strconv.Itoa(max(1, int(f.RetryAfter/time.Second))))
 	}
 	body, marshalErr := json.Marshal(problem)

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/contract"
@@ -33,7 +34,9 @@ import (
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/userimport"
 )
 
 // Features are what the API opens up.
@@ -43,9 +46,12 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
+	Alerts        *alert.Service
+	Imports       *userimport.Service
 	Requests      *request.Service
 }
 
@@ -141,6 +147,7 @@ var _ api.StrictServerInterface = handlers{}
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
+	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
 	byCookie  bool // the credential was the cookie

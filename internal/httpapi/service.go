@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/fusionspim/steward/api"
+	"github.com/fusionspim/steward/internal/token"
 )
 
 // GetLiveness implements GET /livez.
@@ -21,13 +22,16 @@ func (h handlers) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObj
 
 // GetSigningKeys implements GET /.well-known/jwks.json.
 func (h handlers) GetSigningKeys(context.Context, api.GetSigningKeysRequestObject) (api.GetSigningKeysResponseObject, error) {
-	set := h.keys.JWKS()
-	keys := make([]api.SigningKey, len(set.Keys))
-	for i, key := range set.Keys {
+	return api.GetSigningKeys200JSONResponse{Keys: toKeys(h.keys.JWKS().Keys)}, nil
+}
+
+func toKeys(set []token.JWK) []api.SigningKey {
+	keys := make([]api.SigningKey, len(set))
+	for i, key := range set {
 		keys[i] = api.SigningKey{
 			Kty: api.SigningKeyKty(key.KeyType), Crv: api.SigningKeyCrv(key.Curve), X: key.X, Kid: key.KeyID, Alg: api.SigningKeyAlg(key.Algorithm),
 			Use: api.SigningKeyUse(key.Use),
 		}
 	}
-	return api.GetSigningKeys200JSONResponse{Keys: keys}, nil
+	return keys
 }

@@ -27,6 +27,8 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	alertKind    struct{}
+	importKind   struct{}
 	dataKind     struct{}
 )
 
@@ -45,6 +47,10 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Alert identifies one alert of one customer.
+	Alert = ID[alertKind]
+	// Import identifies one import of people.
+	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
 	// DataRequest identifies one data-subject request.

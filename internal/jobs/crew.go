@@ -18,11 +18,10 @@ import (
 // upkeepWorkers is how many jobs of the queue for upkeep a replica works on at once: they are long, and others must not wait for their connections.
 const upkeepWorkers = 2
 
-// Crew works jobs off, and looks after those that there are.
+// Crew works jobs off.
 type Crew struct {
 	connections *postgres.Queue
 	river       *river.Client[*sql.Tx]
-	working     bool
 }
 
 // Work is what a crew has to do.
@@ -37,8 +36,7 @@ type Periodic struct {
 	Arguments Arguments
 }
 
-// Start begins to work jobs off, as many of each queue at once as there are workers; with none, the crew only looks after the jobs that there are. It hears of new ones at once
-// and looks by itself now and then. Every replica of the service has a crew; a job is given to one of them.
+// Start begins to work jobs off, as many of each queue at once as there are workers. It hears of new ones at once and looks by itself now and then. Every replica of the service has a crew; a job is given to one of them.
 func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, work Work) (crew *Crew, err error) {
 	all := river.NewWorkers()
 	for _, handler := range work.Handlers {
@@ -55,31 +53,29 @@ func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, 
 			err = errors.Join(fmt.Errorf("jobs: %w", err), connections.Close())
 		}
 	}()
-	crew = &Crew{connections: connections, working: workers > 0 && len(work.Handlers) > 0}
-	config := &river.Config{Schema: postgres.QueueSchema, Logger: slog.New(quiet{log.Handler()})}
-	if crew.working {
-		config.Workers = all
-		config.Queues = make(map[string]river.QueueConfig)
-		for _, queue := range queues() {
-			config.Queues[string(queue)] = river.QueueConfig{MaxWorkers: workers}
-		}
-		config.Queues[string(Upkeep)] = river.QueueConfig{MaxWorkers: min(workers, upkeepWorkers)}
-		for _, periodic := range work.Periodic {
-			config.PeriodicJobs = append(config.PeriodicJobs, periodic.job())
-		}
-		config.JobTimeout, config.RescueStuckJobsAfter, config.SoftStopTimeout = timeout, rescue, patience
-		config.CompletedJobRetentionPeriod, config.CancelledJobRetentionPeriod, config.DiscardedJobRetentionPeriod = doneKept, deadKept, deadKept
-		config.ReindexerIndexNames = []string{} // to reindex takes the owner of the tables
-		config.ErrorHandler = failures{log}
+	config := &river.Config{
+		Schema: postgres.QueueSchema, Workers: all, Queues: make(map[string]river.QueueConfig),
+		JobTimeout: timeout, RescueStuckJobsAfter: rescue, SoftStopTimeout: patience,
+		CompletedJobRetentionPeriod: doneKept, CancelledJobRetentionPeriod: deadKept, DiscardedJobRetentionPeriod: deadKept,
+		ReindexerIndexNames: []string{}, // to reindex takes the owner of the tables
+		ErrorHandler:        failures{log}, Logger: slog.New(quiet{log.Handler()}),
 	}
-	if crew.river, err = river.NewClient(riverdatabasesql.NewWithPgxListener(connections.SQL, connections.Listener), config); err != nil {
+	for _, queue := range queues() {
+		config.Queues[string(queue)] = river.QueueConfig{MaxWorkers: workers}
+	}
+	config.Queues[string(Upkeep)] = river.QueueConfig{MaxWorkers: min(workers, upkeepWorkers)}
+	for _, periodic := range work.Periodic {
+		config.PeriodicJobs = append(config.PeriodicJobs, periodic.job())
+	}
+	client, err := river.NewClient(riverdatabasesql.NewWithPgxListener(connections.SQL, connections.Listener), config)
+	if err != nil {
 		return nil, err
 	}
-	if !crew.working {
-		return crew, nil
-	}
 	// The crew ends by Stop, not with the context of whoever starts it.
-	return crew, crew.river.Start(context.WithoutCancel(ctx))
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
+	return &Crew{connections: connections, river: client}, nil
 }
 
 // job is a periodic job in River's words. A new leader asks for it at once: the one before may have ended long ago, and what is done too often does no harm.
@@ -93,12 +89,10 @@ func (p Periodic) job() *river.PeriodicJob {
 func connectionsFor(workers int) int { return min(max(workers/2, 2), 4) }
 
 // Stop takes no more jobs, waits a while for those under way, and breaks off what takes longer; what was broken off is tried again.
-func (c *Crew) Stop() (err error) {
-	if c.working {
-		ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
-		defer cancel()
-		err = c.river.Stop(ctx)
-	}
+func (c *Crew) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
+	defer cancel()
+	err := c.river.Stop(ctx)
 	return errors.Join(err, c.connections.Close())
 }
 

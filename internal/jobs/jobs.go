@@ -55,12 +55,13 @@ type QueueName string
 const (
 	Default  QueueName = river.QueueDefault
 	Mail     QueueName = "mail"     // talks to the mail server
+	Alerts   QueueName = "alerts"   // does so for many people at once, behind whom an invitation must not wait
 	Outbound QueueName = "outbound" // talks to other people's servers
 	Upkeep   QueueName = "upkeep"   // looks after what there is, again and again or for long
 )
 
 // queues lists every queue.
-func queues() []QueueName { return []QueueName{Default, Mail, Outbound, Upkeep} }
+func queues() []QueueName { return []QueueName{Default, Mail, Alerts, Outbound, Upkeep} }
 
 // Policy is how jobs of one kind are treated. The zero value is what arguments without a policy get.
 type Policy struct {

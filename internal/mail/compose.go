@@ -43,6 +43,7 @@ type Notice struct {
 	CustomerName string // may be empty
 	Title        string
 	Paragraphs   []string // at least one
+	Verbatim     string   // lines to be kept as they are, after the paragraphs; may be empty
 	Link         string   // to more; may be empty
 	LinkText     string   // what the link leads to; needed with Link
 }
@@ -96,6 +97,9 @@ const (
 	mostEntries    = 100
 )
 
+// MostDigestEntries is how many alerts a digest lists; how many more there were it says.
+const MostDigestEntries = mostEntries
+
 // NewInvitation words an invitation. It returns an error for an address, a link or a name that cannot be sent.
 func NewInvitation(to string, data Invitation) (Message, error) {
 	w := newWriter(to)
@@ -137,6 +141,10 @@ func NewNotice(to string, data Notice) (Message, error) {
 	for _, paragraph := range data.Paragraphs {
 		f.Paragraphs = append(f.Paragraphs, w.line("Paragraphs", paragraph, longestLine))
 	}
+	if len(data.Verbatim) > longestBody {
+		w.fail("Verbatim", "is too long")
+	}
+	f.Body = tidied(data.Verbatim)
 	if data.Link != "" {
 		f.Link, f.LinkText = w.link("Link", data.Link), w.line("LinkText", data.LinkText, longestName)
 	}
@@ -145,19 +153,41 @@ func NewNotice(to string, data Notice) (Message, error) {
 
 // NewAlert words an alert. Whether the person wants alerts is the caller's to ask.
 func NewAlert(to string, data Alert) (Message, error) {
-	w := newWriter(to)
+	wording, err := WordAlert(data)
+	if err != nil {
+		return Message{}, err
+	}
+	return wording.To(to, data.UnsubscribeLink)
+}
+
+// Wording is an alert that is worded but for whom it is for. Safe for concurrent use.
+type Wording struct {
+	subject string
+	fields  fields
+}
+
+// WordAlert words an alert that goes to many people: what is the same for all is done once. The UnsubscribeLink of the data is not used, for each person has another.
+func WordAlert(data Alert) (*Wording, error) {
+	w := &writer{}
 	label := w.severity("Severity", data.Severity)
 	subject := w.line("Subject", data.Subject, longestSubject)
 	body := cut(tidied(data.Body), longestBody)
 	f := fields{
 		Severity: string(data.Severity), Label: label, Title: subject, Body: body, Blocks: blocks(body),
 		Customer: w.line("CustomerName", data.CustomerName, longestName), Why: w.line("Why", data.Why, longestLine),
-		Unsubscribe: w.link("UnsubscribeLink", data.UnsubscribeLink),
 	}
 	if !data.At.IsZero() {
 		f.At = w.moment("At", data.At)
 	}
-	return w.compose(KindAlert, label+": "+subject, "alert", f)
+	return &Wording{subject: label + ": " + subject, fields: f}, w.fault()
+}
+
+// To is the alert to one person.
+func (a *Wording) To(to, unsubscribeLink string) (Message, error) {
+	w := newWriter(to)
+	f := a.fields
+	f.Unsubscribe = w.link("UnsubscribeLink", unsubscribeLink)
+	return w.compose(KindAlert, a.subject, "alert", f)
 }
 
 // NewAlertDigest words several alerts at once.
@@ -287,10 +317,18 @@ func (w *writer) duration(name string, d time.Duration) string {
 	return strconv.FormatInt(count, 10) + " " + unit
 }
 
+// fault is everything that is wrong with the facts, or nil.
+func (w *writer) fault() error {
+	if len(w.faults) == 0 {
+		return nil
+	}
+	return &Error{step: stepMessage, permanent: true, detail: errors.Join(w.faults...).Error()}
+}
+
 // compose is the one place where a Message is made.
 func (w *writer) compose(kind Kind, subject, template string, f fields) (Message, error) {
-	if len(w.faults) > 0 {
-		return Message{}, &Error{step: stepMessage, permanent: true, detail: errors.Join(w.faults...).Error()}
+	if err := w.fault(); err != nil {
+		return Message{}, err
 	}
 	f.Subject = subject
 	var text, html strings.Builder

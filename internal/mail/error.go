@@ -76,6 +76,33 @@ func Permanent(err error) bool {
 // Temporary tells whether to try again later: everything that is not permanent, so also errors that are not of this package. False for nil.
 func Temporary(err error) bool { return err != nil && !Permanent(err) }
 
+// Refusal is what a mail server, or we ourselves, refused for good. The set is closed.
+type Refusal string
+
+const (
+	// RefusedRecipient is a recipient whom the mail server does not take.
+	RefusedRecipient Refusal = "recipient"
+	// RefusedContent is a mail that the mail server does not take.
+	RefusedContent Refusal = "content"
+	// RefusedMessage is a mail that cannot be worded or written.
+	RefusedMessage Refusal = "message"
+)
+
+// RefusalOf says what was refused by an error that is permanent; it is empty for others.
+func RefusalOf(err error) Refusal {
+	var failure *Error
+	if !errors.As(err, &failure) || !failure.permanent {
+		return ""
+	}
+	switch failure.step {
+	case stepRecipient:
+		return RefusedRecipient
+	case stepContent, stepAcceptance:
+		return RefusedContent
+	}
+	return RefusedMessage
+}
+
 // classified says what an error at a step means. It must not let the error's text through once a recipient was named, and a server's text never.
 func classified(ctx context.Context, at step, err error) *Error {
 	failure := &Error{step: at}

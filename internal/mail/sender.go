@@ -15,6 +15,7 @@ type Sender struct {
 	from     sender
 	now      clock.Clock
 	slots    chan struct{} // one for each mail under way
+	lines    chan struct{} // one for each line; fewer than slots, so that many mails never hold up the one that somebody waits for
 
 	mu     sync.Mutex
 	unused []*connection // the one that was used last at the end
@@ -28,7 +29,7 @@ func NewSender(settings Settings, now clock.Clock) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sender{settings: settings, from: from, now: now, slots: make(chan struct{}, settings.Connections)}, nil
+	return &Sender{settings: settings, from: from, now: now, slots: make(chan struct{}, settings.Connections), lines: make(chan struct{}, max(1, settings.Connections-1))}, nil
 }
 
 // Send hands one mail to the mail server and returns when that has taken it or not. It waits for a connection when all are in use, and for nothing
@@ -49,6 +50,44 @@ func (s *Sender) Send(ctx context.Context, message Message, messageID string) er
 		return classified(ctx, stepPool, ctx.Err())
 	}
 	if failure := s.send(ctx, message.to, content); failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// Line is a place at the mail server for many mails in a row. It is for one goroutine at a time.
+type Line struct{ sender *Sender }
+
+// Line waits for a place for many mails in a row, and for nothing beyond the end of ctx: whoever has it sends without waiting for others. One connection is left to single
+// mails, if there are several. Close gives the place back.
+func (s *Sender) Line(ctx context.Context) (*Line, error) {
+	select {
+	case s.lines <- struct{}{}:
+	case <-ctx.Done():
+		return nil, classified(ctx, stepPool, ctx.Err())
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return &Line{sender: s}, nil
+	case <-ctx.Done():
+		<-s.lines
+		return nil, classified(ctx, stepPool, ctx.Err())
+	}
+}
+
+// Close gives the place back. The connection is kept for the next.
+func (l *Line) Close() {
+	<-l.sender.slots
+	<-l.sender.lines
+}
+
+// Send is Sender.Send over the line.
+func (l *Line) Send(ctx context.Context, message Message, messageID string) error {
+	content, err := encoded(message, l.sender.from, messageID, l.sender.now())
+	if err != nil {
+		return err
+	}
+	if failure := l.sender.send(ctx, message.to, content); failure != nil {
 		return failure
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/user"
@@ -21,11 +22,14 @@ type Welcome func(tx *postgres.Tx, made user.User) error
 // Service is what operators do, as callers use it. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
+	desk    *jobs.Desk
 	welcome Welcome
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, welcome Welcome) *Service { return &Service{db: db, welcome: welcome} }
+func NewService(db *postgres.DB, desk *jobs.Desk, welcome Welcome) *Service {
+	return &Service{db: db, desk: desk, welcome: welcome}
+}
 
 // ListCustomers returns the customers, newest first: at most limit of those made before the one named, or from the newest on.
 func (s *Service) ListCustomers(ctx context.Context, before id.Customer, limit int) (customers []customer.Customer, err error) {

@@ -1,5 +1,5 @@
 // Package pages is what the service offers to be read by people: a start page, the documentation of the contract, a page for each problem, two forms
-// about passwords, and the small files beside them: the contract itself, the style sheet, security.txt.
+// about passwords, one about alerts, and the small files beside them: the contract itself, the style sheet, security.txt.
 //
 // Owns: the wording and look of the pages, their caching, and the content security policy that each needs. Everything comes out of this binary;
 // no page asks another host for anything, sets a cookie or counts a visitor.
@@ -31,6 +31,9 @@ const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // formPolicy is for a page whose script sends to this host what is entered. Without the script nothing is sent: a form by itself may not be.
 const formPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + closed
 
+// SendingPolicy is for a page whose form is sent to this host, without a script.
+const SendingPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
 const closed = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 const (
@@ -56,6 +59,8 @@ type Pages struct {
 	setPassword  *document
 	forgot       *document
 	lost         []byte
+	linkLost     []byte
+	templates    *template.Template
 	problemIndex []byte
 	problems     map[string][]byte
 	assets       map[string]*document
@@ -97,6 +102,13 @@ type view struct {
 	Asset   func(name string) (string, error)
 	Problem problem
 	Groups  []group
+	Alerts  alerts
+}
+
+// alerts is what the page about somebody's alerts tells.
+type alerts struct {
+	CustomerName string
+	OptedIn      bool
 }
 
 // group is the problems of one status.
@@ -119,14 +131,14 @@ func (p *Pages) render(statusOf func(fault.Kind) int) error {
 	if err != nil {
 		return err
 	}
+	p.templates = templates
 	page := func(name string, v view) []byte {
 		if err != nil {
 			return nil
 		}
-		v.Contact, v.Asset = contact, p.assetPath
-		var out bytes.Buffer
-		err = templates.ExecuteTemplate(&out, name, v)
-		return out.Bytes()
+		var content []byte
+		content, err = p.filled(name, v)
+		return content
 	}
 	groups, known := grouped(statusOf)
 	for _, one := range known {
@@ -134,11 +146,20 @@ func (p *Pages) render(statusOf func(fault.Kind) int) error {
 	}
 	p.problemIndex = page("problems.html", view{Title: "Problems", Here: "/problems", Groups: groups})
 	p.lost = page("lost.html", view{Title: "There is no such page"})
+	p.linkLost = page("unsubscribe-lost.html", view{Title: "This link is good no more"})
 	p.home = newDocument(htmlType, forAWhile, page("home.html", view{Title: "Steward", Here: "/"}))
 	p.docs = newDocument(htmlType, forAWhile, page("docs.html", view{Title: "API documentation", Here: "/docs"}))
 	p.setPassword = newDocument(htmlType, forAWhile, page("set-password.html", view{Title: "Choose a password"}))
 	p.forgot = newDocument(htmlType, forAWhile, page("forgot-password.html", view{Title: "Forgotten your password?"}))
 	return err
+}
+
+// filled fills in a template.
+func (p *Pages) filled(name string, v view) ([]byte, error) {
+	v.Contact, v.Asset = contact, p.assetPath
+	var out bytes.Buffer
+	err := p.templates.ExecuteTemplate(&out, name, v)
+	return out.Bytes(), err
 }
 
 // grouped puts the catalogue in the order of its statuses.
@@ -181,6 +202,18 @@ func (p *Pages) Docs() http.Handler {
 		p.serveAsset(w, r, path)
 	})
 }
+
+// Unsubscribe is the page behind the link at the foot of an alert: it asks whether to switch the alerts of a customer off, or says that they are.
+func (p *Pages) Unsubscribe(customerName string, optedIn bool) ([]byte, error) {
+	title := "Alerts are off"
+	if optedIn {
+		title = "Switch alerts off?"
+	}
+	return p.filled("unsubscribe.html", view{Title: title, Alerts: alerts{CustomerName: customerName, OptedIn: optedIn}})
+}
+
+// UnsubscribeLost is the page behind a link that is not good.
+func (p *Pages) UnsubscribeLost() []byte { return p.linkLost }
 
 // Problem returns the page of one problem.
 func (p *Pages) Problem(slug string) (html []byte, ok bool) {

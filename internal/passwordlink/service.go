@@ -50,9 +50,16 @@ func NewService(db *postgres.DB, customers *customer.Service, hasher *password.H
 	return &Service{db: db, customers: customers, hasher: hasher, limiter: limiter, queue: queue, mailing: mailing}
 }
 
-// InviteTx has somebody invited to choose a first password, if the transaction is kept.
-func (s *Service) InviteTx(tx *postgres.Tx, person id.User) error {
-	return s.enqueue(tx, person, aboutInvitation)
+// InviteTx has people invited to choose a first password, if the transaction is kept.
+func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
+	if s.mailing.Sender == nil {
+		return nil
+	}
+	all := make([]jobs.Arguments, len(people))
+	for i, person := range people {
+		all[i] = mailing{Customer: tx.Customer, User: person, About: aboutInvitation}
+	}
+	return s.queue.EnqueueManyTx(tx, all)
 }
 
 // ChangedTx has somebody told that the password is another now, if the transaction is kept.

@@ -83,6 +83,9 @@ func (db *DB) OpenQueue(ctx context.Context, connections int) (*Queue, error) {
 	return &Queue{SQL: handle, Listener: listener}, nil
 }
 
+// Translated gives errors of those connections the meaning that the doors give to theirs. It is for package jobs alone.
+func Translated(err error) error { return translate(err) }
+
 // Close ends the connections. Nobody may be working any more.
 func (q *Queue) Close() error {
 	q.Listener.Close()

@@ -101,6 +101,13 @@ type JWKS struct {
 	Keys []JWK `json:"keys"`
 }
 
+// NewJWK writes a public key.
+func NewJWK(public ed25519.PublicKey) JWK { return jwkOf(KeyID(public), public) }
+
+func jwkOf(keyID string, public ed25519.PublicKey) JWK {
+	return JWK{KeyType: "OKP", Curve: "Ed25519", X: encoding.EncodeToString(public), KeyID: keyID, Algorithm: Algorithm, Use: "sig"}
+}
+
 // Keyring is the set of keys whose tokens count, and the one among them that signs. Whoever loads keys from the database replaces the whole
 // set now and then; every Authority that was made with the ring sees the new set at once. Safe for concurrent use.
 //
@@ -182,9 +189,7 @@ func (k *Keyring) JWKS() JWKS {
 	set := k.set.Load()
 	keys := make([]JWK, 0, len(set.byID))
 	for keyID, key := range set.byID {
-		keys = append(keys, JWK{
-			KeyType: "OKP", Curve: "Ed25519", X: encoding.EncodeToString(key.public), KeyID: keyID, Algorithm: Algorithm, Use: "sig",
-		})
+		keys = append(keys, jwkOf(keyID, key.public))
 	}
 	slices.SortFunc(keys, func(a, b JWK) int { return cmp.Compare(a.KeyID, b.KeyID) })
 	return JWKS{Keys: keys}

@@ -95,7 +95,8 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 }
 
 func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (Receipt, error) {
-	if _, err := s.prepare(tx, user, lockForDelete, condition); err != nil {
+	found, err := s.prepare(tx, user, lockForDelete, condition)
+	if err != nil {
 		return Receipt{}, err
 	}
 	references, err := audit.ReferencesTx(tx, user)
@@ -107,6 +108,9 @@ func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.Us
 	}
 	receipt := newReceipt(tx, caller, Deletion, user)
 	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.suppress(tx, found); err != nil {
 		return Receipt{}, err
 	}
 	if err := remove(tx, user); postgres.Violates(err, "audit_entries_actor_user") {
@@ -192,6 +196,9 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
 		return Receipt{}, err
 	}
+	if err := s.suppress(tx, found); err != nil {
+		return Receipt{}, err
+	}
 	if err := redactRow(tx, user, receipt.ID, label); err != nil {
 		return Receipt{}, err
 	}
@@ -228,6 +235,15 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 		}
 	}
 	return found, nil
+}
+
+// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
+func (s *Service) suppress(tx *postgres.Tx, person User) error {
+	address, err := ParseAddress(*person.Email, "/email")
+	if err != nil {
+		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
+	}
+	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
 }
 
 func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {

@@ -18,15 +18,19 @@ import (
 type Service struct {
 	db       *postgres.DB
 	invite   Invite
+	mark     Mark
 	holdings []Holding
 }
 
-// Invite asks somebody who got an account without a password to choose one, within the transaction that makes the account.
-type Invite func(tx *postgres.Tx, made id.User) error
+// Invite asks people who got accounts without a password to choose one, within the transaction that makes the accounts.
+type Invite func(tx *postgres.Tx, made ...id.User) error
+
+// Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
+type Mark func(of id.Customer, addressKey string) []byte
 
 // NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, holdings: holdings}
+func NewService(db *postgres.DB, invite Invite, mark Mark, holdings ...Holding) *Service {
+	return &Service{db: db, invite: invite, mark: mark, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -355,4 +359,32 @@ func (s *Service) setAlerts(tx *postgres.Tx, caller principal.Principal, user id
 		changed = []string{"alerts.opted_in"}
 	}
 	return after.Alerts, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
+}
+
+// AlertsTx returns the alert setting of somebody who is not redacted. It tells false when there is nobody.
+func AlertsTx(tx *postgres.Tx, user id.User) (alerts Alerts, there bool, err error) {
+	found, err := get(tx, user)
+	if fault.Is(err, fault.ResourceNotFound) || (err == nil && found.Status == Redacted) {
+		return Alerts{}, false, nil
+	}
+	return found.Alerts, err == nil, err
+}
+
+// OptOutTx opts somebody out of alerts on the person's own order. It tells false when there is nobody, and changes nothing where it is so already.
+func OptOutTx(tx *postgres.Tx, user id.User) (there bool, err error) {
+	before, err := lock(tx, user)
+	switch {
+	case fault.Is(err, fault.ResourceNotFound) || (err == nil && before.Status == Redacted):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !before.Alerts.OptedIn:
+		return true, nil
+	}
+	if _, err := setAlerts(tx, user, false, string(principal.User)); err != nil {
+		return false, err
+	}
+	return true, audit.AppendTx(tx, audit.Act{
+		Caller: principal.Principal{Customer: tx.Customer, User: user}, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: []string{"alerts.opted_in"},
+	})
 }

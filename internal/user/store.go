@@ -2,6 +2,8 @@ package user
 
 import (
 	"database/sql"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"strings"
 
@@ -275,4 +277,107 @@ func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error
 func removeRows(tx *postgres.Tx, of string, user id.User) (int64, error) {
 	done := tx.ORM().Exec("delete from "+of, tx.Customer, user)
 	return done.RowsAffected, done.Error
+}
+
+func insertSuppressed(tx *postgres.Tx, mark []byte) error {
+	return tx.ORM().Exec("insert into suppressed_addresses (customer_id, hash, erased_at) values (?, ?, ?) on conflict do nothing", tx.Customer, mark, tx.Now).Error
+}
+
+// wireCandidate is a candidate on its way into a statement.
+type wireCandidate struct {
+	Row          int            `json:"row"`
+	ID           id.User        `json:"id"`
+	Role         principal.Role `json:"role"`
+	RoleGiven    bool           `json:"role_given"`
+	FirstName    string         `json:"first_name"`
+	LastName     string         `json:"last_name"`
+	Email        string         `json:"email"`
+	FirstNameKey string         `json:"first_name_key"`
+	LastNameKey  string         `json:"last_name_key"`
+	EmailKey     string         `json:"email_key"`
+	Mark         string         `json:"mark"`
+	AllowErased  bool           `json:"allow_erased"`
+}
+
+// The two forms of what is done with those who are judged good.
+const (
+	insertGood = `insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key,
+				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
+			select ?, g.id, role, 'active', first_name, last_name, email, first_name_key, last_name_key, email_key,
+				true, 'creation', n.now, n.now, n.now, 1, n.now, n.now from good g, (select ?::timestamptz as now) n order by g.row
+			on conflict (customer_id, email_key) do nothing
+			returning id`
+	passGood = "select id from good"
+)
+
+// insertMany judges the candidates that are open and stores the good ones, in one round trip. It returns which are open still: those whom somebody else
+// created in the meantime.
+func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int, verdicts []Verdict, rehearse bool) (left []int, err error) {
+	rows := make([]wireCandidate, len(open))
+	for i, number := range open {
+		one := candidates[number]
+		rows[i] = wireCandidate{
+			Row: number, ID: one.id, Role: one.role, RoleGiven: one.roleGiven, FirstName: one.firstName, LastName: one.lastName, Email: one.address.Text,
+			FirstNameKey: Key(one.firstName), LastNameKey: Key(one.lastName), EmailKey: one.address.Key,
+			Mark: hex.EncodeToString(s.mark(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
+		}
+	}
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	making, arguments := insertGood, []any{string(sent), tx.Customer, tx.Customer, tx.Customer, tx.Customer, tx.Now}
+	if rehearse {
+		making, arguments = passGood, arguments[:4]
+	}
+	found, err := tx.Raw(`
+		with sent as materialized (
+			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, role text, role_given boolean, first_name text, last_name text, email text,
+				first_name_key text, last_name_key text, email_key text, mark text, allow_erased boolean)
+		), judged as materialized (
+			select s.*, u.id as there, u.first_name = s.first_name and u.last_name = s.last_name and (not s.role_given or u.role = s.role) as same,
+				coalesce(c.mail_domain_policy = 'refuse' and not split_part(s.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+				e.hash is not null as erased
+			from sent s join customers c on c.id = ? left join lateral (
+				-- One by one by their key: a plain join reads every user once the batch is large enough.
+				select id, role, first_name, last_name from users where customer_id = ? and email_key = s.email_key limit 1
+			) u on true left join lateral (
+				select hash from suppressed_addresses where customer_id = ? and hash = decode(s.mark, 'hex') limit 1
+			) e on true
+		), good as (
+			select * from judged where there is null and not is_foreign and (not erased or allow_erased)
+		), made as (
+			`+making+`
+		)
+		select row, there, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made) from judged`, arguments...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close() //nolint:errcheck // read to its end or given up
+	for found.Next() {
+		var number int
+		var there *id.User
+		var same, foreign, erased, allowed, made bool
+		if err := found.Scan(&number, &there, &same, &foreign, &erased, &allowed, &made); err != nil {
+			return nil, err
+		}
+		verdict := &verdicts[number]
+		switch {
+		case there != nil && same:
+			*verdict = Verdict{Status: There, User: *there}
+		case there != nil:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.UserDiffers}
+		case foreign:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.ForeignMailDomain}
+		case erased && !allowed:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.AddressSuppressed}
+		case !made:
+			left = append(left, number)
+		case rehearse:
+			*verdict = Verdict{Status: WouldMake}
+		default:
+			*verdict = Verdict{Status: Made, User: candidates[number].id, Despite: erased}
+		}
+	}
+	return left, found.Err()
 }

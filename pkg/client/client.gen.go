@@ -18,6 +18,45 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AlertSeverity.
+const (
+	AlertSeverityCritical AlertSeverity = "critical"
+	AlertSeverityError    AlertSeverity = "error"
+)
+
+// Valid indicates whether the value is a known member of the AlertSeverity enum.
+func (e AlertSeverity) Valid() bool {
+	switch e {
+	case AlertSeverityCritical:
+		return true
+	case AlertSeverityError:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AlertState.
+const (
+	AlertStateQueued  AlertState = "queued"
+	AlertStateSending AlertState = "sending"
+	AlertStateSent    AlertState = "sent"
+)
+
+// Valid indicates whether the value is a known member of the AlertState enum.
+func (e AlertState) Valid() bool {
+	switch e {
+	case AlertStateQueued:
+		return true
+	case AlertStateSending:
+		return true
+	case AlertStateSent:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AlertsSetBy.
 const (
 	AlertsSetByAPIKey   AlertsSetBy = "api_key"
@@ -258,6 +297,33 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for JobState.
+const (
+	JobStateDead     JobState = "dead"
+	JobStateDone     JobState = "done"
+	JobStateRetrying JobState = "retrying"
+	JobStateRunning  JobState = "running"
+	JobStateWaiting  JobState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the JobState enum.
+func (e JobState) Valid() bool {
+	switch e {
+	case JobStateDead:
+		return true
+	case JobStateDone:
+		return true
+	case JobStateRetrying:
+		return true
+	case JobStateRunning:
+		return true
+	case JobStateWaiting:
 		return true
 	default:
 		return false
@@ -591,6 +657,69 @@ func (e Transport) Valid() bool {
 	}
 }
 
+// Defines values for UserImportFormat.
+const (
+	UserImportFormatCsv    UserImportFormat = "csv"
+	UserImportFormatNdjson UserImportFormat = "ndjson"
+)
+
+// Valid indicates whether the value is a known member of the UserImportFormat enum.
+func (e UserImportFormat) Valid() bool {
+	switch e {
+	case UserImportFormatCsv:
+		return true
+	case UserImportFormatNdjson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportState.
+const (
+	UserImportStateCompleted   UserImportState = "completed"
+	UserImportStateInterrupted UserImportState = "interrupted"
+	UserImportStateRunning     UserImportState = "running"
+)
+
+// Valid indicates whether the value is a known member of the UserImportState enum.
+func (e UserImportState) Valid() bool {
+	switch e {
+	case UserImportStateCompleted:
+		return true
+	case UserImportStateInterrupted:
+		return true
+	case UserImportStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UserImportRowStatus.
+const (
+	UserImportRowStatusCreated     UserImportRowStatus = "created"
+	UserImportRowStatusExisting    UserImportRowStatus = "existing"
+	UserImportRowStatusRefused     UserImportRowStatus = "refused"
+	UserImportRowStatusWouldCreate UserImportRowStatus = "would_create"
+)
+
+// Valid indicates whether the value is a known member of the UserImportRowStatus enum.
+func (e UserImportRowStatus) Valid() bool {
+	switch e {
+	case UserImportRowStatusCreated:
+		return true
+	case UserImportRowStatusExisting:
+		return true
+	case UserImportRowStatusRefused:
+		return true
+	case UserImportRowStatusWouldCreate:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UserPatchStatus.
 const (
 	UserPatchStatusActive   UserPatchStatus = "active"
@@ -678,6 +807,67 @@ type APIKeyRotation struct {
 	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
 }
 
+// Alert defines model for Alert.
+type Alert struct {
+	Body string `json:"body"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time    `json:"created_at"`
+	DedupeKey *string `json:"dedupe_key"`
+
+	// Deliveries How many people's mails are in which state.
+	Deliveries AlertDeliveries `json:"deliveries"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LastRaisedAt A time according to RFC 3339; the service answers in UTC.
+	LastRaisedAt Time          `json:"last_raised_at"`
+	SentAt       *NullableTime `json:"sent_at"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// State How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+	State   AlertState `json:"state"`
+	Subject string     `json:"subject"`
+
+	// Times How often it was raised, repeats included.
+	Times int64 `json:"times"`
+}
+
+// AlertDeliveries How many people's mails are in which state.
+type AlertDeliveries struct {
+	// Digested Told of in a mail that gathers several.
+	Digested int64 `json:"digested"`
+
+	// Failed Refused by the mail server for good, or for two days.
+	Failed int64 `json:"failed"`
+
+	// Pending Still to be sent, tried again, or waiting for a mail that gathers several.
+	Pending int64 `json:"pending"`
+
+	// Sent Taken by the mail server.
+	Sent int64 `json:"sent"`
+
+	// Skipped Not sent: the person was opted out, disabled or erased meanwhile.
+	Skipped int64 `json:"skipped"`
+}
+
+// AlertPage defines model for AlertPage.
+type AlertPage struct {
+	Data []Alert `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AlertSeverity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+type AlertSeverity string
+
+// AlertState How far it has come: it waits (`queued`), mails go out (`sending`), or every delivery is settled (`sent`).
+type AlertState string
+
 // Alerts defines model for Alerts.
 type Alerts struct {
 	// OptedIn Whether the user gets e-mail alerts.
@@ -726,6 +916,27 @@ type AuditActor struct {
 // AuditActorType `self` is the person whom the entry is about; such an entry goes by its target and does not stand in the way of deleting.
 type AuditActorType string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
+	ConsistencyPath *MerklePath `json:"consistency_path,omitempty"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// RootHash A SHA-256 hash in base64.
+	RootHash MerkleHash `json:"root_hash"`
+
+	// Size How many entries the trail had.
+	Size int64 `json:"size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
+}
+
 // AuditDetails Up to 20 members named like `revision`, each an integer, a boolean, a closed word in lower case, a UUID, a time, or a list of up to 50
 // closed words such as the names of changed members. Free text is refused.
 type AuditDetails = map[string]any
@@ -764,6 +975,31 @@ type AuditEntryPage struct {
 
 	// NextCursor Pass it as `cursor` for the next page; null on the last page.
 	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// AuditEntryProof defines model for AuditEntryProof.
+type AuditEntryProof struct {
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	Checkpoint CheckpointNote `json:"checkpoint"`
+
+	// InclusionPath The hashes of a proof, in the order of RFC 6962.
+	InclusionPath MerklePath `json:"inclusion_path"`
+
+	// Leaf The entry in its one form, in base64: a JSON object with everything that is stored of the entry, without white space, with its members in the order of their names.
+	// Operators are named by ids that tell nothing of the person.
+	Leaf []byte `json:"leaf"`
+
+	// LeafHash A SHA-256 hash in base64.
+	LeafHash MerkleHash `json:"leaf_hash"`
+
+	// LeafIndex The place of the entry in the trail; the first is 0.
+	LeafIndex int64 `json:"leaf_index"`
+
+	// TreeSize The size in the checkpoint.
+	TreeSize int64 `json:"tree_size"`
+
+	// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+	VerifierKey VerifierKey `json:"verifier_key"`
 }
 
 // AuditEntryResult defines model for AuditEntryResult.
@@ -805,6 +1041,9 @@ type AuditWord = string
 
 // Authority On whose authority something was done.
 type Authority string
+
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+type CheckpointNote = string
 
 // Contact defines model for Contact.
 type Contact struct {
@@ -1019,6 +1258,9 @@ type DataSubjectRequestReason = string
 // DataSubjectRequestState `received` and `acknowledged` are open; the others are closed for good.
 type DataSubjectRequestState string
 
+// DedupeKey What repeats of the alert have in common. Nothing personal.
+type DedupeKey = string
+
 // EmailAddress One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
 // international domain in its ASCII form.
 type EmailAddress = string
@@ -1093,6 +1335,49 @@ type HealthStatus string
 
 // ID A UUID of version 7 in its canonical form.
 type ID = openapi_types.UUID
+
+// Job defines model for Job.
+type Job struct {
+	// Attempt How often it was tried.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt  Time          `json:"created_at"`
+	CustomerID *NullableID   `json:"customer_id"`
+	EndedAt    *NullableTime `json:"ended_at"`
+
+	// Failure Why the last attempt failed.
+	Failure *string `json:"failure"`
+
+	// ID Its number.
+	ID string `json:"id"`
+
+	// Kind What is to be done.
+	Kind string `json:"kind"`
+
+	// MaxAttempts How often it is tried at most.
+	MaxAttempts int32 `json:"max_attempts"`
+
+	// Queue Where it waits.
+	Queue string `json:"queue"`
+
+	// ScheduledAt A time according to RFC 3339; the service answers in UTC.
+	ScheduledAt Time `json:"scheduled_at"`
+
+	// State `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+	State JobState `json:"state"`
+}
+
+// JobPage defines model for JobPage.
+type JobPage struct {
+	Data []Job `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// JobState `waiting` for its turn or its time, `running` on a replica, `retrying` after a failure, `done`, or `dead`: tried too often, or in vain.
+type JobState string
 
 // Kept defines model for Kept.
 type Kept struct {
@@ -1180,6 +1465,12 @@ type MemberError struct {
 	Pointer string `json:"pointer"`
 }
 
+// MerkleHash A SHA-256 hash in base64.
+type MerkleHash = []byte
+
+// MerklePath The hashes of a proof, in the order of RFC 6962.
+type MerklePath = []MerkleHash
+
 // Network A network in CIDR notation, IPv4 or IPv6.
 type Network = string
 
@@ -1217,6 +1508,21 @@ type NewAdministrator struct {
 	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
 	// composed form (NFC); as it is sent it may be longer.
 	LastName PersonName `json:"last_name"`
+}
+
+// NewAlert defines model for NewAlert.
+type NewAlert struct {
+	// Body Plain text; lines and indentation are kept. Name no people that need not be named, it goes to everybody who is opted in.
+	Body string `json:"body"`
+
+	// DedupeKey What repeats of the alert have in common. Nothing personal.
+	DedupeKey *DedupeKey `json:"dedupe_key,omitempty"`
+
+	// Severity How bad it is: something failed (`error`), or is failing that cannot wait (`critical`).
+	Severity AlertSeverity `json:"severity"`
+
+	// Subject One line, without control characters.
+	Subject string `json:"subject"`
 }
 
 // NewAuditEntries defines model for NewAuditEntries.
@@ -1404,6 +1710,9 @@ type Policy string
 type Problem struct {
 	Detail string        `json:"detail"`
 	Errors []MemberError `json:"errors,omitempty"`
+
+	// Import Where an import was interrupted: the path of what was done before.
+	Import string `json:"import,omitempty"`
 
 	// Instance The path that was called.
 	Instance string `json:"instance"`
@@ -1620,6 +1929,11 @@ type Tokens struct {
 // TokensTokenType `Cookie` when the session is a cookie; there are no tokens then.
 type TokensTokenType string
 
+// TrailKeys defines model for TrailKeys.
+type TrailKeys struct {
+	Keys []SigningKey `json:"keys"`
+}
+
 // Transport How the session is carried: `token` (the default) in the Authorization header, `cookie` by a browser.
 type Transport string
 
@@ -1661,6 +1975,86 @@ type User struct {
 	UpdatedAt Time `json:"updated_at"`
 }
 
+// UserImport defines model for UserImport.
+type UserImport struct {
+	// Created How many users were created.
+	Created int32 `json:"created"`
+
+	// Data A page of the rows. To the import itself, the first rows that were refused.
+	Data []UserImportRow `json:"data"`
+
+	// DryRun Whether no user was to be changed.
+	DryRun bool `json:"dry_run"`
+
+	// Existing How many users were there already.
+	Existing   int32            `json:"existing"`
+	FinishedAt *NullableTime    `json:"finished_at"`
+	Format     UserImportFormat `json:"format"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Invite Whether the people were to be invited.
+	Invite bool `json:"invite"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+	OrderedBy  OrderedBy   `json:"ordered_by"`
+
+	// Refused How many rows were refused.
+	Refused int32 `json:"refused"`
+
+	// Rows How many rows were judged.
+	Rows int32 `json:"rows"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `interrupted`: not every row was come to; those that were are kept.
+	State UserImportState `json:"state"`
+
+	// StoppedBy The kind of problem that interrupted the import, if it is known: the last part of its `type`.
+	StoppedBy *string `json:"stopped_by"`
+
+	// WouldCreate How many users a dry run would have created.
+	WouldCreate int32 `json:"would_create"`
+}
+
+// UserImportFormat defines model for UserImport.Format.
+type UserImportFormat string
+
+// UserImportState `interrupted`: not every row was come to; those that were are kept.
+type UserImportState string
+
+// UserImportProblem Why a row was refused.
+type UserImportProblem struct {
+	Detail string `json:"detail"`
+
+	// Pointer The column or member at fault.
+	Pointer string `json:"pointer,omitempty"`
+	Title   string `json:"title"`
+	Type    string `json:"type"`
+}
+
+// UserImportRow defines model for UserImportRow.
+type UserImportRow struct {
+	// Line The number of the line of the file on which the row begins.
+	Line int32 `json:"line"`
+
+	// Problem Why a row was refused.
+	Problem *UserImportProblem `json:"problem,omitempty"`
+
+	// Row The number of the row: the first one behind the header of a CSV file, or of an NDJSON file, is 1. Blank lines do not count.
+	Row    int32               `json:"row"`
+	Status UserImportRowStatus `json:"status"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// UserImportRowStatus defines model for UserImportRowStatus.
+type UserImportRowStatus string
+
 // UserPage defines model for UserPage.
 type UserPage struct {
 	Data []User `json:"data"`
@@ -1697,6 +2091,9 @@ type UserRole string
 // UserStatus defines model for UserStatus.
 type UserStatus string
 
+// VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
+type VerifierKey = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1711,6 +2108,9 @@ type IfMatchHeader = string
 
 // Limit defines model for Limit.
 type Limit = int32
+
+// UnsubscribeToken defines model for UnsubscribeToken.
+type UnsubscribeToken = string
 
 // UserID A UUID of version 7 in its canonical form.
 type UserID = ID
@@ -1763,6 +2163,21 @@ type Unprocessable = Problem
 // UnsupportedMediaType What went wrong (RFC 9457).
 type UnsupportedMediaType = Problem
 
+// ListAlertsParams defines parameters for ListAlerts.
+type ListAlertsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RaiseAlertParams defines parameters for RaiseAlert.
+type RaiseAlertParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // ListAPIKeysParams defines parameters for ListAPIKeys.
 type ListAPIKeysParams struct {
 	// Limit How many rows a page holds at most.
@@ -1791,6 +2206,12 @@ type ReportLeakedAPIKeyParams struct {
 type RotateAPIKeyParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// GetLatestAuditCheckpointParams defines parameters for GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointParams struct {
+	// SinceSize The size in a checkpoint that was had before. A trail that has fewer entries answers 409 `trail-shorter`.
+	SinceSize *int64 `form:"since_size,omitempty" json:"since_size,omitempty"`
 }
 
 // ListAuditEntriesParams defines parameters for ListAuditEntries.
@@ -1968,6 +2389,27 @@ type RejectDataSubjectRequestParams struct {
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
+// ListJobsParams defines parameters for ListJobs.
+type ListJobsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only jobs of this state.
+	State *JobState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only jobs of this kind.
+	Kind *string `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// RetryJobParams defines parameters for RetryJob.
+type RetryJobParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -1990,6 +2432,30 @@ type CreateSessionParams struct {
 type RefreshSessionParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateUserImportParams defines parameters for CreateUserImport.
+type CreateUserImportParams struct {
+	// DryRun Judge every row and report it, and change no user.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Invite Whether the people are invited by mail to set a password.
+	Invite *bool `form:"invite,omitempty" json:"invite,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUserImportParams defines parameters for GetUserImport.
+type GetUserImportParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Rows of this status only.
+	Status *UserImportRowStatus `form:"status,omitempty" json:"status,omitempty"`
 }
 
 // ListUsersParams defines parameters for ListUsers.
@@ -2053,6 +2519,9 @@ type RedactUserParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
+
+// RaiseAlertJSONRequestBody defines body for RaiseAlert for application/json ContentType.
+type RaiseAlertJSONRequestBody = NewAlert
 
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = NewAPIKey
@@ -2152,6 +2621,26 @@ type Raw struct {
 	RequestEditors []RequestEditorFn
 }
 
+// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
+//
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs. The others stay for good, because what they signed is to be verified for
+// good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
+// base64 of the byte 0x01 and the 32 bytes of the public key, and hash is the first four bytes, in hexadecimal, of the SHA-256 of the origin, a newline, and those 33
+// bytes.
+//
+// Corresponds with GET /.well-known/audit-trail-keys.json (the `GetTrailKeys` operationId).
+func (c *Raw) GetTrailKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetTrailKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetSigningKeys Read the public keys that access tokens are signed with
 //
 // A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037).
@@ -2193,6 +2682,86 @@ func (c *Raw) GetLiveness(ctx context.Context, reqEditors ...RequestEditorFn) (*
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Raw) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newGetReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAlerts List the customer's alerts
+//
+// Newest first. An alert is kept for 90 days.
+//
+// Corresponds with GET /v1/alerts (the `ListAlerts` operationId).
+func (c *Raw) ListAlerts(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListAlertsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlertWithBody Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlertWithBody(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RaiseAlert Raise an alert
+//
+// Every active user who is opted in gets one mail. It is sent after the answer; `deliveries` of the alert tells how far it has come. Who is opted out,
+// disabled, redacted or deleted in the meantime gets none.
+//
+// A `dedupe_key` joins repeats: while the first alert with the key and severity is less than an hour old, another is the same alert, raised once more, and
+// sends no mail. A person gets at most ten mails for alerts of the severity `error` in an hour by the clock; what is more comes in one mail when the hour
+// is over. `critical` alerts are excepted.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/alerts (the `RaiseAlert` operationId).
+func (c *Raw) RaiseAlert(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRaiseAlertRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlert View an alert and how far it has come
+//
+// Corresponds with GET /v1/alerts/{id} (the `GetAlert` operationId).
+func (c *Raw) GetAlert(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAlertRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2353,6 +2922,25 @@ func (c *Raw) RotateAPIKey(ctx context.Context, id ID, params *RotateAPIKeyParam
 	return c.Client.Do(req)
 }
 
+// GetLatestAuditCheckpoint Read the newest signed checkpoint of the audit trail
+//
+// A checkpoint (C2SP tlog-checkpoint) says how many entries the trail has and what the root of the tree over them is (RFC 6962, SHA-256), signed with an Ed25519 key.
+// Keep it: whoever has it can show later whether anything was changed or taken out since. There is a new one when the trail has grown, once a second at most. With
+// `since_size`, the answer proves that the trail of that size is the beginning of this one.
+//
+// Corresponds with GET /v1/audit-checkpoints/latest (the `GetLatestAuditCheckpoint` operationId).
+func (c *Raw) GetLatestAuditCheckpoint(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetLatestAuditCheckpointRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAuditEntries List the audit trail
 //
 // Newest first, by the time of recording. An actor who was redacted shows as redacted.
@@ -2406,6 +2994,25 @@ func (c *Raw) CreateAuditEntriesWithBody(ctx context.Context, params *CreateAudi
 // Corresponds with POST /v1/audit-entries (the `CreateAuditEntries` operationId).
 func (c *Raw) CreateAuditEntries(ctx context.Context, params *CreateAuditEntriesParams, body CreateAuditEntriesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newCreateAuditEntriesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEntryProof Prove that an entry stands in the audit trail
+//
+// The entry in its one form (`leaf`), and the path from its hash to the root of the tree in a signed checkpoint. Whoever has the checkpoint, or a later one with a proof
+// of consistency, can check it without asking anybody: `trailproof` in the Go SDK does, and so does every verifier of RFC 6962. An entry gets its place within about a
+// second after it was recorded; until then the answer is 409 `entry-not-sealed` with `Retry-After`.
+//
+// Corresponds with GET /v1/audit-entries/{id}/proof (the `GetAuditEntryProof` operationId).
+func (c *Raw) GetAuditEntryProof(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetAuditEntryProofRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3171,6 +3778,41 @@ func (c *Raw) RejectDataSubjectRequest(ctx context.Context, id DataSubjectReques
 	return c.Client.Do(req)
 }
 
+// ListJobs List the jobs in the background
+//
+// Mails, webhooks and upkeep wait here. Newest first. A job that was tried too often, or in vain, is `dead`: nothing happens unless somebody has it tried again; it is kept for 90
+// days. Jobs hold identifiers and nothing of a person.
+//
+// Corresponds with GET /v1/operator/jobs (the `ListJobs` operationId).
+func (c *Raw) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListJobsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryJob Have a job tried at once
+//
+// For a job that is dead, waits to be tried again, or waits for its time. A dead one gets one attempt more. The trail of Fusions names who asked for it.
+//
+// Corresponds with POST /v1/operator/jobs/{id}/retry (the `RetryJob` operationId).
+func (c *Raw) RetryJob(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRetryJobRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RequestPasswordResetWithBody Ask for a link to set a new password
 //
 // Answers 202 whether or not there is such an account; if there is, and it is active, a link goes to its address. A link is good once and for one hour, and
@@ -3348,6 +3990,57 @@ func (c *Raw) RefreshSessionWithBody(ctx context.Context, params *RefreshSession
 // Corresponds with POST /v1/sessions/refresh (the `RefreshSession` operationId).
 func (c *Raw) RefreshSession(ctx context.Context, params *RefreshSessionParams, body RefreshSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newRefreshSessionRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateUserImportWithBody Create many users from a file
+//
+// Takes a file of people as a stream: CSV (RFC 4180, in UTF-8, with or without a byte order mark, with a header row) or NDJSON (one JSON object on each line), up
+// to 100,000 rows, 64 MiB, and 64 KiB for each row. The columns or members are `first_name`, `last_name`, `email`, and if wanted `role` (`user` if empty) and
+// `allow_erased`. A column that is none of these, a missing one or a file without rows is 400, and nothing is changed.
+//
+// Each row is carried out whole or not at all: the account, its entry in the trail, and the invitation to set a password. Good rows are kept even when others
+// are refused. A row whose address belongs to a user with the same names (and the same role, where the row names one) changes nothing and is `existing`; with
+// other names or another role it is refused, for an import never overwrites. So a file can be sent again after whatever happened. The address of a person who
+// was deleted or redacted is refused as `address-suppressed` unless the row says `allow_erased` = `true`, which is recorded in the trail.
+//
+// The answer comes when all rows are done. It counts them and shows the first refused ones; `GET /v1/user-imports/{id}` shows all. What is kept of an import
+// is the numbers of the rows, what became of them and the ids of the users, for 30 days; nothing that stands in the file is kept. Where the file ends too early,
+// is too long or cannot be read on, the problem's `import` leads to what was done before: the import is `interrupted`.
+//
+// With an `Idempotency-Key`, the same file again answers the first import as it is now. Keys of imports are apart from those of other operations. An import
+// that was interrupted is no first answer: it is carried out anew. Once somebody whom a row told of is erased, the key answers 409.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/user-imports (the `CreateUserImport` operationId).
+func (c *Raw) CreateUserImportWithBody(ctx context.Context, params *CreateUserImportParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateUserImportRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUserImport View an import and its rows
+//
+// Also while it is under way. The rows come in the order of the file. An import that was cut off, with its connection or its replica, is `interrupted` two
+// minutes later at the latest; what it did is kept, and sending the file again does the rest. Imports are forgotten after 30 days.
+//
+// Corresponds with GET /v1/user-imports/{id} (the `GetUserImport` operationId).
+func (c *Raw) GetUserImport(ctx context.Context, id ID, params *GetUserImportParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetUserImportRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3653,6 +4346,33 @@ func (c *Raw) ResetUserSecondFactor(ctx context.Context, id UserID, reqEditors .
 	return c.Client.Do(req)
 }
 
+// newGetTrailKeysRequest constructs an http.Request for the GetTrailKeys method
+func newGetTrailKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/audit-trail-keys.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newGetSigningKeysRequest constructs an http.Request for the GetSigningKeys method
 func newGetSigningKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -3717,6 +4437,161 @@ func newGetReadinessRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/readyz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListAlertsRequest constructs an http.Request for the ListAlerts method
+func newListAlertsRequest(server string, params *ListAlertsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRaiseAlertRequest calls the generic RaiseAlert builder with application/json body
+func newRaiseAlertRequest(server string, params *RaiseAlertParams, body RaiseAlertJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRaiseAlertRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newRaiseAlertRequestWithBody constructs an http.Request for the RaiseAlert method, with any body, and a specified content type
+func newRaiseAlertRequestWithBody(server string, params *RaiseAlertParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetAlertRequest constructs an http.Request for the GetAlert method
+func newGetAlertRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/alerts/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -4018,6 +4893,60 @@ func newRotateAPIKeyRequestWithBody(server string, id ID, params *RotateAPIKeyPa
 	return req, nil
 }
 
+// newGetLatestAuditCheckpointRequest constructs an http.Request for the GetLatestAuditCheckpoint method
+func newGetLatestAuditCheckpointRequest(server string, params *GetLatestAuditCheckpointParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-checkpoints/latest")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.SinceSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since_size", *params.SinceSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newListAuditEntriesRequest constructs an http.Request for the ListAuditEntries method
 func newListAuditEntriesRequest(server string, params *ListAuditEntriesParams) (*http.Request, error) {
 	var err error
@@ -4206,6 +5135,40 @@ func newCreateAuditEntriesRequestWithBody(server string, params *CreateAuditEntr
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newGetAuditEntryProofRequest constructs an http.Request for the GetAuditEntryProof method
+func newGetAuditEntryProofRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit-entries/%s/proof", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -5715,6 +6678,145 @@ func newRejectDataSubjectRequestRequestWithBody(server string, id DataSubjectReq
 	return req, nil
 }
 
+// newListJobsRequest constructs an http.Request for the ListJobs method
+func newListJobsRequest(server string, params *ListJobsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/jobs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRetryJobRequest constructs an http.Request for the RetryJob method
+func newRetryJobRequest(server string, id string, params *RetryJobParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/jobs/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // newRequestPasswordResetRequest calls the generic RequestPasswordReset builder with application/json body
 func newRequestPasswordResetRequest(server string, params *RequestPasswordResetParams, body RequestPasswordResetJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5957,6 +7059,174 @@ func newRefreshSessionRequestWithBody(server string, params *RefreshSessionParam
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newCreateUserImportRequestWithBody constructs an http.Request for the CreateUserImport method, with any body, and a specified content type
+func newCreateUserImportRequestWithBody(server string, params *CreateUserImportParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/user-imports")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Invite != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "invite", *params.Invite, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetUserImportRequest constructs an http.Request for the GetUserImport method
+func newGetUserImportRequest(server string, id ID, params *GetUserImportParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/user-imports/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -6623,6 +7893,41 @@ func (c *Raw) applyEditors(ctx context.Context, req *http.Request, additionalEdi
 	return nil
 }
 
+// GetTrailKeysResponse is the answer to GetTrailKeys.
+type GetTrailKeysResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *TrailKeys // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetTrailKeysResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetTrailKeysWithResponse is GetTrailKeys with the answer read and decoded.
+func (c *Raw) GetTrailKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrailKeysResponse, error) {
+	rsp, err := c.GetTrailKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetTrailKeysResponse(rsp)
+}
+
+func readGetTrailKeysResponse(rsp *http.Response) (*GetTrailKeysResponse, error) {
+	response := &GetTrailKeysResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(TrailKeys)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // GetSigningKeysResponse is the answer to GetSigningKeys.
 type GetSigningKeysResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -6721,6 +8026,120 @@ func readGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error)
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Health)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListAlertsResponse is the answer to ListAlerts.
+type ListAlertsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AlertPage // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListAlertsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListAlertsWithResponse is ListAlerts with the answer read and decoded.
+func (c *Raw) ListAlertsWithResponse(ctx context.Context, params *ListAlertsParams, reqEditors ...RequestEditorFn) (*ListAlertsResponse, error) {
+	rsp, err := c.ListAlerts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListAlertsResponse(rsp)
+}
+
+func readListAlertsResponse(rsp *http.Response) (*ListAlertsResponse, error) {
+	response := &ListAlertsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AlertPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RaiseAlertResponse is the answer to RaiseAlert.
+type RaiseAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Alert   // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RaiseAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RaiseAlertWithBodyWithResponse is RaiseAlertWithBody with the answer read and decoded.
+func (c *Raw) RaiseAlertWithBodyWithResponse(ctx context.Context, params *RaiseAlertParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlertWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+// RaiseAlertWithResponse is RaiseAlert with the answer read and decoded.
+func (c *Raw) RaiseAlertWithResponse(ctx context.Context, params *RaiseAlertParams, body RaiseAlertJSONRequestBody, reqEditors ...RequestEditorFn) (*RaiseAlertResponse, error) {
+	rsp, err := c.RaiseAlert(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRaiseAlertResponse(rsp)
+}
+
+func readRaiseAlertResponse(rsp *http.Response) (*RaiseAlertResponse, error) {
+	response := &RaiseAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Alert)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAlertResponse is the answer to GetAlert.
+type GetAlertResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Alert   // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAlertResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAlertWithResponse is GetAlert with the answer read and decoded.
+func (c *Raw) GetAlertWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAlertResponse, error) {
+	rsp, err := c.GetAlert(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAlertResponse(rsp)
+}
+
+func readGetAlertResponse(rsp *http.Response) (*GetAlertResponse, error) {
+	response := &GetAlertResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Alert)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
@@ -6916,6 +8335,41 @@ func readRotateAPIKeyResponse(rsp *http.Response) (*RotateAPIKeyResponse, error)
 	return response, nil
 }
 
+// GetLatestAuditCheckpointResponse is the answer to GetLatestAuditCheckpoint.
+type GetLatestAuditCheckpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditCheckpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetLatestAuditCheckpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetLatestAuditCheckpointWithResponse is GetLatestAuditCheckpoint with the answer read and decoded.
+func (c *Raw) GetLatestAuditCheckpointWithResponse(ctx context.Context, params *GetLatestAuditCheckpointParams, reqEditors ...RequestEditorFn) (*GetLatestAuditCheckpointResponse, error) {
+	rsp, err := c.GetLatestAuditCheckpoint(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetLatestAuditCheckpointResponse(rsp)
+}
+
+func readGetLatestAuditCheckpointResponse(rsp *http.Response) (*GetLatestAuditCheckpointResponse, error) {
+	response := &GetLatestAuditCheckpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditCheckpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ListAuditEntriesResponse is the answer to ListAuditEntries.
 type ListAuditEntriesResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -6996,6 +8450,41 @@ func readCreateAuditEntriesResponse(rsp *http.Response) (*CreateAuditEntriesResp
 	if rsp.StatusCode == 201 {
 		response.JSON201 = new(AuditEntryResults)
 		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetAuditEntryProofResponse is the answer to GetAuditEntryProof.
+type GetAuditEntryProofResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *AuditEntryProof // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetAuditEntryProofResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetAuditEntryProofWithResponse is GetAuditEntryProof with the answer read and decoded.
+func (c *Raw) GetAuditEntryProofWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAuditEntryProofResponse, error) {
+	rsp, err := c.GetAuditEntryProof(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetAuditEntryProofResponse(rsp)
+}
+
+func readGetAuditEntryProofResponse(rsp *http.Response) (*GetAuditEntryProofResponse, error) {
+	response := &GetAuditEntryProofResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(AuditEntryProof)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}
@@ -8106,6 +9595,76 @@ func readRejectDataSubjectRequestResponse(rsp *http.Response) (*RejectDataSubjec
 	return response, nil
 }
 
+// ListJobsResponse is the answer to ListJobs.
+type ListJobsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *JobPage // with status 200
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListJobsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListJobsWithResponse is ListJobs with the answer read and decoded.
+func (c *Raw) ListJobsWithResponse(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*ListJobsResponse, error) {
+	rsp, err := c.ListJobs(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListJobsResponse(rsp)
+}
+
+func readListJobsResponse(rsp *http.Response) (*ListJobsResponse, error) {
+	response := &ListJobsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(JobPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RetryJobResponse is the answer to RetryJob.
+type RetryJobResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Job     // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RetryJobResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RetryJobWithResponse is RetryJob with the answer read and decoded.
+func (c *Raw) RetryJobWithResponse(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*RetryJobResponse, error) {
+	rsp, err := c.RetryJob(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRetryJobResponse(rsp)
+}
+
+func readRetryJobResponse(rsp *http.Response) (*RetryJobResponse, error) {
+	response := &RetryJobResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Job)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // RequestPasswordResetResponse is the answer to RequestPasswordReset.
 type RequestPasswordResetResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -8289,6 +9848,76 @@ func readRefreshSessionResponse(rsp *http.Response) (*RefreshSessionResponse, er
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Tokens)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateUserImportResponse is the answer to CreateUserImport.
+type CreateUserImportResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *UserImport // with status 201
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateUserImportResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateUserImportWithBodyWithResponse is CreateUserImportWithBody with the answer read and decoded.
+func (c *Raw) CreateUserImportWithBodyWithResponse(ctx context.Context, params *CreateUserImportParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUserImportResponse, error) {
+	rsp, err := c.CreateUserImportWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateUserImportResponse(rsp)
+}
+
+func readCreateUserImportResponse(rsp *http.Response) (*CreateUserImportResponse, error) {
+	response := &CreateUserImportResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(UserImport)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetUserImportResponse is the answer to GetUserImport.
+type GetUserImportResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *UserImport // with status 200
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetUserImportResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetUserImportWithResponse is GetUserImport with the answer read and decoded.
+func (c *Raw) GetUserImportWithResponse(ctx context.Context, id ID, params *GetUserImportParams, reqEditors ...RequestEditorFn) (*GetUserImportResponse, error) {
+	rsp, err := c.GetUserImport(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetUserImportResponse(rsp)
+}
+
+func readGetUserImportResponse(rsp *http.Response) (*GetUserImportResponse, error) {
+	response := &GetUserImportResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(UserImport)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}

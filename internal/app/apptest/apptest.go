@@ -113,6 +113,24 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 // Settle waits until the failed attempts to sign in are recorded, which goes on behind the answers.
 func (s *Service) Settle() { s.Sessions.Close() }
 
+// Seal waits until every entry of the trail has its place. This replica gives it to those that no other is about to.
+func (s *Service) Seal(t testing.TB) {
+	t.Helper()
+	superuser := s.Database.Superuser(t)
+	for {
+		if err := s.Sealer.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var waiting bool
+		if err := superuser.QueryRow(t.Context(), "select exists (select from audit_unsealed)").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if !waiting {
+			return
+		}
+	}
+}
+
 // Customer is a customer under test.
 type Customer struct {
 	ID     id.Customer

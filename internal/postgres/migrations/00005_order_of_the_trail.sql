@@ -16,24 +16,28 @@ comment on column audit_unsealed.entry_id is 'id';
 
 create table audit_heads (
   customer_id  uuid    not null primary key references customers (id),
-  size         bigint  not null check (size >= 0)
+  size         bigint  not null check (size >= 0),
+  roots        bytea   not null
 );
-comment on table audit_heads is 'How many entries of a customer have their number. The row is the lock of who gives numbers.';
+comment on table audit_heads is 'How many entries of a customer have their number, and the right edge of the tree over them. The row is the lock of who gives numbers.';
 comment on column audit_heads.customer_id is 'id';
 comment on column audit_heads.size is 'state: also the number of the next one';
+comment on column audit_heads.roots is 'state: the roots of the complete trees that the tree falls into, the largest first, 32 bytes each';
 
 create table audit_leaves (
   customer_id  uuid    not null,
   leaf_index   bigint  not null check (leaf_index >= 0),
   entry_id     uuid    not null,
+  hashes       bytea   not null check (length(hashes) >= 32 and length(hashes) % 32 = 0),
   primary key (customer_id, leaf_index),
   -- No foreign key: nothing is ever taken out of either table, and the check would cost as much as the row.
   constraint audit_leaves_entry unique (customer_id, entry_id)
 );
-comment on table audit_leaves is 'The numbers of the entries of the trail: 0, 1, 2 and so on for each customer.';
+comment on table audit_leaves is 'The numbers of the entries of the trail, 0, 1, 2 and so on for each customer, and the Merkle tree (RFC 6962) over them.';
 comment on column audit_leaves.customer_id is 'id';
 comment on column audit_leaves.leaf_index is 'state: the number';
 comment on column audit_leaves.entry_id is 'id';
+comment on column audit_leaves.hashes is 'state: the hash of the leaf, and of each node of the tree that it completes, from the bottom up';
 create trigger audit_leaves_append_only before update or delete on audit_leaves for each row execute function refuse_change();
 create trigger audit_leaves_keep before truncate on audit_leaves for each statement execute function refuse_change();
 alter table audit_leaves enable always trigger audit_leaves_append_only;
@@ -70,7 +74,7 @@ $$;
 -- +goose StatementEnd
 grant select, insert, delete on audit_unsealed to steward_app;
 grant select, insert on audit_heads to steward_app;
-grant update (size) on audit_heads to steward_app;
+grant update (size, roots) on audit_heads to steward_app;
 grant select, insert on audit_leaves to steward_app;
 -- Which customers have entries without a number is asked before any customer is known.
 create policy find_unsealed on audit_unsealed for select to steward_platform using (true);

@@ -1,0 +1,51 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fusionspim/steward/internal/jobs"
+)
+
+// queueMetrics tells the monitoring how much waits in the background. It asks the database when it is asked itself.
+type queueMetrics struct {
+	desk          *jobs.Desk
+	log           *slog.Logger
+	count, oldest *prometheus.Desc
+}
+
+// queuePatience is how long the monitoring is made to wait for the database.
+const queuePatience = 5 * time.Second
+
+func newQueueMetrics(desk *jobs.Desk, log *slog.Logger) *queueMetrics {
+	labels := []string{"queue", "state"}
+	return &queueMetrics{
+		desk: desk, log: log,
+		count:  prometheus.NewDesc("steward_jobs", "How many jobs there are that are not done, by queue and state.", labels, nil),
+		oldest: prometheus.NewDesc("steward_jobs_oldest_seconds", "For how long the oldest of them has been due, by queue and state.", labels, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *queueMetrics) Describe(to chan<- *prometheus.Desc) {
+	to <- m.count
+	to <- m.oldest
+}
+
+// Collect implements prometheus.Collector. While the database is away there are no figures, and the rest of the metrics is there nevertheless.
+func (m *queueMetrics) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), queuePatience)
+	defer cancel()
+	depths, err := m.desk.Depths(ctx)
+	if err != nil {
+		m.log.Warn("the jobs cannot be counted", "error", err)
+		return
+	}
+	for _, depth := range depths {
+		to <- prometheus.MustNewConstMetric(m.count, prometheus.GaugeValue, float64(depth.Count), depth.Queue, string(depth.State))
+		to <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, depth.Oldest.Seconds(), depth.Queue, string(depth.State))
+	}
+}

@@ -1,0 +1,122 @@
+package trail
+
+import (
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/postgres"
+)
+
+// lockKeys lets one at a time make a key.
+func lockKeys(tx *postgres.Tx) error {
+	// The number is arbitrary; it names this lock in the database.
+	return tx.ORM().Exec("select pg_advisory_xact_lock(7238160054)").Error
+}
+
+// storedKeys returns every key, the newest first.
+func storedKeys(tx *postgres.Tx) (keys []storedKey, err error) {
+	rows, err := tx.Raw("select id, public_key, sealed_private, created_at from trail_keys order by created_at desc, id").Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var key storedKey
+		if err := rows.Scan(&key.id, (*[]byte)(&key.public), &key.sealed, &key.createdAt); err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, rows.Err()
+}
+
+func insertKey(tx *postgres.Tx, key storedKey) error {
+	return tx.ORM().Exec("insert into trail_keys (id, public_key, sealed_private, created_at) values (?, ?, ?, ?)", key.id, []byte(key.public), key.sealed, key.createdAt).Error
+}
+
+// storedCheckpoint is a checkpoint as it is kept.
+type storedCheckpoint struct {
+	size      int64
+	note      string
+	createdAt time.Time
+}
+
+const checkpointColumns = "select size, note, created_at from audit_checkpoints where customer_id = ? "
+
+func scanCheckpoint(row *sql.Row) (kept storedCheckpoint, found bool, err error) {
+	err = row.Scan(&kept.size, &kept.note, &kept.createdAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return storedCheckpoint{}, false, nil
+	}
+	return kept, err == nil, err
+}
+
+func newestCheckpoint(tx *postgres.Tx) (storedCheckpoint, bool, error) {
+	return scanCheckpoint(tx.Raw(checkpointColumns+"order by size desc limit 1", tx.Customer).Row())
+}
+
+func checkpointOf(tx *postgres.Tx, size int64) (storedCheckpoint, bool, error) {
+	return scanCheckpoint(tx.Raw(checkpointColumns+"and size = ?", tx.Customer, size).Row())
+}
+
+// insertCheckpoint keeps a checkpoint and returns it, or the one of the same size that was there first.
+func insertCheckpoint(tx *postgres.Tx, made storedCheckpoint) (storedCheckpoint, error) {
+	done := tx.ORM().Exec("insert into audit_checkpoints (customer_id, size, note, created_at) values (?, ?, ?, ?) on conflict do nothing",
+		tx.Customer, made.size, made.note, made.createdAt)
+	if done.Error != nil || done.RowsAffected > 0 {
+		return made, done.Error
+	}
+	kept, found, err := checkpointOf(tx, made.size)
+	if err == nil && !found {
+		err = errors.New("trail: a checkpoint was neither kept nor found")
+	}
+	return kept, err
+}
+
+// lastPublished returns the size of the checkpoint that the customer was sent last, and when.
+func lastPublished(tx *postgres.Tx) (size int64, at *time.Time, err error) {
+	err = tx.Raw("select size, published_at from audit_checkpoints where customer_id = ? and published_at is not null order by size desc limit 1", tx.Customer).Row().Scan(&size, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, nil
+	}
+	return size, at, err
+}
+
+// grownSince tells whether the trail has entries from a number on that are about anything but checkpoints.
+func grownSince(tx *postgres.Tx, size int64) (grown bool, err error) {
+	err = tx.Raw(`
+		select exists (
+			select from audit_leaves l join audit_entries e on e.customer_id = l.customer_id and e.id = l.entry_id
+			where l.customer_id = ? and l.leaf_index >= ? and e.action <> ?)`, tx.Customer, size, string(audit.CheckpointPublished)).Row().Scan(&grown)
+	return grown, err
+}
+
+func markPublished(tx *postgres.Tx, size int64) error {
+	return tx.ORM().Exec("update audit_checkpoints set published_at = ? where customer_id = ? and size = ?", tx.Now, tx.Customer, size).Error
+}
+
+// customersAfter lists customers in the order of their ids.
+func customersAfter(tx *postgres.Tx, after id.Customer, limit int) (all []listed, err error) {
+	rows, err := tx.Raw("select id, slug from customers where id > ? order by id limit ?", after, limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one listed
+		if err := rows.Scan(&one.id, &one.slug); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// listed is a customer as far as going through all of them needs.
+type listed struct {
+	id   id.Customer
+	slug string
+}
