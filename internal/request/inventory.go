@@ -138,6 +138,35 @@ func Inventory() []Store {
 			Where: "t.user_id = asked.person", Columns: []string{"request_id", "user_id", "created_at", "expires_at"}, Withheld: []Withheld{employer, {"content", Container}},
 		},
 		{
+			Table: "alert_deliveries", Title: "Alerts by e-mail", Purpose: "So that the person hears of trouble in the employer's software.", Kept: "90 days",
+			Where: "t.user_id = asked.person", Columns: []string{"alert_id", "user_id", "state", "reason", "capped", "attempts", "created_at", "due_at", "settled_at"},
+			Withheld: []Withheld{employer},
+		},
+		{
+			Table: "alert_digests", Title: "Alerts gathered in one e-mail", Purpose: "So that many alerts are not as many mails.", Kept: "90 days",
+			Where: "t.user_id = asked.person", Columns: []string{"user_id", "hour", "state", "attempts", "created_at", "due_at"}, Withheld: []Withheld{employer},
+		},
+		{
+			Table: "user_imports", Title: "Imports of people that the person ordered", Purpose: "So that an import can be followed and repeated.", Kept: "as long as the import is listed",
+			Where: "t.ordered_by_user_id = asked.person",
+			Columns: []string{
+				"id", "state", "format", "dry_run", "invite", "authority", "created", "would_create", "existing", "refused", "stopped_by", "started_at",
+				"progressed_at", "finished_at",
+			},
+			Withheld: []Withheld{
+				employer, {"ordered_by_user_id", Derivative}, {"ordered_by_api_key_id", Others}, {"key_hash", Secret}, {"fingerprint", Others},
+			},
+		},
+		{
+			Table: "user_import_rows", Title: "Rows of imports that the person came with", Purpose: "So that an import can be checked.", Kept: "as long as the import is listed",
+			Where: "t.user_id = asked.person", Columns: []string{"import_id", "number", "line", "status", "user_id", "reason", "pointer"}, Withheld: []Withheld{employer},
+		},
+		{
+			Table: "suppressed_addresses", Title: "Addresses of people who were erased", Purpose: "So that an import brings nobody back unnoticed.",
+			Kept:  "as long as the employer is a customer; it takes the master key to find out whose one is",
+			Where: "false", Columns: []string{"erased_at"}, Withheld: []Withheld{employer, {"hash", Others}},
+		},
+		{
 			Table: "idempotency_answers", Title: "Answers that can be asked for again", Purpose: "So that a repeated request is not carried out twice.", Kept: "24 hours",
 			Where: "t.subject_user_id = asked.person", Columns: []string{"created_at"}, Derived: []Derived{{"erased", "t.answer is null"}},
 			Withheld: []Withheld{

@@ -297,7 +297,7 @@ func Forget(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 // rowsOf reads what one store holds of a person: each row as a JSON object, in the order of its columns.
 func rowsOf(tx *postgres.Tx, of Store, user id.User) (found []json.RawMessage, err error) {
 	rows, err := tx.Raw("select row_to_json(held)::text from (select "+of.columns()+" from "+of.Table+
-		" t cross join (select ?::uuid as customer, ?::uuid as person) as asked where t.customer_id = asked.customer and ("+of.Where+") order by 1, 2 limit ?) as held",
+		" t cross join (select ?::uuid as customer, ?::uuid as person) as asked where t.customer_id = asked.customer and ("+of.Where+") order by 1 limit ?) as held",
 		tx.Customer, user, maxRowsOfOneStore+1).Rows()
 	if err != nil {
 		return nil, err
