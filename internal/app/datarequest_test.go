@@ -283,6 +283,35 @@ func (w *world) checkBundle(t *testing.T, files map[string][]byte, person apptes
 	}
 }
 
+// A page for people shows the newest rows of a store that has many; the files have all.
+func TestBundleOfManyRows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const many = 2500
+	entries := make([]any, 500)
+	for i := range entries {
+		entries[i] = entryBy(w.acme.User.ID, members{"details": members{"revision": i}})
+	}
+	for range many / len(entries) {
+		call(t, w.Service, "POST", "/v1/audit-entries", apptest.As(w.acme.APIKey), apptest.JSON(entries)).Want(t, 200)
+	}
+	filed := w.ask(t, "access", w.acme.User.ID, nil)
+	w.operate(t, filed.ID, "fulfilment").Want(t, 200)
+	files := unzipped(t, call(t, w.Service, "GET", requestsPath+"/"+filed.ID+"/bundle", apptest.As(w.admin)).Want(t, 200).Body)
+	rows, err := csv.NewReader(bytes.NewReader(files["csv/audit_entries.csv"])).ReadAll()
+	if err != nil || len(rows) < many+1 {
+		t.Errorf("the table has %d rows (%v)", len(rows), err)
+	}
+	page := string(files["index.html"])
+	if shown := strings.Count(page, "<td>product.updated</td>"); shown < 990 || shown > 1000 || !strings.Contains(page, "the newest 1000 are shown") {
+		t.Errorf("the page shows %d entries", shown)
+	}
+	var data struct{ Stores map[string][]json.RawMessage }
+	if err := json.Unmarshal(files["data.json"], &data); err != nil || len(data.Stores["audit_entries"]) != len(rows)-1 {
+		t.Errorf("data.json has %d entries (%v)", len(data.Stores["audit_entries"]), err)
+	}
+}
+
 // A bundle with a recipient can be read by who has the private key and by nobody else, as often as needed, for two weeks.
 func TestBundleForARecipient(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,9 @@ const (
 // makesBundle tells whether a bundle comes of it.
 func (k Kind) makesBundle() bool { return k == Access || k == Portability }
 
+// changesAccount tells whether fulfilling changes more of an account than whether alerts are sent.
+func (k Kind) changesAccount() bool { return k == Erasure || k == Rectification || k == Restriction }
+
 // State is how far a request is. The set is closed.
 type State string
 

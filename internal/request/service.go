@@ -252,16 +252,20 @@ func (s *Service) act(ctx context.Context, request id.DataRequest, condition ver
 ) (after Request, err error) {
 	err = s.inCustomerOf(ctx, request, func(tx *postgres.Tx) error {
 		after, err = once.Do(tx, func() (Request, id.User, error) {
-			// Before the request, as everywhere: customer, user, request. What an erasure locks is locked in its order then.
-			if err := customer.LockTx(tx); err != nil {
-				return Request{}, id.User{}, err
-			}
 			seen, err := get(tx, request)
-			if err == nil && seen.State.open() {
-				err = user.HoldLivingTx(tx, *seen.UserID)
-			}
 			if err != nil {
 				return Request{}, id.User{}, err
+			}
+			// The order of locks is that of an erasure: customer, user, request. A bundle takes a while to put together, and needs none of the customer's.
+			if seen.State.open() && seen.Kind.changesAccount() {
+				if err := customer.LockTx(tx); err != nil {
+					return Request{}, id.User{}, err
+				}
+			}
+			if seen.State.open() {
+				if err := user.HoldLivingTx(tx, *seen.UserID); err != nil && !fault.Is(err, fault.ResourceNotFound) && !fault.Is(err, fault.UserRedacted) {
+					return Request{}, id.User{}, err // who was erased a moment ago has taken the request along
+				}
 			}
 			found, err := lock(tx, request)
 			switch {
