@@ -1,9 +1,13 @@
 package request
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/fusionspim/steward/internal/fault"
 )
@@ -75,8 +79,49 @@ func TestCellsAreTextAndNoFormulas(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("got %q\nwant %q", out.String(), want)
 	}
-	one.Columns = append(one.Columns, "missing")
-	if err := one.writeTable(&out); err == nil {
-		t.Error("a row without one of its members is taken")
+	for _, wrong := range [][]string{{"name", "number", "none", "list", "object", "missing"}, {"name", "number", "none", "list"}, {"number", "name", "none", "list", "object"}} {
+		one.Columns = wrong
+		if err := one.writeTable(&out); err == nil {
+			t.Errorf("a row is taken that does not have the members %q", wrong)
+		}
 	}
+}
+
+// Whatever a row holds, it is read as any reader of JSON reads it.
+func TestRowsAreReadAsJSON(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		texts := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{`"`, `\`, `\"`, "},{", `{"a":[`, "a,b", "\x00", "null", ""}))
+		values := map[string]any{
+			"first": texts.Draw(r, "first"), "second": rapid.SliceOfN(texts, 0, 3).Draw(r, "second"),
+			"third": map[string]any{"key": texts.Draw(r, "third")}, "fourth": rapid.SampledFrom([]any{nil, true, -7, 1.5}).Draw(r, "fourth"),
+		}
+		names := []string{"first", "second", "third", "fourth"}
+		row := []byte("{")
+		var want []string
+		for i, name := range names {
+			value, err := json.Marshal(values[name])
+			if err != nil {
+				r.Fatal(err)
+			}
+			if i > 0 {
+				row = append(row, ',')
+			}
+			row = append(append(row, `"`+name+`":`...), value...)
+			switch text, isText := values[name].(string); {
+			case isText: // as it comes back: what is no UTF-8 is replaced on the way
+				if err := json.Unmarshal(value, &text); err != nil {
+					r.Fatal(err)
+				}
+				want = append(want, text)
+			case values[name] == nil:
+				want = append(want, "")
+			default:
+				want = append(want, string(value))
+			}
+		}
+		if got, err := cellsOf(append(row, '}'), names); err != nil || !slices.Equal(got, want) {
+			r.Fatalf("%s is read as %q (%v), want %q", row, got, err, want)
+		}
+	})
 }
