@@ -10,17 +10,22 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/app"
+	"github.com/fusionspim/steward/internal/backup"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/devpg"
+	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -30,6 +35,7 @@ const (
 	devAddr     = "127.0.0.1:8080"
 	devDatabase = "steward"
 	devRole     = "steward_service" // signs in, and may take the service's roles, and nothing else
+	devBackup   = "steward_backup"  // signs in and reads everything, for pg_dump
 	devSiblings = 16                // how many may run at once in the default place
 	devWorkers  = 4
 )
@@ -64,7 +70,11 @@ func (c devCommand) Run(s surroundings) (err error) {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	serviceURL, err := prepareDatabase(s.context, server)
+	serviceURL, backupURL, err := prepareDatabase(s.context, server)
+	if err != nil {
+		return err
+	}
+	kept, err := prepareKept(dir, backupURL)
 	if err != nil {
 		return err
 	}
@@ -86,10 +96,11 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers,
+		Mail: caught.settings, Workers: devWorkers, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups,
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
+	log.Info("webhooks may go to this machine, also without TLS; outside dev they go to public addresses by https alone", "networks", settings.Outbound.Allowed)
 	service, err := app.Open(s.context, settings)
 	if err != nil {
 		return errors.Join(err, listener.Close(), metrics.Close())
@@ -103,7 +114,10 @@ func (c devCommand) Run(s surroundings) (err error) {
 		Customers: seeded.Customers, Operator: seeded.Operator,
 		Env: map[string]string{
 			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
+			"STEWARD_OUTBOUND_NETWORKS":      outboundNetworks(settings.Outbound),
 			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
+			"STEWARD_BLOB_URL": kept.blobURL, "STEWARD_BACKUP_DATABASE_URL": backupURL.Reveal(), "STEWARD_BACKUP_RECIPIENTS": kept.recipient,
+			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile,
 		},
 	}
 	if c.JSON {
@@ -157,23 +171,23 @@ func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir st
 }
 
 // prepareDatabase makes the database and the role that the service signs in with, if they are missing, and brings the schema up to date.
-func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL sensitive.String, err error) {
+func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, backupURL sensitive.String, err error) {
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	if err != nil {
-		return serviceURL, err
+		return serviceURL, backupURL, err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
 	var exists bool
 	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", devDatabase).Scan(&exists); err != nil {
-		return serviceURL, err
+		return serviceURL, backupURL, err
 	}
 	if !exists {
 		if _, err := conn.Exec(ctx, "create database "+devDatabase); err != nil {
-			return serviceURL, err
+			return serviceURL, backupURL, err
 		}
 	}
 	if _, err := postgres.MigrateUp(ctx, sensitive.New(server.URL(devDatabase))); err != nil {
-		return serviceURL, err
+		return serviceURL, backupURL, err
 	}
 	_, err = conn.Exec(ctx, `
 		do $$ begin
@@ -181,15 +195,53 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL sens
 				create role `+devRole+` login noinherit;
 			end if;
 			grant steward_app, steward_platform, steward_worker to `+devRole+`;
+			if not exists (select from pg_roles where rolname = '`+devBackup+`') then
+				create role `+devBackup+` login bypassrls in role pg_read_all_data;
+			end if;
 		end $$`)
 	if err != nil {
-		return serviceURL, err
+		return serviceURL, backupURL, err
 	}
 	config, err := pgx.ParseConfig(server.URL(devDatabase))
 	if err != nil {
-		return serviceURL, err
+		return serviceURL, backupURL, err
 	}
-	return sensitive.New(fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d&sslmode=disable", devRole, devDatabase, config.Host, config.Port)), nil
+	as := func(role string) sensitive.String {
+		return sensitive.New(fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d&sslmode=disable", role, devDatabase, config.Host, config.Port))
+	}
+	return as(devRole), as(devBackup), nil
+}
+
+// devKept is what dev keeps beside its database, and its backups.
+type devKept struct {
+	store        blob.Store
+	blobURL      string
+	backups      backup.Settings
+	recipient    string
+	identityFile string
+}
+
+// prepareKept makes the store of objects and the keys of the backups, or finds those of an earlier run. In production the identity would lie elsewhere.
+func prepareKept(dir string, backupURL sensitive.String) (kept devKept, err error) {
+	kept.blobURL = (&url.URL{Scheme: "file", Path: filepath.Join(dir, "blobs"), RawQuery: "sync=off"}).String()
+	if kept.store, err = blob.Open(blob.Settings{URL: kept.blobURL}); err != nil {
+		return kept, err
+	}
+	kept.identityFile = filepath.Join(dir, "backup.key")
+	content, err := os.ReadFile(kept.identityFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, identity, errMake := backup.NewKey()
+		content = []byte(identity.Reveal() + "\n")
+		err = errors.Join(errMake, writeWhole(kept.identityFile, content))
+	}
+	if err != nil {
+		return kept, err
+	}
+	if kept.recipient, err = backup.RecipientOf(string(content)); err != nil {
+		return kept, fmt.Errorf("%s: %w", kept.identityFile, err)
+	}
+	kept.backups, err = backupSettings{BackupRecipients: []string{kept.recipient}, BackupDatabaseURL: backupURL, BackupDays: 35, BackupEvery: 24 * time.Hour}.read()
+	return kept, err
 }
 
 // keepMasterKey reads the master key of an earlier run or makes one.
@@ -260,6 +312,7 @@ func (d devDocument) welcome(s surroundings) {
 	fmt.Fprintf(s.out, "  read and try the API   %s/docs\n", d.BaseURL)
 	fmt.Fprintf(s.out, "  mails that it sends    %s\n", d.MailboxURL)
 	fmt.Fprintf(s.out, "  metrics                %s\n", d.MetricsURL)
+	fmt.Fprintf(s.out, "  webhooks               may go to this machine too, as http://localhost:...\n")
 	fmt.Fprintf(s.out, "  look into the database psql '%s'\n\n", d.DatabaseURL)
 	row := func(customer, role, email, password string) {
 		fmt.Fprintf(s.out, "  %-10s %-14s %-28s %s\n", customer, role, email, password)
@@ -275,6 +328,15 @@ func (d devDocument) welcome(s surroundings) {
 		fmt.Fprintf(s.out, "  API key of %-10s %s\n", one.Slug, one.APIKey)
 	}
 	fmt.Fprintf(s.out, "\nStop with Ctrl-C.\n\n")
+}
+
+// outboundNetworks writes what may be dialled as the setting of serve.
+func outboundNetworks(policy dial.Policy) string {
+	texts := make([]string, len(policy.Allowed))
+	for i, network := range policy.Allowed {
+		texts[i] = network.String()
+	}
+	return strings.Join(texts, ",")
 }
 
 // readSeed reads the credentials of an earlier run. A file that is missing or broken counts as none.

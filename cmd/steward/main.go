@@ -34,7 +34,9 @@ type commands struct {
 	Operator operatorCommand `cmd:"" help:"Manage the operators, Fusions' own staff."`
 	Customer customerCommand `cmd:"" help:"Manage the customers."`
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
+	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
 	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
+	Audit    auditCommand    `cmd:"" help:"Check the audit trails, and export them."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -21,6 +22,8 @@ type serveCommand struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	mailSettings     `embed:""`
+	blobSettings     `embed:""`
+	backupSettings   `embed:""`
 
 	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
 	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
@@ -29,6 +32,7 @@ type serveCommand struct {
 	PublicURL      string           `name:"public-url" env:"STEWARD_PUBLIC_URL" required:"" placeholder:"URL" help:"Where clients reach the service, such as https://steward.example; the same for all replicas."`
 	TrustedProxies []string         `name:"trusted-proxies" env:"STEWARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of proxies whose X-Forwarded-For is believed. None by default."`
 	AllowedOrigins []string         `name:"allowed-origins" env:"STEWARD_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of frontends whose pages may call the API from a browser, such as https://acme.example. None by default."`
+	Outbound       []string         `name:"outbound-networks" env:"STEWARD_OUTBOUND_NETWORKS" placeholder:"CIDR,..." help:"Networks besides the public Internet that webhooks may go to, such as 10.20.0.0/16. None by default."`
 	OperatorFactor string           `name:"operator-second-factor" env:"STEWARD_OPERATOR_SECOND_FACTOR" enum:"required,optional" default:"required" help:"Whether operators must have a second factor: required or optional."`
 	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Connections to the database at most, apart from 4 for housekeeping."`
 	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id), in KiB."`
@@ -84,6 +88,13 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
+	outbound, err := dial.ParsePolicy(c.Outbound)
+	if err != nil {
+		return app.Settings{}, fmt.Errorf("STEWARD_OUTBOUND_NETWORKS: %w", err)
+	}
+	if len(outbound.Allowed) > 0 {
+		log.Warn("webhooks may go to networks that are not public", "networks", outbound.Allowed)
+	}
 	if _, err := passwordlink.ParsePage(c.PasswordPageURL, c.PublicURL); err != nil {
 		return app.Settings{}, fmt.Errorf("STEWARD_PASSWORD_PAGE_URL: %w", err)
 	}
@@ -94,8 +105,17 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if sending == nil {
 		log.Warn("no mail is sent: nobody is invited, and no password is reset by mail")
 	}
+	store, err := c.store()
+	if err != nil {
+		return app.Settings{}, err
+	}
+	backups, err := c.backupSettings.read()
+	if err != nil {
+		return app.Settings{}, err
+	}
 	return app.Settings{
-		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers,
+		Blobs: store, Backups: backups,
+		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers, Outbound: outbound,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
 		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,

@@ -367,6 +367,7 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 	t.Parallel()
 	const database, key = "STEWARD_DATABASE_URL=postgres://u:hidden@127.0.0.1:1/d", "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	const public, smtp = "STEWARD_PUBLIC_URL=http://127.0.0.1", "STEWARD_SMTP_URL=none"
+	blobs := "STEWARD_BLOB_URL=file://" + t.TempDir()
 	for name, test := range map[string]struct {
 		environment []string
 		names       string
@@ -375,16 +376,22 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"no master key":       {[]string{database, public}, "STEWARD_MASTER_KEY"},
 		"no public URL":       {[]string{database, key}, "--public-url"},
 		"bad public URL":      {[]string{database, key, "STEWARD_PUBLIC_URL=steward"}, "STEWARD_PUBLIC_URL"},
-		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp}, "master key"},
+		"short master key":    {[]string{database, "STEWARD_MASTER_KEY=hidden", public, smtp, blobs}, "master key"},
 		"open proxies":        {[]string{database, key, public, "STEWARD_TRUSTED_PROXIES=0.0.0.0/0"}, "STEWARD_TRUSTED_PROXIES"},
-		"weak hash":           {[]string{database, key, public, smtp, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
+		"weak hash":           {[]string{database, key, public, smtp, blobs, "STEWARD_PASSWORD_MEMORY=1024"}, "Argon2id"},
 		"bad number":          {[]string{database, key, public, "STEWARD_MAX_CONNECTIONS=many"}, "--max-connections"},
-		"database away":       {[]string{database, key, public, smtp, "STEWARD_START_TIMEOUT=10ms"}, "database"},
+		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
 		"no mail server":      {[]string{database, key, public}, "STEWARD_SMTP_URL"},
 		"bad mail server":     {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h?x=y"}, "STEWARD_SMTP_URL"},
 		"mail of nobody":      {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h"}, "STEWARD_MAIL_FROM"},
 		"bad password page":   {[]string{database, key, public, smtp, "STEWARD_PASSWORD_PAGE_URL=/set"}, "STEWARD_PASSWORD_PAGE_URL"},
 		"no workers":          {[]string{database, key, public, smtp, "STEWARD_WORKERS=-1"}, "STEWARD_WORKERS"},
+		"no blobs":            {[]string{database, key, public, smtp}, "STEWARD_BLOB_URL"},
+		"bad blobs":           {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=ftp://hidden"}, "STEWARD_BLOB_URL"},
+		"half a bucket key":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b", "STEWARD_BLOB_SECRET_KEY=hidden"}, "access key"},
+		"bad recipient":       {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_RECIPIENTS=age1x"}, "STEWARD_BACKUP_RECIPIENTS"},
+		"no days of backups":  {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_DAYS=0"}, "STEWARD_BACKUP_DAYS"},
+		"too many backups":    {[]string{database, key, public, smtp, blobs, "STEWARD_BACKUP_EVERY=1m"}, "STEWARD_BACKUP_EVERY"},
 		"both value and file": {[]string{database, "STEWARD_DATABASE_URL_FILE=x", key, public}, "STEWARD_DATABASE_URL_FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -441,7 +448,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 	address := freeAddress(t)
 	startServe(t, []string{
 		url, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://" + address, "STEWARD_HTTP_ADDR=" + address,
-		"STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none",
+		"STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://" + t.TempDir(),
 	}, "http://"+address)
 	if status := signIn(t, "http://"+address, "acme", devPerson{Email: "a@acme.example", Password: made.Password}); status != http.StatusCreated {
 		t.Errorf("the administrator signs in: %d", status)

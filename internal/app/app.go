@@ -26,8 +26,12 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/attempt"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/dial"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/httpapi"
 	"github.com/fusionspim/steward/internal/id"
@@ -47,6 +51,7 @@ import (
 	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 const (
@@ -67,9 +72,12 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings // nil: no mail is sent
-	PasswordPage                      string         // where mailed links lead to; empty: the service's own page
-	Workers                           int            // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings  // nil: no mail is sent
+	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy     // what may be dialled besides the public Internet
+	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings // of the database
+	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -144,13 +152,24 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		}
 	}()
 	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, nil, settings.Backups, settings.Log)
+	if lacking := backups.Lacks(ctx); lacking != nil {
+		settings.Log.Warn("this replica makes no backups", "reason", lacking)
+	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, mailing)
 	alerts := alert.NewService(db, queue, box, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	registry := prometheus.NewRegistry()
+	attempts, err := newWebhookMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	webhooks := webhook.NewService(db, box, limiter, queue,
+		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, links.InviteTx, mark, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	users := user.NewService(db, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
@@ -168,11 +187,14 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
 			APIKeys:       apikey.NewService(db, limiter),
 			Audit:         audit.NewService(db),
+			Backups:       backups,
 			Alerts:        alerts,
 			Imports:       userimport.NewService(db, users),
 			Trail:         trails,
+			Events:        event.NewService(db),
+			Webhooks:      webhooks,
 		},
-		DB: db, Hasher: hasher, Registry: prometheus.NewRegistry(), Sealer: audit.NewSealer(db), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
@@ -180,16 +202,20 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	app.Registry.MustRegister(backupMetrics{backups})
 	if settings.Workers > 0 {
 		work := jobs.Work{
 			Handlers: slices.Concat(
 				links.Handlers(),
 				alerts.Handlers(),
 				trails.Handlers(),
+				webhooks.Handlers(),
+				backups.Handlers(),
 				requests.Handlers(),
 			),
 			Periodic: slices.Concat(
 				trails.Periodic(),
+				backups.Periodic(),
 				requests.Periodic(),
 			),
 		}
@@ -201,6 +227,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	app.stop = stop
 	app.every(background, keysEvery, "loading the signing keys", app.ReloadKeys)
 	app.every(background, sealEvery, "numbering the entries of the trail", app.Sealer.Seal)
+	if settings.Workers > 0 {
+		app.work.Go(func() { webhooks.Dispatch(background) })
+	}
 	app.every(background, sweepEvery, "dropping what is past its time", app.Sweep)
 	if settings.Workers > 0 {
 		app.every(background, alertsEvery, "taking up alerts", alerts.LookAfter)
@@ -218,8 +247,8 @@ func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
 }
 
-// Sweep drops what is past its time: idempotency answers after a day, login records after 90 days, sessions that cannot be used any more, alerts
-// after 90 days, bundles after 14 days, and whom requests were about 90 days after they were closed.
+// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
+// webhooks after 30, bundles after 14, whom requests were about 90 days after they were closed, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -234,6 +263,9 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return request.ExpireBundles(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return request.Forget(tx, now, sweepBatch) },
 	} {

@@ -163,6 +163,9 @@ type canary struct {
 	password string
 	secret   string // of the authenticator
 	addresses
+
+	inbox    *receiver // of the webhooks
+	endpoint string    // that they go to
 }
 
 type addresses struct{ four, six netip.Addr }
@@ -303,6 +306,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.Helper()
 	_, key := c.once()
 	p.creation = []apptest.Option{c.key, key, apptest.JSON(object{"first_name": c.first, "last_name": " " + c.last + " ", "email": c.email, "role": role})}
+	c.hook()
 	made := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated)
 	c.id = made.Text(c, "id")
 	if again := c.call("POST", "/v1/users", p.creation...).Want(c, http.StatusCreated); again.Header.Get("Idempotency-Replayed") != "true" {
@@ -319,6 +323,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 	c.browse()
 	c.enrol(p.access)
 	c.operate()
+	c.listen()
 	c.record(withEntries)
 	c.alarm()
 	if role == principal.Customer {
@@ -688,6 +693,13 @@ func (c *canary) operate() {
 			c.Errorf("an operator is told %q", found)
 		}
 	}
+	for _, path := range []string{"/v1/operator/jobs", "/v1/operator/jobs?state=dead"} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("a job tells an operator %q", found)
+		}
+	}
+	c.call("GET", "/v1/operator/jobs?kind="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
@@ -742,6 +754,84 @@ func (c *canary) ask(operator apptest.Option) {
 		{"kind": "access", "user_id": c.id, "corrections": wanted}, {"kind": "rectification", "user_id": c.id, "corrections": object{c.last: c.first}},
 	} {
 		c.call("POST", requests, c.admin, apptest.JSON(wrong)).Want(c, http.StatusBadRequest)
+	}
+}
+
+// hook has webhooks sent of everything that happens, to a receiver that fails each time the first time: what is told is waiting, and tried again.
+func (c *canary) hook() {
+	c.inbox = newReceiver(c, func(w http.ResponseWriter, one received) {
+		if one.before == 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(c.email)) // what a receiver says is not kept
+		}
+	})
+	_, key := c.once()
+	for range 2 { // the second time replayed
+		made := c.call("POST", "/v1/webhook-endpoints", c.admin, key, apptest.JSON(object{"url": c.inbox.URL})).Want(c, http.StatusCreated)
+		c.endpoint = "/v1/webhook-endpoints/" + made.Text(c, "id")
+	}
+}
+
+// listen deals with webhooks, with the person's details where they do not belong.
+func (c *canary) listen() {
+	for _, url := range []string{"https://" + url.QueryEscape(c.first) + ":" + c.last + "@example.com/", c.email, c.inbox.URL + "/#" + c.email} {
+		answer := c.call("POST", "/v1/webhook-endpoints", c.key, apptest.JSON(object{"url": url}))
+		answer.WantProblem(c, http.StatusUnprocessableEntity, "invalid-webhook-url")
+		c.call("PATCH", c.endpoint, c.key, apptest.JSON(object{"url": url})).WantProblem(c, http.StatusUnprocessableEntity, "invalid-webhook-url")
+	}
+	c.call("PATCH", c.endpoint, c.admin, apptest.JSON(object{"events": []string{c.email}})).Want(c, http.StatusBadRequest)
+	c.call("PATCH", c.endpoint, c.admin, apptest.JSON(object{"description": "Of the cage"})).Want(c, http.StatusOK)
+	_, key := c.once()
+	c.call("POST", c.endpoint+"/rotation", c.key, key).Want(c, http.StatusOK)
+	c.call("POST", c.endpoint+"/test", c.key).Want(c, http.StatusOK)
+	eventually(c.T, "the first webhooks to be noted", func() bool {
+		return number(c, c.conn, "select count(*) from webhook_deliveries where state = 'waiting'") > 0
+	})
+	var deliveries struct{ Data []struct{ ID string } }
+	c.call("GET", c.endpoint+"/deliveries?state=waiting", c.admin).Want(c, http.StatusOK).Into(c, &deliveries)
+	c.call("GET", c.endpoint+"/deliveries?state="+url.QueryEscape(c.last), c.admin).Want(c, http.StatusBadRequest)
+	_, key = c.once()
+	c.call("POST", c.endpoint+"/deliveries/"+deliveries.Data[0].ID+"/retry", c.key, key).Want(c, http.StatusAccepted)
+	c.call("POST", c.endpoint+"/deliveries/"+url.PathEscape(c.email)+"/retry", c.key).WantProblem(c, http.StatusNotFound, "not-found")
+	for _, path := range []string{"/v1/webhook-endpoints", c.endpoint, c.endpoint + "/deliveries", "/v1/events"} {
+		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
+	c.call("GET", "/v1/events?type="+url.QueryEscape(c.email), c.key).Want(c, http.StatusBadRequest)
+	_, key = c.once()
+	other := c.call("POST", "/v1/webhook-endpoints", c.key, key, apptest.JSON(object{"url": c.inbox.URL, "status": "paused"})).Want(c, http.StatusCreated)
+	c.call("DELETE", "/v1/webhook-endpoints/"+other.Text(c, "id"), c.admin).Want(c, http.StatusNoContent)
+}
+
+// checkTold makes sure that the customer hears of the erasure, and of nobody's details.
+func (c *canary) checkTold(kind string) {
+	c.Helper()
+	eventually(c.T, "the webhook of the erasure", func() bool {
+		// On to the next attempt of what failed the first time, and no further: the administrator's token is good for minutes.
+		var next *time.Time
+		if err := c.conn.QueryRow(c.Context(), "select min(next_attempt_at) from webhook_deliveries where state = 'waiting'").Scan(&next); err != nil {
+			c.Fatal(err)
+		}
+		if next != nil {
+			c.service.Database.Clock.Advance(max(next.Sub(c.service.Database.Clock.Now()), 0))
+		}
+		return number(c, c.conn, `select count(*) from webhook_deliveries d join events e using (customer_id, number)
+			where e.type = $1 and e.subject_id = $2 and d.state = 'succeeded'`, kind, c.id) == 1 &&
+			number(c, c.conn, "select count(*) from webhook_deliveries where state <> 'succeeded'") == 0
+	})
+	told := false
+	for _, one := range c.inbox.all() {
+		told = told || one.Type == kind && one.Data.UserID == c.id
+		var whole bytes.Buffer
+		_ = one.header.Write(&whole) // to memory: does not fail
+		whole.Write(one.body)
+		if found := c.marks.in(whole.Bytes()); len(found) > 0 {
+			c.Errorf("a webhook tells %q: %s", found, whole.Bytes())
+		}
+	}
+	if !told {
+		c.Errorf("no webhook tells of the erasure")
 	}
 }
 
@@ -1246,6 +1336,8 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
 	c.checkReceipt(receipt, "deletion")
 	c.checkGone()
+	c.checkTold("user.deleted")
+	c.checkGone()
 	c.checkRefused(p)
 	c.checkGone()
 	for _, try := range []struct{ method, below string }{{"GET", ""}, {"DELETE", ""}, {"GET", "/alerts"}, {"GET", "/erasure-plan"}, {"POST", "/redaction"}} {
@@ -1271,6 +1363,8 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	order := []apptest.Option{c.key, key, apptest.JSON(object{"reason": "left_employment"})}
 	receipt := c.call("POST", c.path()+"/redaction", order...).Want(t, http.StatusOK)
 	label := c.checkReceipt(receipt, "redaction")
+	c.checkGone()
+	c.checkTold("user.redacted")
 	c.checkGone()
 	c.checkRefused(p)
 	c.checkGone()
@@ -1388,7 +1482,7 @@ func TestTrailHoldsNoValuesOfCorrections(t *testing.T) {
 		t.Fatal(err)
 	}
 	newest := entries[0]
-	if newest.Action != string(audit.UserCorrected) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
+	if newest.Action != string(audit.UserDisabled) || !slices.Equal(newest.Changed, []string{"first_name", "status"}) || len(newest.Details) > 0 {
 		t.Errorf("the entry is %+v", newest)
 	}
 	err = service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {

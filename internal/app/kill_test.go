@@ -22,6 +22,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/principal"
 )
@@ -48,8 +49,8 @@ func serve(t testing.TB, program string, service *apptest.Service) *serving {
 	t.Helper()
 	process := &serving{Cmd: exec.CommandContext(t.Context(), program, "serve"), ended: make(chan struct{})}
 	process.Env = []string{
-		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal(), "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
-		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "HOME=" + os.TempDir(),
+		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal() + "&application_name=steward-served", "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
+		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "HOME=" + os.TempDir(), "STEWARD_BLOB_URL=file://" + t.TempDir(),
 	}
 	log, err := process.StderrPipe()
 	if err != nil {
@@ -245,7 +246,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	t.Parallel()
 	const people, crashes, workers = 240, 6, 6
 	program := buildSteward(t)
-	service := apptest.Start(t)
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // which opens no connections of its own later
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
 	all := seedAccounts(t, service, conn, of, people)
@@ -254,7 +255,6 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	var cut atomic.Int64 // requests that got no answer: those that a crash hit
 	left := slices.Clone(all)
 	for round := range crashes + 1 {
-		noticed := watchConnections(t, conn)
 		process := serve(t, program, service)
 		last := round == crashes
 		killAfter := int64(1 + rand.N(2*people/(crashes+2)))
@@ -288,7 +288,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 			}
 		})
 		process.kill(t)
-		noticed()
+		awaitNoticed(t, conn)
 		redacted := checkAccounts(t, conn, all)
 		for person := range acknowledged.receipts {
 			if !redacted[person] {
@@ -313,7 +313,6 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, all []string) {
 	t.Helper()
 	other := service.Database.Superuser(t)
-	noticed := watchConnections(t, conn)
 	process := serve(t, program, service)
 	execute(t, other, "begin; lock table login_records in share mode")
 	answer := begin(func() error {
@@ -326,27 +325,19 @@ func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *p
 		t.Error("a redaction was answered that cannot have been done")
 	}
 	execute(t, other, "commit")
-	noticed()
+	awaitNoticed(t, conn)
 	if redacted := countFalse(checkAccounts(t, conn, all)); redacted != len(all) {
 		t.Errorf("%d people are redacted after a crash before the end of the first redaction", len(all)-redacted)
 	}
 }
 
-// watchConnections returns a function that waits until the connections that are opened from now on have ended: the database has undone by then
-// whatever they had not committed.
-func watchConnections(t testing.TB, conn *pgx.Conn) (ended func()) {
+// awaitNoticed waits until the connections of a program that was killed have ended: the database has undone by then whatever they had not committed. They have a
+// name of their own, for the service of the test has connections as well, and opens others when it likes.
+func awaitNoticed(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
-	var before []int32
-	if err := conn.QueryRow(t.Context(), "select array_agg(pid) from pg_stat_activity where datname = current_database()").Scan(&before); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		t.Helper()
-		await(t, "the database has noticed", func() bool {
-			return number(t, conn, `select count(*) from pg_stat_activity
-				where datname = current_database() and application_name = 'steward' and pid <> all ($1)`, before) == 0
-		})
-	}
+	await(t, "the database has noticed", func() bool {
+		return number(t, conn, "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'steward-served'") == 0
+	})
 }
 
 func countFalse(of map[string]bool) (count int) {

@@ -39,6 +39,7 @@ const (
 	anEntry  target = "entry"   // of the trail, with its place
 	aSession target = "session" // of the caller's own
 	anAlert  target = "alert"
+	aWebhook target = "webhook endpoint"
 	aTenant  target = "customer" // for operators: any but their own
 	anImport target = "import"
 	aRequest target = "data-subject request" // that is open; for operators: of any customer
@@ -128,10 +129,22 @@ var matrix = []row{
 	{"listAlerts", noObject, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 200, 200},
 	{"raiseAlert", noObject, principal.AlertsWrite, 401, 403, 202, 403, 202, 403, 202, 202},
 	{"getAlert", anAlert, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listEvents", noObject, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"listWebhookEndpoints", noObject, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 200, 200},
+	{"createWebhookEndpoint", noObject, principal.WebhooksManage, 401, 403, 201, 403, 201, 403, 201, 201},
+	{"getWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"updateWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"deleteWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 204, 403, 204, 403, 404, 404},
+	{"rotateWebhookEndpointSecret", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"testWebhookEndpoint", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listWebhookDeliveries", aWebhook, principal.WebhooksManage, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"retryWebhookDelivery", aWebhook, principal.WebhooksManage, 401, 403, 202, 403, 202, 403, 404, 404},
 	{"listCustomers", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 }
@@ -292,7 +305,7 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 		if of.ID == w.fusions.ID {
 			return w.make(t, kind, w.acme), id.New[id.DataRequest]().String() // no request of a customer is another's to an operator
 		}
-	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aBundle:
+	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aBundle, aWebhook:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -359,13 +372,16 @@ type world struct {
 	*apptest.Service
 	fusions, acme, other              apptest.Customer
 	operator, admin, user, otherAdmin apptest.Credential
-	refreshToken                      string // of a session of acme's user, always the last one
-	oneTimeCode                       string // of whoever is about to call, where a right one is needed
+	refreshToken                      string            // of a session of acme's user, always the last one
+	oneTimeCode                       string            // of whoever is about to call, where a right one is needed
+	deliveries                        map[string]string // one of each webhook endpoint that was made
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Service: apptest.Start(t), oneTimeCode: "287082", fusions: apptest.Customer{Slug: "fusions"}}
+	w := &world{
+		Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"},
+	}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
@@ -430,6 +446,10 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		entry := recorded(t, w.Service, of, nil)
 		w.Seal(t)
 		return entry
+	case aWebhook:
+		endpoint, delivery := webhookOf(t, w.Service, of, "http://127.0.0.1:9/hook")
+		w.deliveries[endpoint] = delivery
+		return endpoint
 	case aSession:
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
@@ -596,6 +616,29 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/data-subject-requests/" + objectID + "/fulfilment", nil
 	case "rejectDataSubjectRequest":
 		return with("/v1/operator/data-subject-requests/"+objectID+"/rejection", members{"reason": "identity_not_verified"})
+	case "listEvents":
+		return "/v1/events", nil
+	case "listWebhookEndpoints":
+		return "/v1/webhook-endpoints", nil
+	case "createWebhookEndpoint":
+		w.makeRoom(t)
+		return with("/v1/webhook-endpoints", members{"url": "https://pim.acme.example/webhooks/steward"})
+	case "getWebhookEndpoint", "deleteWebhookEndpoint":
+		return "/v1/webhook-endpoints/" + objectID, nil
+	case "updateWebhookEndpoint":
+		return with("/v1/webhook-endpoints/"+objectID, members{"description": "PIM production"})
+	case "rotateWebhookEndpointSecret":
+		return with("/v1/webhook-endpoints/"+objectID+"/rotation", members{"overlap_seconds": 3600})
+	case "testWebhookEndpoint":
+		return "/v1/webhook-endpoints/" + objectID + "/test", nil
+	case "listWebhookDeliveries":
+		return "/v1/webhook-endpoints/" + objectID + "/deliveries", nil
+	case "retryWebhookDelivery":
+		delivery, known := w.deliveries[objectID]
+		if !known {
+			delivery = id.New[id.Entry]().String()
+		}
+		return "/v1/webhook-endpoints/" + objectID + "/deliveries/" + delivery + "/retry", nil
 	case "listCustomers":
 		return "/v1/operator/customers", nil
 	case "createCustomer":
@@ -605,6 +648,8 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "listBackups", "createBackup":
+		return "/v1/operator/backups", nil
 	case "listJobs":
 		return "/v1/operator/jobs", nil
 	case "retryJob":
@@ -616,6 +661,12 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 	}
 	t.Fatalf("%s has no sample: write down a request that is carried out", operation)
 	return "", nil
+}
+
+// makeRoom deletes the webhook endpoints that there are, of which a customer may have only so many.
+func (w *world) makeRoom(t *testing.T) {
+	t.Helper()
+	execute(t, w.Database.Superuser(t), "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null")
 }
 
 // nextRefreshToken opens a session of which nobody else has the refresh token.

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 // queueMetrics tells the monitoring how much waits in the background. It asks the database when it is asked itself.
@@ -48,4 +49,19 @@ func (m *queueMetrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(m.count, prometheus.GaugeValue, float64(depth.Count), depth.Queue, string(depth.State))
 		to <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, depth.Oldest.Seconds(), depth.Queue, string(depth.State))
 	}
+}
+
+// webhookMetrics measure attempts to send webhooks, by what came of them. No label tells of an endpoint or a customer.
+type webhookMetrics struct{ duration *prometheus.HistogramVec }
+
+func newWebhookMetrics(registry prometheus.Registerer) (*webhookMetrics, error) {
+	m := &webhookMetrics{duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "steward_webhook_attempt_duration_seconds", Help: "How long attempts to send a webhook took, by what came of them.",
+		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	}, []string{"outcome"})}
+	return m, registry.Register(m.duration)
+}
+
+func (m *webhookMetrics) observe(outcome webhook.Outcome, took time.Duration) {
+	m.duration.WithLabelValues(string(outcome)).Observe(took.Seconds())
 }

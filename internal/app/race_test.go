@@ -88,7 +88,7 @@ func awaitBlocked(t testing.TB, watcher *pgx.Conn, count int) {
 	t.Helper()
 	await(t, fmt.Sprintf("%d connections of the service wait for a lock", count), func() bool {
 		return number(t, watcher, `select count(*) from pg_stat_activity
-			where datname = current_database() and application_name = 'steward' and cardinality(pg_blocking_pids(pid)) > 0`) == count
+			where datname = current_database() and application_name in ('steward', 'steward-served') and cardinality(pg_blocking_pids(pid)) > 0`) == count
 	})
 }
 

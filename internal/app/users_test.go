@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -22,9 +23,13 @@ type house struct {
 	admin apptest.Credential
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T, changes ...func(*app.Settings)) *house {
 	t.Helper()
-	h := &house{Service: apptest.Start(t)}
+	h := &house{Service: apptest.StartWith(t, func(settings *app.Settings) {
+		for _, change := range changes {
+			change(settings)
+		}
+	})}
 	h.acme = h.Customer(t, "acme")
 	h.admin = h.SignIn(t, "acme", h.acme.Admin)
 	return h
@@ -509,15 +514,16 @@ func TestPatch(t *testing.T) {
 	for _, change := range []struct {
 		body    string
 		changed []string
+		action  string
 	}{
-		{`{"first_name":"Ida"}`, []string{"first_name"}},
-		{`{"last_name":"Haddad-Lind","email":"ida@acme.example"}`, []string{"last_name", "email"}},
-		{`{"email":"IDA@acme.example"}`, []string{"email"}}, // the spelling is a member as well
-		{`{"role":"customer","first_name":"Ida"}`, []string{"role"}},
-		{`{"role":"user","status":"disabled"}`, []string{"role", "status"}},
-		{`{"status":"active"}`, []string{"status"}},
+		{`{"first_name":"Ida"}`, []string{"first_name"}, "user.corrected"},
+		{`{"last_name":"Haddad-Lind","email":"ida@acme.example"}`, []string{"last_name", "email"}, "user.corrected"},
+		{`{"email":"IDA@acme.example"}`, []string{"email"}, "user.corrected"}, // the spelling is a member as well
+		{`{"role":"customer","first_name":"Ida"}`, []string{"role"}, "user.corrected"},
+		{`{"role":"user","status":"disabled"}`, []string{"role", "status"}, "user.disabled"},
+		{`{"status":"active"}`, []string{"status"}, "user.enabled"},
 		{`{"first_name":"A","last_name":"B","email":"c@acme.example","role":"customer","status":"disabled"}`,
-			[]string{"first_name", "last_name", "email", "role", "status"}},
+			[]string{"first_name", "last_name", "email", "role", "status"}, "user.disabled"},
 	} {
 		before := h.asAdmin(t, "GET", path).Header.Get("ETag")
 		answer := h.asAdmin(t, "PATCH", path, apptest.Raw("application/merge-patch+json", change.body)).Want(t, 200)
@@ -525,7 +531,7 @@ func TestPatch(t *testing.T) {
 			t.Errorf("%s: the tag stays", change.body)
 		}
 		entry := h.newestEntry(t)
-		if entry.Action != "user.corrected" || entry.Target.ID != one.ID || !slices.Equal(entry.Changed, change.changed) ||
+		if entry.Action != change.action || entry.Target.ID != one.ID || !slices.Equal(entry.Changed, change.changed) ||
 			string(entry.Details) != "{}" {
 			t.Errorf("%s is recorded as %+v", change.body, entry)
 		}
@@ -734,7 +740,7 @@ func TestLastAdministrator(t *testing.T) {
 // TestIdempotency: repeating any POST with its key does nothing again and answers the same again.
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, apptest.WithBackups(t))
 	signIn := func() apptest.Answer {
 		return call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": h.acme.User.Email,
 			"password": apptest.Password})).Want(t, 201)
@@ -789,6 +795,7 @@ func TestIdempotency(t *testing.T) {
 		"confirmMySecondFactor":  {"/v1/me/second-factor/confirmation", members{"one_time_code": code}, members{"one_time_code": "000000"}, confirming, "", 200, 0},
 		"replaceMyRecoveryCodes": {"/v1/me/recovery-codes", members{"one_time_code": recoveryCode}, members{"one_time_code": "000000"}, replacing, "", 200, 0},
 		"createCustomer":         {"/v1/operator/customers", founded("Initech"), founded("Initrode"), operator, "", 201, 0},
+		"createBackup":           {"/v1/operator/backups", nil, nil, operator, "", 202, 0},
 		"confirmPasswordReset":   {"/v1/password-resets/confirm", members{"token": link, "new_password": nextPassword}, nil, "", "", 204, 0},
 	}
 	// Those of which a repetition does nothing by itself, or as little as the first time.
@@ -814,7 +821,10 @@ func TestIdempotency(t *testing.T) {
 			continue
 		}
 		send := func(key string, credential apptest.Credential, body any) apptest.Answer {
-			options := []apptest.Option{apptest.JSON(body), apptest.Header("Idempotency-Key", key)}
+			options := []apptest.Option{apptest.Header("Idempotency-Key", key)}
+			if body != nil {
+				options = append(options, apptest.JSON(body))
+			}
 			if credential != "" {
 				options = append(options, apptest.As(credential))
 			}

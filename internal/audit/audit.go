@@ -46,6 +46,8 @@ type Action string
 const (
 	UserCreated           Action = "user.created"
 	UserCorrected         Action = "user.corrected"
+	UserDisabled          Action = "user.disabled" // by a correction whose changes are named too
+	UserEnabled           Action = "user.enabled"  // likewise
 	UserDeleted           Action = "user.deleted"
 	UserRedacted          Action = "user.redacted"
 	UserAlertsChanged     Action = "user.alerts_changed"
@@ -59,6 +61,7 @@ const (
 	RecoveryCodesReplaced Action = "user.recovery_codes_replaced"
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
+	BackupOrdered         Action = "backup.ordered"
 	UserImportStarted     Action = "user_import.started"
 	UserReturned          Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
@@ -70,6 +73,14 @@ const (
 	DataRequestUpdated   Action = "data_subject_request.updated"   // every change of its state, the first one included
 	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
 	DataRequestCollected Action = "data_subject_request.collected" // its bundle
+
+	WebhookEndpointCreated  Action = "webhook_endpoint.created"
+	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
+	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"
+	WebhookEndpointPaused   Action = "webhook_endpoint.paused" // by the system
+	WebhookEndpointTested   Action = "webhook_endpoint.tested"
+	WebhookSecretRotated    Action = "webhook_endpoint.secret_rotated"
+	WebhookDeliveryRepeated Action = "webhook_endpoint.delivery_repeated"
 )
 
 // Target is what was acted on.
@@ -81,6 +92,7 @@ type Target struct {
 // Targets of the service's own acts.
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
+func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
@@ -88,6 +100,9 @@ func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.Stri
 func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
 func OnDataRequest(request id.DataRequest) Target {
 	return Target{"data_subject_request", request.String()}
+}
+func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
+	return Target{"webhook_endpoint", endpoint.String()}
 }
 
 // Act is something that the service did on somebody's order.

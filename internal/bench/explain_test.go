@@ -48,7 +48,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 
 	recording := record(t, db, of.ID)
-	users, trail := user.NewService(db, nil, nil), audit.NewService(db) // nobody is created or erased here
+	users, trail := user.NewService(db, nil, nil, nil), audit.NewService(db) // nobody is created or erased here
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()

@@ -82,11 +82,19 @@ func (f finder) find(accept func(major int) bool) (_ programs, tooOld string) {
 	return programs{}, tooOld
 }
 
+// Folders returns the folders that hold all of the named programs of PostgreSQL, where Start would look for its own, best first.
+func Folders(names ...string) []string { return machineFinder().folders(names...) }
+
 // candidates returns the directories that hold both postgres and initdb, best first, each once, without symbolic links.
 func (f finder) candidates() []string {
+	// initdb looks for postgres beside the file that it really is. So a link is followed first, and either program may show the way.
+	return f.folders("postgres", "initdb")
+}
+
+func (f finder) folders(names ...string) []string {
 	var dirs []string
 	add := func(dir string) {
-		if isProgram(filepath.Join(dir, "postgres")) && isProgram(filepath.Join(dir, "initdb")) {
+		if !slices.ContainsFunc(names, func(name string) bool { return !isProgram(filepath.Join(dir, name)) }) {
 			if real, err := filepath.EvalSymlinks(dir); err == nil && !slices.Contains(dirs, real) {
 				dirs = append(dirs, real)
 			}
@@ -96,8 +104,7 @@ func (f finder) candidates() []string {
 		if !filepath.IsAbs(dir) {
 			continue // a relative entry would make the choice depend on where the caller stands
 		}
-		// initdb looks for postgres beside the file that it really is. So a link is followed first, and either program may show the way.
-		for _, name := range []string{"postgres", "initdb"} {
+		for _, name := range names {
 			if real, err := filepath.EvalSymlinks(filepath.Join(dir, name)); err == nil {
 				add(filepath.Dir(real))
 			}

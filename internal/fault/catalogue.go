@@ -108,6 +108,16 @@ var catalogue = []Entry{
 		"Look at its state with GET /v1/operator/jobs.",
 	},
 	{
+		WebhookLimit, Conflict, "There are as many webhook endpoints as there may be",
+		"A customer has at most 20 endpoints.",
+		"Delete one that is not needed any more, or let one endpoint take more types of events.",
+	},
+	{
+		WebhookPaused, Conflict, "The webhook endpoint is paused",
+		"Nothing is sent to an endpoint that is paused, so nothing can be sent to it again.",
+		"Set the status of the endpoint to active first.",
+	},
+	{
 		RequestClosed, Conflict, "The request is closed",
 		"The data-subject request was fulfilled, rejected or withdrawn before. What is closed stays as it is.",
 		"Look at the request's state. If there is more to ask, file a new request.",
@@ -126,6 +136,11 @@ var catalogue = []Entry{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
+	},
+	{
+		BackupUnderWay, Conflict, "A backup is under way",
+		"Backups of the database are made one at a time, and one was asked for before.",
+		"Look for it in GET /v1/operator/backups; when it is done or has failed, ask again.",
 	},
 	{
 		SourceIDReused, Conflict, "The source id belongs to another entry",
@@ -158,6 +173,11 @@ var catalogue = []Entry{
 		"Ask for a new link with POST /v1/password-resets.",
 	},
 	{
+		EventGone, Gone, "The event is not there any more",
+		"Events are kept for 90 days. The one to go on from is older, or never was, so events may have been missed.",
+		"Compare with GET /v1/users, then read the events from the beginning, without after and cursor.",
+	},
+	{
 		BundleGone, Gone, "The bundle is gone",
 		"A bundle is kept for 14 days. One that was not encrypted to a recipient is given out once. It also goes when its person is erased.",
 		"File a new request. With a recipient, the bundle can be collected as often as needed while it is kept.",
@@ -181,6 +201,11 @@ var catalogue = []Entry{
 		IdempotencyKeyReused, Refused, "The Idempotency-Key was used for another request",
 		"A key stands for one request. It was used before with another body or another path.",
 		"Make a new key for each new request.",
+	},
+	{
+		InvalidWebhookURL, Refused, "The URL cannot be a webhook endpoint",
+		"Webhooks go to https URLs at public addresses, written in ASCII, without user information and without a fragment.",
+		"Give the URL of a server that the public Internet reaches. Write an international domain in its ASCII form.",
 	},
 	{
 		OneTimeCodeWrong, Refused, "The one-time code is wrong",
@@ -261,5 +286,10 @@ var catalogue = []Entry{
 		ServiceUnavailable, Unavailable, "The service cannot answer just now",
 		"The database is away or the service has more to do than it can. Nothing was changed, or the change is whole; an Idempotency-Key makes repeating safe.",
 		"Try again after the time that Retry-After names.",
+	},
+	{
+		BackupsNotSetUp, Unavailable, "Backups are not set up",
+		"The service was started without what making a backup takes: a store, recipients, a database user that may read everything, or PostgreSQL's pg_dump.",
+		"The log of the service says at its start what is missing. Have it set, and ask again.",
 	},
 }

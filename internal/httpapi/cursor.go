@@ -35,6 +35,7 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 	query := now.request.URL.Query()
 	query.Del("cursor")
 	query.Del("limit")
+	query.Del("after") // which says where a list begins, as the cursor does
 	asked := page{limit: defaultLimit, url: url.URL{Path: now.request.URL.Path, RawQuery: query.Encode()}}
 	asked.seal = s.sealFor(ctx, now.operation.ID, asked.url.RawQuery)
 	if limit != nil {

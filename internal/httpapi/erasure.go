@@ -24,7 +24,7 @@ func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlan
 	}
 	return api.GetErasurePlan200JSONResponse{
 		CanDelete: plan.CanDelete, CanRedact: plan.CanRedact, LastAdministrator: plan.LastAdministrator, Blocking: toReferences(plan.Blocking),
-		Recommended: recommended, Removes: toCounts(plan.Removes),
+		Recommended: recommended, Removes: toCounts(plan.Removes), BackupsExpireAt: inUTC(plan.BackupsExpireAt),
 	}, nil
 }
 
@@ -75,7 +75,7 @@ func toReceipt(receipt user.Receipt) api.ErasureReceipt {
 	out := api.ErasureReceipt{
 		ID: receipt.ID.UUID, Kind: api.ErasureReceiptKind(receipt.Kind), UserID: receipt.UserID.UUID, Label: receipt.Label,
 		OrderedBy: api.OrderedBy{Authority: api.Authority(receipt.Authority)}, CompletedAt: receipt.CompletedAt.UTC(), Removed: toCounts(receipt.Removed),
-		Kept: make([]api.Kept, len(receipt.Kept)),
+		Kept: make([]api.Kept, len(receipt.Kept)), BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
 	}
 	if receipt.Reason != nil {
 		reason := string(*receipt.Reason)

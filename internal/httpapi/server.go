@@ -23,8 +23,10 @@ import (
 	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -37,6 +39,7 @@ import (
 	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/userimport"
+	"github.com/fusionspim/steward/internal/webhook"
 )
 
 // Features are what the API opens up.
@@ -46,12 +49,15 @@ type Features struct {
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
+	Backups       *backup.Service
 	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
 	PasswordLinks *passwordlink.Service
 	Alerts        *alert.Service
 	Imports       *userimport.Service
+	Events        *event.Service
+	Webhooks      *webhook.Service
 	Requests      *request.Service
 }
 

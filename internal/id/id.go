@@ -27,9 +27,13 @@ type (
 	receiptKind  struct{}
 	loginKind    struct{}
 	requestKind  struct{}
+	backupKind   struct{}
+	restoreKind  struct{}
 	alertKind    struct{}
 	importKind   struct{}
 	dataKind     struct{}
+
+	webhookEndpointKind struct{}
 )
 
 type (
@@ -47,6 +51,10 @@ type (
 	Receipt = ID[receiptKind]
 	// Login identifies one login record.
 	Login = ID[loginKind]
+	// Backup identifies one backup of the database.
+	Backup = ID[backupKind]
+	// Restore identifies one restore of the database from a backup.
+	Restore = ID[restoreKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
 	// Import identifies one import of people.
@@ -55,6 +63,8 @@ type (
 	Request = ID[requestKind]
 	// DataRequest identifies one data-subject request.
 	DataRequest = ID[dataKind]
+	// WebhookEndpoint identifies one place where a customer wants to be told of events.
+	WebhookEndpoint = ID[webhookEndpointKind]
 )
 
 // ErrMalformed is returned by Parse for anything but the canonical text of a UUID.

@@ -218,7 +218,7 @@ func TestNoOtherKindCanBeSent(t *testing.T) {
 		t.Errorf("messages are made in %v", made)
 	}
 	want := map[string]string{
-		"NewAlert": "KindAlert", "NewAlertDigest": "KindAlert", "NewInvitation": "KindInvitation", "NewPasswordReset": "KindPasswordReset",
+		"To": "KindAlert", "NewAlertDigest": "KindAlert", "NewInvitation": "KindInvitation", "NewPasswordReset": "KindPasswordReset",
 		"NewPasswordChanged": "KindPasswordChanged", "NewNotice": "KindNotice",
 	}
 	if !reflect.DeepEqual(composed, want) {

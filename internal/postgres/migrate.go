@@ -24,6 +24,9 @@ var migrations embed.FS
 // MinimumVersion is the oldest PostgreSQL that the schema works on, in the form of server_version_num.
 const MinimumVersion = 140000
 
+// RestoringSchema marks a database into which a backup is being restored: as long as the schema is there, the database is not whole, and no service opens it.
+const RestoringSchema = "steward_restoring"
+
 // Migration is one step of the schema and whether it is applied.
 type Migration struct {
 	Version   int64      `json:"version"`
@@ -125,28 +128,80 @@ func checkServer(ctx context.Context, handle *sql.DB) error {
 	return nil
 }
 
-// CheckSchema tells whether the schema is the one that this program knows, and says what to do if it is not.
-func (db *DB) CheckSchema(ctx context.Context) error {
-	var newest int64
+// SchemaVersion is the newest step that this program knows.
+func SchemaVersion() (newest int64, err error) {
 	entries, err := migrations.ReadDir("migrations")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, entry := range entries {
 		version, err := goose.NumericComponent(entry.Name())
 		if err != nil {
-			return err
+			return 0, err
 		}
 		newest = max(newest, version)
 	}
+	return newest, nil
+}
+
+// EnsureRoles makes the roles that the service takes, where they are missing, and the user of the URL a member of them, as the first steps of the schema do: roles belong to a
+// whole server and are in no backup of a database.
+func EnsureRoles(ctx context.Context, url sensitive.String) (err error) {
+	config, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		return errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
+	}
+	config.ConnectTimeout = connectTimeout
+	handle := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	if err := checkServer(ctx, handle); err != nil {
+		return err
+	}
+	for _, role := range []string{appRole, platformRole, workerRole} {
+		_, err := handle.ExecContext(ctx, `
+			do $$
+			begin
+				begin
+					create role `+role+` nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit;
+				exception when duplicate_object or unique_violation then
+					null;
+				end;
+				if not pg_has_role(current_user, '`+role+`', 'member') then
+					begin
+						grant `+role+` to current_user;
+					exception when unique_violation then
+						null;
+					end;
+				end if;
+			end
+			$$`)
+		if err != nil {
+			return fmt.Errorf("postgres: the role %s: %w", role, translate(err))
+		}
+	}
+	return nil
+}
+
+// CheckSchema tells whether the schema is the one that this program knows, and says what to do if it is not.
+func (db *DB) CheckSchema(ctx context.Context) error {
+	newest, err := SchemaVersion()
+	if err != nil {
+		return err
+	}
 	var applied int64
+	var restoring bool
 	err = db.InPlatform(ctx, func(tx *Tx) error {
+		if err := tx.ORM().Raw("select to_regnamespace(?) is not null", RestoringSchema).Row().Scan(&restoring); err != nil || restoring {
+			return err
+		}
 		return tx.ORM().Raw("select max(version_id) from goose_db_version where is_applied").Row().Scan(&applied)
 	})
 	if fault.Is(err, fault.ServiceUnavailable) {
 		return err
 	}
 	switch {
+	case restoring:
+		return errors.New("postgres: a restore into this database is under way or was broken off; let it finish, or run it again: steward backup restore")
 	case err != nil:
 		return fmt.Errorf("postgres: the database has no schema yet; run: steward migrate up (%w)", err)
 	case applied < newest:

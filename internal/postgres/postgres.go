@@ -137,9 +137,11 @@ func limit(handle *sql.DB, connections int) {
 // prepare makes connections take a role, with the bounds that hold for all.
 func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 	config.ConnectTimeout = connectTimeout
+	if config.RuntimeParams["application_name"] == "" { // the URL may give another name, to tell replicas apart
+		config.RuntimeParams["application_name"] = "steward"
+	}
 	for name, value := range map[string]string{
 		"role":                                role,
-		"application_name":                    "steward",
 		"timezone":                            "UTC",
 		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
 		"lock_timeout":                        fmt.Sprint(lockTimeout.Milliseconds()),

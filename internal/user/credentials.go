@@ -96,14 +96,15 @@ type Addressee struct {
 	Email       string
 	PasswordSet bool
 	LinksSince  time.Time // mailed links are good while this is the same
+	Role        principal.Role
 }
 
 // HoldAddresseeTx reads somebody who is active and keeps the person so until the transaction ends: an erasure waits, or came before and nobody is found.
 func HoldAddresseeTx(tx *postgres.Tx, user id.User) (found Addressee, ok bool, err error) {
 	err = tx.ORM().Raw(`
-		select first_name, last_name, email, password_hash is not null, links_since from users
+		select first_name, last_name, email, password_hash is not null, links_since, role from users
 		where customer_id = ? and id = ? and status = 'active' for share`, tx.Customer, user).Row().
-		Scan(&found.FirstName, &found.LastName, &found.Email, &found.PasswordSet, &found.LinksSince)
+		Scan(&found.FirstName, &found.LastName, &found.Email, &found.PasswordSet, &found.LinksSince, &found.Role)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Addressee{}, false, nil
 	}
@@ -131,4 +132,21 @@ func ActiveAdministratorsTx(tx *postgres.Tx, limit int) (found []id.User, err er
 func ExistsTx(tx *postgres.Tx, user id.User) error {
 	_, err := get(tx, user)
 	return err
+}
+
+// AdministratorsTx returns at most limit of the customer's active administrators, the oldest accounts first.
+func AdministratorsTx(tx *postgres.Tx, limit int) (administrators []id.User, err error) {
+	rows, err := tx.Raw("select id from users where customer_id = ? and role = 'customer' and status = 'active' order by id limit ?", tx.Customer, limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one id.User
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		administrators = append(administrators, one)
+	}
+	return administrators, rows.Err()
 }

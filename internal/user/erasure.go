@@ -77,7 +77,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 			}
 			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
 		}
-		return nil
+		plan.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+		return err
 	})
 	return plan, err
 }
@@ -106,7 +107,10 @@ func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if len(references) > 0 {
 		return Receipt{}, incomplete(user, references)
 	}
-	receipt := newReceipt(tx, caller, Deletion, user)
+	receipt, err := s.newReceipt(tx, caller, Deletion, user)
+	if err != nil {
+		return Receipt{}, err
+	}
 	if receipt.Removed, err = s.removeHoldings(tx, user); err != nil {
 		return Receipt{}, err
 	}
@@ -181,7 +185,10 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := newReceipt(tx, caller, Redaction, user)
+	receipt, err := s.newReceipt(tx, caller, Redaction, user)
+	if err != nil {
+		return Receipt{}, err
+	}
 	receipt.Label, receipt.Reason = &label, reason
 	references, err := audit.ReferencesTx(tx, user)
 	if err != nil {
@@ -264,14 +271,15 @@ func incomplete(user id.User, references []fault.Reference) error {
 	return f
 }
 
-func newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) Receipt {
-	receipt := Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
 		receipt.OrderedByUser = &caller.User
 	}
-	return receipt
+	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+	return receipt, err
 }
 
 // newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is

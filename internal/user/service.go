@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -19,6 +20,7 @@ type Service struct {
 	db       *postgres.DB
 	invite   Invite
 	mark     Mark
+	horizon  Horizon
 	holdings []Holding
 }
 
@@ -28,9 +30,12 @@ type Invite func(tx *postgres.Tx, made ...id.User) error
 // Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
 type Mark func(of id.Customer, addressKey string) []byte
 
+// Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
+type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
+
 // NewService makes the service. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, invite Invite, mark Mark, holdings ...Holding) *Service {
-	return &Service{db: db, invite: invite, mark: mark, holdings: holdings}
+func NewService(db *postgres.DB, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
+	return &Service{db: db, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -205,7 +210,7 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 	if patch.Role == nil && patch.Status == nil {
 		// One statement does everything, and is a transaction by itself.
 		err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			after, err = s.correct(tx, caller, user, change, condition)
+			after, err = s.correct(tx, caller, audit.UserCorrected, user, change, condition)
 			return err
 		})
 		return after, asKnown(err)
@@ -248,12 +253,12 @@ func (s *Service) update(tx *postgres.Tx, caller principal.Principal, user id.Us
 			return User{}, lastAdministrator()
 		}
 	}
-	return s.correct(tx, caller, user, change, condition)
+	return s.correct(tx, caller, change.action(before), user, change, condition)
 }
 
 // correct applies a change together with its entry in the trail, in one statement.
-func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
-	result, err := correct(tx, caller, user, change, condition)
+func (s *Service) correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, change change, condition version.Condition) (User, error) {
+	result, err := correct(tx, caller, action, user, change, condition)
 	switch {
 	case err != nil:
 		return User{}, err
@@ -296,6 +301,18 @@ func (p Patch) clean() (out change, err error) {
 	}
 	out.role, out.status = p.Role, p.Status
 	return out, firstFault(first, last, mail)
+}
+
+// action is what a change of somebody is called in the trail. A change of the status gives the name, whatever else changes with it; the entry names all of it.
+func (c change) action(before User) audit.Action {
+	switch {
+	case c.status == nil || *c.status == before.Status:
+		return audit.UserCorrected
+	case *c.status == Disabled:
+		return audit.UserDisabled
+	default:
+		return audit.UserEnabled
+	}
 }
 
 // endsAdministration tells whether the change takes an administrator who can sign in away from the customer.

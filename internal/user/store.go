@@ -149,12 +149,12 @@ const carried = `customer_id, id, role, status, first_name, last_name, email, em
 
 // correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
 // the user is redacted, the condition is not met, the domain is refused, or everything is so already.
-func correct(tx *postgres.Tx, caller principal.Principal, user id.User, in change, condition version.Condition) (out corrected, err error) {
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
-	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.UserCorrected, Target: audit.OnUser(user)}, "u")
+	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
 	err = tx.Raw(`
 		with c as (
 			select id, mail_domain_policy, mail_domains from customers where id = ?
@@ -248,20 +248,20 @@ func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string) 
 func insertReceipt(tx *postgres.Tx, r Receipt) error {
 	return tx.ORM().Exec(`
 		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept)
-		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			removed, kept, backups_expire_at)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
-		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}).Error
+		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt).Error
 }
 
 func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error) {
 	var removed postgres.JSON[[]Removed]
 	var kept postgres.JSON[[]Kept]
 	err = tx.Raw(`
-		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept
+		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at
 		from erasure_receipts where customer_id = ? and id = ?`, tx.Customer, receipt).Row().
 		Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
-			&found.CompletedAt, &removed, &kept)
+			&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
 	}

@@ -136,6 +136,7 @@ type Receipt struct {
 	CompletedAt     time.Time
 	Removed         []Removed
 	Kept            []Kept
+	BackupsExpireAt *time.Time // by then no backup holds the person any more; nil: none ever did
 }
 
 // Plan is what erasing a person would do.
@@ -145,6 +146,7 @@ type Plan struct {
 	LastAdministrator bool
 	Blocking          []fault.Reference
 	Removes           []Removed
+	BackupsExpireAt   *time.Time // if it were done now
 }
 
 // ReceiptPath is where a receipt is found.

@@ -177,6 +177,39 @@ func (e Authority) Valid() bool {
 	}
 }
 
+// Defines values for BackupState.
+const (
+	BackupStateAvailable BackupState = "available"
+	BackupStateCreating  BackupState = "creating"
+	BackupStateDamaged   BackupState = "damaged"
+	BackupStateDeleted   BackupState = "deleted"
+	BackupStateExpired   BackupState = "expired"
+	BackupStateFailed    BackupState = "failed"
+	BackupStateMissing   BackupState = "missing"
+)
+
+// Valid indicates whether the value is a known member of the BackupState enum.
+func (e BackupState) Valid() bool {
+	switch e {
+	case BackupStateAvailable:
+		return true
+	case BackupStateCreating:
+		return true
+	case BackupStateDamaged:
+		return true
+	case BackupStateDeleted:
+		return true
+	case BackupStateExpired:
+		return true
+	case BackupStateFailed:
+		return true
+	case BackupStateMissing:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ContactParty.
 const (
 	ContactPartyController ContactParty = "controller"
@@ -282,6 +315,48 @@ func (e ErasureReceiptKind) Valid() bool {
 	case ErasureReceiptKindDeletion:
 		return true
 	case ErasureReceiptKindRedaction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventType.
+const (
+	EventTypeAlertSent                 EventType = "alert.sent"
+	EventTypeBreachNotified            EventType = "breach.notified"
+	EventTypeDataSubjectRequestUpdated EventType = "data_subject_request.updated"
+	EventTypeSubprocessorAnnounced     EventType = "subprocessor.announced"
+	EventTypeUserAlertsChanged         EventType = "user.alerts_changed"
+	EventTypeUserCorrected             EventType = "user.corrected"
+	EventTypeUserCreated               EventType = "user.created"
+	EventTypeUserDeleted               EventType = "user.deleted"
+	EventTypeUserDisabled              EventType = "user.disabled"
+	EventTypeUserRedacted              EventType = "user.redacted"
+)
+
+// Valid indicates whether the value is a known member of the EventType enum.
+func (e EventType) Valid() bool {
+	switch e {
+	case EventTypeAlertSent:
+		return true
+	case EventTypeBreachNotified:
+		return true
+	case EventTypeDataSubjectRequestUpdated:
+		return true
+	case EventTypeSubprocessorAnnounced:
+		return true
+	case EventTypeUserAlertsChanged:
+		return true
+	case EventTypeUserCorrected:
+		return true
+	case EventTypeUserCreated:
+		return true
+	case EventTypeUserDeleted:
+		return true
+	case EventTypeUserDisabled:
+		return true
+	case EventTypeUserRedacted:
 		return true
 	default:
 		return false
@@ -777,6 +852,84 @@ func (e UserStatus) Valid() bool {
 	}
 }
 
+// Defines values for WebhookDeliveryState.
+const (
+	WebhookDeliveryStateFailed    WebhookDeliveryState = "failed"
+	WebhookDeliveryStatePending   WebhookDeliveryState = "pending"
+	WebhookDeliveryStateSucceeded WebhookDeliveryState = "succeeded"
+	WebhookDeliveryStateWaiting   WebhookDeliveryState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the WebhookDeliveryState enum.
+func (e WebhookDeliveryState) Valid() bool {
+	switch e {
+	case WebhookDeliveryStateFailed:
+		return true
+	case WebhookDeliveryStatePending:
+		return true
+	case WebhookDeliveryStateSucceeded:
+		return true
+	case WebhookDeliveryStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookEndpointStatus.
+const (
+	WebhookEndpointStatusActive WebhookEndpointStatus = "active"
+	WebhookEndpointStatusPaused WebhookEndpointStatus = "paused"
+)
+
+// Valid indicates whether the value is a known member of the WebhookEndpointStatus enum.
+func (e WebhookEndpointStatus) Valid() bool {
+	switch e {
+	case WebhookEndpointStatusActive:
+		return true
+	case WebhookEndpointStatusPaused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookOutcome.
+const (
+	WebhookOutcomeAddressRefused WebhookOutcome = "address_refused"
+	WebhookOutcomeBrokenOff      WebhookOutcome = "broken_off"
+	WebhookOutcomeDelivered      WebhookOutcome = "delivered"
+	WebhookOutcomeNameUnknown    WebhookOutcome = "name_unknown"
+	WebhookOutcomeStatus         WebhookOutcome = "status"
+	WebhookOutcomeTLSFailed      WebhookOutcome = "tls_failed"
+	WebhookOutcomeTimedOut       WebhookOutcome = "timed_out"
+	WebhookOutcomeUnreachable    WebhookOutcome = "unreachable"
+)
+
+// Valid indicates whether the value is a known member of the WebhookOutcome enum.
+func (e WebhookOutcome) Valid() bool {
+	switch e {
+	case WebhookOutcomeAddressRefused:
+		return true
+	case WebhookOutcomeBrokenOff:
+		return true
+	case WebhookOutcomeDelivered:
+		return true
+	case WebhookOutcomeNameUnknown:
+		return true
+	case WebhookOutcomeStatus:
+		return true
+	case WebhookOutcomeTLSFailed:
+		return true
+	case WebhookOutcomeTimedOut:
+		return true
+	case WebhookOutcomeUnreachable:
+		return true
+	default:
+		return false
+	}
+}
+
 // APIKey defines model for APIKey.
 type APIKey struct {
 	AllowedNetworks []Network `json:"allowed_networks"`
@@ -1041,6 +1194,46 @@ type AuditWord = string
 
 // Authority On whose authority something was done.
 type Authority string
+
+// Backup defines model for Backup.
+type Backup struct {
+	DeletedAt *NullableTime `json:"deleted_at"`
+
+	// ExpiresAt A time according to RFC 3339; the service answers in UTC.
+	ExpiresAt Time `json:"expires_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerNumber Where the ledger of erasures ended before the backup was taken; null without one.
+	LedgerNumber *int64 `json:"ledger_number"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// ServerVersion The version of PostgreSQL that it was taken from.
+	ServerVersion *string `json:"server_version"`
+
+	// Size Bytes of the encrypted backup; null until it is made.
+	Size *int64 `json:"size"`
+
+	// State `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
+	State BackupState `json:"state"`
+
+	// TakenAt A time according to RFC 3339; the service answers in UTC.
+	TakenAt Time `json:"taken_at"`
+}
+
+// BackupPage defines model for BackupPage.
+type BackupPage struct {
+	Data []Backup `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// BackupState `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
+type BackupState string
 
 // CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
 type CheckpointNote = string
@@ -1320,6 +1513,50 @@ type ErasureReceipt struct {
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
 
+// Event defines model for Event.
+type Event struct {
+	// Data Whom or what it is about, by one id. Fetch the rest; whoever was deleted is not there any more.
+	Data EventData `json:"data"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Timestamp A time according to RFC 3339; the service answers in UTC.
+	Timestamp Time `json:"timestamp"`
+
+	// Type What happened. Somebody who is disabled is a `user.disabled`, also where names changed in the same act; somebody who is made active again is a `user.corrected`.
+	Type EventType `json:"type"`
+}
+
+// EventData Whom or what it is about, by one id. Fetch the rest; whoever was deleted is not there any more.
+type EventData struct {
+	// AlertID A UUID of version 7 in its canonical form.
+	AlertID *ID `json:"alert_id,omitempty"`
+
+	// BreachNoticeID A UUID of version 7 in its canonical form.
+	BreachNoticeID *ID `json:"breach_notice_id,omitempty"`
+
+	// DataSubjectRequestID A UUID of version 7 in its canonical form.
+	DataSubjectRequestID *ID `json:"data_subject_request_id,omitempty"`
+
+	// SubprocessorID A UUID of version 7 in its canonical form.
+	SubprocessorID *ID `json:"subprocessor_id,omitempty"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID *ID `json:"user_id,omitempty"`
+}
+
+// EventPage defines model for EventPage.
+type EventPage struct {
+	Data []Event `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// EventType What happened. Somebody who is disabled is a `user.disabled`, also where names changed in the same act; somebody who is made active again is a `user.corrected`.
+type EventType string
+
 // Guidance defines model for Guidance.
 type Guidance struct {
 	Text string `json:"text"`
@@ -1588,6 +1825,19 @@ type NewUser struct {
 
 	// Role `customer` administers the customer's users; `user` is everybody else.
 	Role UserRole `json:"role,omitempty"`
+}
+
+// NewWebhookEndpoint defines model for NewWebhookEndpoint.
+type NewWebhookEndpoint struct {
+	// Description What the endpoint is for. Not the name of a person.
+	Description *string `json:"description,omitempty"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events *WebhookEvents         `json:"events,omitempty"`
+	Status *WebhookEndpointStatus `json:"status,omitempty"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
 }
 
 // NextCursor Pass it as `cursor` for the next page; null on the last page.
@@ -2094,6 +2344,142 @@ type UserStatus string
 // VerifierKey The key that signed the checkpoint, as verifiers of signed notes take it. Compare it with the keys at /.well-known/audit-trail-keys.json, and keep it.
 type VerifierKey = string
 
+// WebhookDelivery defines model for WebhookDelivery.
+type WebhookDelivery struct {
+	Attempts int32 `json:"attempts"`
+
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt Time  `json:"created_at"`
+	Event     Event `json:"event"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID            ID            `json:"id"`
+	LastAttemptAt *NullableTime `json:"last_attempt_at"`
+
+	// LastOutcome A `WebhookOutcome`.
+	LastOutcome *string `json:"last_outcome"`
+
+	// LastStatus Of the receiver's last answer.
+	LastStatus    *int32        `json:"last_status"`
+	NextAttemptAt *NullableTime `json:"next_attempt_at"`
+
+	// State `pending` is to be sent, `waiting` failed and is tried again, `succeeded` was taken, `failed` is given up.
+	State WebhookDeliveryState `json:"state"`
+}
+
+// WebhookDeliveryPage defines model for WebhookDeliveryPage.
+type WebhookDeliveryPage struct {
+	Data []WebhookDelivery `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// WebhookDeliveryState `pending` is to be sent, `waiting` failed and is tried again, `succeeded` was taken, `failed` is given up.
+type WebhookDeliveryState string
+
+// WebhookEndpoint defines model for WebhookEndpoint.
+type WebhookEndpoint struct {
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt   Time   `json:"created_at"`
+	Description string `json:"description"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events       WebhookEvents `json:"events"`
+	FailingSince *NullableTime `json:"failing_since"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID       ID            `json:"id"`
+	PausedAt *NullableTime `json:"paused_at"`
+
+	// PausedReason Why it is paused: `by_customer`, `failing` (every attempt of three days failed), or `gone` (it answered 410).
+	PausedReason            *string               `json:"paused_reason"`
+	PreviousSecretExpiresAt *NullableTime         `json:"previous_secret_expires_at"`
+	Status                  WebhookEndpointStatus `json:"status"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
+}
+
+// WebhookEndpointPage defines model for WebhookEndpointPage.
+type WebhookEndpointPage struct {
+	Data []WebhookEndpoint `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// WebhookEndpointPatch defines model for WebhookEndpointPatch.
+type WebhookEndpointPatch struct {
+	Description *string `json:"description,omitempty"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events *WebhookEvents         `json:"events,omitempty"`
+	Status *WebhookEndpointStatus `json:"status,omitempty"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL *WebhookURL `json:"url,omitempty"`
+}
+
+// WebhookEndpointStatus defines model for WebhookEndpointStatus.
+type WebhookEndpointStatus string
+
+// WebhookEndpointWithSecret defines model for WebhookEndpointWithSecret.
+type WebhookEndpointWithSecret struct {
+	// CreatedAt A time according to RFC 3339; the service answers in UTC.
+	CreatedAt   Time   `json:"created_at"`
+	Description string `json:"description"`
+
+	// Events The types of events that are wanted; if empty all, those that are yet to come among them.
+	Events       WebhookEvents `json:"events"`
+	FailingSince *NullableTime `json:"failing_since"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID       ID            `json:"id"`
+	PausedAt *NullableTime `json:"paused_at"`
+
+	// PausedReason Why it is paused: `by_customer`, `failing` (every attempt of three days failed), or `gone` (it answered 410).
+	PausedReason            *string       `json:"paused_reason"`
+	PreviousSecretExpiresAt *NullableTime `json:"previous_secret_expires_at"`
+
+	// Secret What webhooks are signed with, `whsec_` and base64. Shown this once.
+	Secret string                `json:"secret"`
+	Status WebhookEndpointStatus `json:"status"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// URL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+	URL WebhookURL `json:"url"`
+}
+
+// WebhookEvents The types of events that are wanted; if empty all, those that are yet to come among them.
+type WebhookEvents = []EventType
+
+// WebhookOutcome What came of an attempt: `delivered`, an answer with another `status` than 2xx, or why there was none.
+type WebhookOutcome string
+
+// WebhookSecretRotation defines model for WebhookSecretRotation.
+type WebhookSecretRotation struct {
+	// OverlapSeconds How long the old secret signs too, in seconds; a day if left out.
+	OverlapSeconds *int32 `json:"overlap_seconds,omitempty"`
+}
+
+// WebhookTest defines model for WebhookTest.
+type WebhookTest struct {
+	// Outcome What came of an attempt: `delivered`, an answer with another `status` than 2xx, or why there was none.
+	Outcome WebhookOutcome `json:"outcome"`
+
+	// Status Of the answer
+	Status *int32 `json:"status"`
+}
+
+// WebhookURL An `https` URL in ASCII, without user information and fragment. It must lead to a public address. Put nothing of a person into it.
+type WebhookURL = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -2114,6 +2500,9 @@ type UnsubscribeToken = string
 
 // UserID A UUID of version 7 in its canonical form.
 type UserID = ID
+
+// WebhookEndpointID A UUID of version 7 in its canonical form.
+type WebhookEndpointID = ID
 
 // BadRequest What went wrong (RFC 9457).
 type BadRequest = Problem
@@ -2282,6 +2671,21 @@ type WithdrawDataSubjectRequestParams struct {
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// After The id of an event; the list begins behind it. Not together with `cursor`.
+	After *ID `form:"after,omitempty" json:"after,omitempty"`
+
+	// Type Only events of this type.
+	Type *EventType `form:"type,omitempty" json:"type,omitempty"`
+}
+
 // SetMyAlertsParams defines parameters for SetMyAlerts.
 type SetMyAlertsParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
@@ -2328,6 +2732,21 @@ type ListMySessionsParams struct {
 
 	// Cursor The `next_cursor` of the previous page, as it is.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListBackupsParams defines parameters for ListBackups.
+type ListBackupsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateBackupParams defines parameters for CreateBackup.
+type CreateBackupParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
 // ListCustomersParams defines parameters for ListCustomers.
@@ -2520,6 +2939,63 @@ type RedactUserParams struct {
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
+// ListWebhookEndpointsParams defines parameters for ListWebhookEndpoints.
+type ListWebhookEndpointsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateWebhookEndpointParams defines parameters for CreateWebhookEndpoint.
+type CreateWebhookEndpointParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteWebhookEndpointParams defines parameters for DeleteWebhookEndpoint.
+type DeleteWebhookEndpointParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// UpdateWebhookEndpointParams defines parameters for UpdateWebhookEndpoint.
+type UpdateWebhookEndpointParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListWebhookDeliveriesParams defines parameters for ListWebhookDeliveries.
+type ListWebhookDeliveriesParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only deliveries in this state.
+	State *WebhookDeliveryState `form:"state,omitempty" json:"state,omitempty"`
+}
+
+// RetryWebhookDeliveryParams defines parameters for RetryWebhookDelivery.
+type RetryWebhookDeliveryParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RotateWebhookEndpointSecretParams defines parameters for RotateWebhookEndpointSecret.
+type RotateWebhookEndpointSecretParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// TestWebhookEndpointParams defines parameters for TestWebhookEndpoint.
+type TestWebhookEndpointParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // RaiseAlertJSONRequestBody defines body for RaiseAlert for application/json ContentType.
 type RaiseAlertJSONRequestBody = NewAlert
 
@@ -2597,6 +3073,18 @@ type SetUserAlertsJSONRequestBody = AlertsChange
 
 // RedactUserJSONRequestBody defines body for RedactUser for application/json ContentType.
 type RedactUserJSONRequestBody = RedactionOrder
+
+// CreateWebhookEndpointJSONRequestBody defines body for CreateWebhookEndpoint for application/json ContentType.
+type CreateWebhookEndpointJSONRequestBody = NewWebhookEndpoint
+
+// UpdateWebhookEndpointJSONRequestBody defines body for UpdateWebhookEndpoint for application/json ContentType.
+type UpdateWebhookEndpointJSONRequestBody = WebhookEndpointPatch
+
+// UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody defines body for UpdateWebhookEndpoint for application/merge-patch+json ContentType.
+type UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody = WebhookEndpointPatch
+
+// RotateWebhookEndpointSecretJSONRequestBody defines body for RotateWebhookEndpointSecret for application/json ContentType.
+type RotateWebhookEndpointSecretJSONRequestBody = WebhookSecretRotation
 
 // RequestEditorFn changes a request before it is sent.
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -3241,6 +3729,25 @@ func (c *Raw) GetErasureReceipt(ctx context.Context, id ID, reqEditors ...Reques
 	return c.Client.Do(req)
 }
 
+// ListEvents List the events that webhooks carry
+//
+// **Oldest first**, in an order that never changes: an event that comes later stands later. The last page has a `next_cursor` of null like that of every list. To go on
+// from there at any later time, pass the id of the last event that was dealt with as `after`; it may be the `webhook-id` of a webhook. Events are kept for 90 days; an `after`
+// that is older is answered with 410, for events may have been missed. An API key needs `webhooks:manage`.
+//
+// Corresponds with GET /v1/events (the `ListEvents` operationId).
+func (c *Raw) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetMe View my details, with guidance on amending them
 //
 // What is held of the person who is signed in, and whom to ask for a correction. There is no export here: a request for a copy of one's data
@@ -3537,6 +4044,42 @@ func (c *Raw) ListMySessions(ctx context.Context, params *ListMySessionsParams, 
 // Corresponds with DELETE /v1/me/sessions/{id} (the `EndMySession` operationId).
 func (c *Raw) EndMySession(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newEndMySessionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBackups List the backups of the database
+//
+// Newest first. A backup holds everything that was kept when it was taken, also of people erased since, encrypted, until it expires. It is deleted by `expires_at`, and it is made sure
+// that it can be read no more. `missing` and `damaged` are alarms: the store does not hold what the catalogue says.
+//
+// Corresponds with GET /v1/operator/backups (the `ListBackups` operationId).
+func (c *Raw) ListBackups(ctx context.Context, params *ListBackupsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListBackupsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBackup Make a backup of the database
+//
+// It is made in the background, and the list tells what becomes of it. One is made at a time. The trail of Fusions names who asked for it. Where the service was not given what making one
+// takes, the answer is the problem `backups-not-set-up`.
+//
+// Corresponds with POST /v1/operator/backups (the `CreateBackup` operationId).
+func (c *Raw) CreateBackup(ctx context.Context, params *CreateBackupParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateBackupRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4336,6 +4879,240 @@ func (c *Raw) RedactUser(ctx context.Context, id UserID, params *RedactUserParam
 // Corresponds with DELETE /v1/users/{id}/second-factor (the `ResetUserSecondFactor` operationId).
 func (c *Raw) ResetUserSecondFactor(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newResetUserSecondFactorRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWebhookEndpoints List the customer's webhook endpoints
+//
+// Newest first. Secrets are not shown.
+//
+// Corresponds with GET /v1/webhook-endpoints (the `ListWebhookEndpoints` operationId).
+func (c *Raw) ListWebhookEndpoints(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListWebhookEndpointsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpointWithBody Make a webhook endpoint
+//
+// It is told of what happens from now on. The answer holds the secret that webhooks are signed with; it is shown this once. A customer has at most 20 endpoints.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpointWithBody(ctx context.Context, params *CreateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateWebhookEndpointRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpoint Make a webhook endpoint
+//
+// It is told of what happens from now on. The answer holds the secret that webhooks are signed with; it is shown this once. A customer has at most 20 endpoints.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpoint(ctx context.Context, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateWebhookEndpointRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhookEndpoint Delete a webhook endpoint
+//
+// Nothing more is sent to it, except what is on its way at this moment.
+//
+// Corresponds with DELETE /v1/webhook-endpoints/{id} (the `DeleteWebhookEndpoint` operationId).
+func (c *Raw) DeleteWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *DeleteWebhookEndpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newDeleteWebhookEndpointRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhookEndpoint View a webhook endpoint
+//
+// Corresponds with GET /v1/webhook-endpoints/{id} (the `GetWebhookEndpoint` operationId).
+func (c *Raw) GetWebhookEndpoint(ctx context.Context, id WebhookEndpointID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpointWithBody Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpointWithBody(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpoint Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody Change a webhook endpoint
+//
+// A JSON merge patch (RFC 7396). What is not sent yet goes to the new URL. A paused endpoint gets nothing; set to `active` it goes on where it stopped, as far as events are kept.
+//
+// Takes a body of the `application/merge-patch+json` content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWebhookDeliveries List what became of events at an endpoint
+//
+// Newest first. Kept for 30 days.
+//
+// Corresponds with GET /v1/webhook-endpoints/{id}/deliveries (the `ListWebhookDeliveries` operationId).
+func (c *Raw) ListWebhookDeliveries(ctx context.Context, id WebhookEndpointID, params *ListWebhookDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListWebhookDeliveriesRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryWebhookDelivery Send an event to an endpoint again
+//
+// It is tried soon, and as often as a new one if need be. Also for one that succeeded.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/retry (the `RetryWebhookDelivery` operationId).
+func (c *Raw) RetryWebhookDelivery(ctx context.Context, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRetryWebhookDeliveryRequest(c.Server, id, deliveryID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookEndpointSecretWithBody Replace the secret of a webhook endpoint
+//
+// The answer holds the new secret; it is shown this once. For the overlap webhooks carry two signatures, one by each secret. A secret that was still in its overlap ends at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/rotation (the `RotateWebhookEndpointSecret` operationId).
+func (c *Raw) RotateWebhookEndpointSecretWithBody(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateWebhookEndpointSecretRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookEndpointSecret Replace the secret of a webhook endpoint
+//
+// The answer holds the new secret; it is shown this once. For the overlap webhooks carry two signatures, one by each secret. A secret that was still in its overlap ends at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/rotation (the `RotateWebhookEndpointSecret` operationId).
+func (c *Raw) RotateWebhookEndpointSecret(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRotateWebhookEndpointSecretRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TestWebhookEndpoint Send a ping to a webhook endpoint
+//
+// Posts a signed `{"id", "type": "ping", "timestamp", "data": {}}` now and tells what came of it, also where the endpoint is paused. It is tried once and kept nowhere, so an
+// `Idempotency-Key` has nothing to add.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+func (c *Raw) TestWebhookEndpoint(ctx context.Context, id WebhookEndpointID, params *TestWebhookEndpointParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newTestWebhookEndpointRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5586,6 +6363,96 @@ func newGetErasureReceiptRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// newListEventsRequest constructs an http.Request for the ListEvents method
+func newListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newGetMeRequest constructs an http.Request for the GetMe method
 func newGetMeRequest(server string) (*http.Request, error) {
 	var err error
@@ -6128,6 +6995,114 @@ func newEndMySessionRequest(server string, id ID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// newListBackupsRequest constructs an http.Request for the ListBackups method
+func newListBackupsRequest(server string, params *ListBackupsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateBackupRequest constructs an http.Request for the CreateBackup method
+func newCreateBackupRequest(server string, params *CreateBackupParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/backups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -7879,6 +8854,535 @@ func newResetUserSecondFactorRequest(server string, id UserID) (*http.Request, e
 	return req, nil
 }
 
+// newListWebhookEndpointsRequest constructs an http.Request for the ListWebhookEndpoints method
+func newListWebhookEndpointsRequest(server string, params *ListWebhookEndpointsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateWebhookEndpointRequest calls the generic CreateWebhookEndpoint builder with application/json body
+func newCreateWebhookEndpointRequest(server string, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newCreateWebhookEndpointRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newCreateWebhookEndpointRequestWithBody constructs an http.Request for the CreateWebhookEndpoint method, with any body, and a specified content type
+func newCreateWebhookEndpointRequestWithBody(server string, params *CreateWebhookEndpointParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newDeleteWebhookEndpointRequest constructs an http.Request for the DeleteWebhookEndpoint method
+func newDeleteWebhookEndpointRequest(server string, id WebhookEndpointID, params *DeleteWebhookEndpointParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetWebhookEndpointRequest constructs an http.Request for the GetWebhookEndpoint method
+func newGetWebhookEndpointRequest(server string, id WebhookEndpointID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newUpdateWebhookEndpointRequest calls the generic UpdateWebhookEndpoint builder with application/json body
+func newUpdateWebhookEndpointRequest(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateWebhookEndpointRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody calls the generic UpdateWebhookEndpoint builder with application/merge-patch+json body
+func newUpdateWebhookEndpointRequestWithApplicationMergePatchPlusJSONBody(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newUpdateWebhookEndpointRequestWithBody(server, id, params, "application/merge-patch+json", bodyReader)
+}
+
+// newUpdateWebhookEndpointRequestWithBody constructs an http.Request for the UpdateWebhookEndpoint method, with any body, and a specified content type
+func newUpdateWebhookEndpointRequestWithBody(server string, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newListWebhookDeliveriesRequest constructs an http.Request for the ListWebhookDeliveries method
+func newListWebhookDeliveriesRequest(server string, id WebhookEndpointID, params *ListWebhookDeliveriesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/deliveries", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRetryWebhookDeliveryRequest constructs an http.Request for the RetryWebhookDelivery method
+func newRetryWebhookDeliveryRequest(server string, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "delivery_id", deliveryID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/deliveries/%s/retry", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newRotateWebhookEndpointSecretRequest calls the generic RotateWebhookEndpointSecret builder with application/json body
+func newRotateWebhookEndpointSecretRequest(server string, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRotateWebhookEndpointSecretRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newRotateWebhookEndpointSecretRequestWithBody constructs an http.Request for the RotateWebhookEndpointSecret method, with any body, and a specified content type
+func newRotateWebhookEndpointSecretRequestWithBody(server string, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotation", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newTestWebhookEndpointRequest constructs an http.Request for the TestWebhookEndpoint method
+func newTestWebhookEndpointRequest(server string, id WebhookEndpointID, params *TestWebhookEndpointParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/test", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Raw) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -8798,6 +10302,41 @@ func readGetErasureReceiptResponse(rsp *http.Response) (*GetErasureReceiptRespon
 	return response, nil
 }
 
+// ListEventsResponse is the answer to ListEvents.
+type ListEventsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *EventPage // with status 200
+	Problem      *Problem   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListEventsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListEventsWithResponse is ListEvents with the answer read and decoded.
+func (c *Raw) ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error) {
+	rsp, err := c.ListEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListEventsResponse(rsp)
+}
+
+func readListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
+	response := &ListEventsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(EventPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // GetMeResponse is the answer to GetMe.
 type GetMeResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -9238,6 +10777,76 @@ func readEndMySessionResponse(rsp *http.Response) (*EndMySessionResponse, error)
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
+	}
+	return response, nil
+}
+
+// ListBackupsResponse is the answer to ListBackups.
+type ListBackupsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *BackupPage // with status 200
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListBackupsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListBackupsWithResponse is ListBackups with the answer read and decoded.
+func (c *Raw) ListBackupsWithResponse(ctx context.Context, params *ListBackupsParams, reqEditors ...RequestEditorFn) (*ListBackupsResponse, error) {
+	rsp, err := c.ListBackups(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListBackupsResponse(rsp)
+}
+
+func readListBackupsResponse(rsp *http.Response) (*ListBackupsResponse, error) {
+	response := &ListBackupsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(BackupPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateBackupResponse is the answer to CreateBackup.
+type CreateBackupResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *Backup  // with status 202
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateBackupResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateBackupWithResponse is CreateBackup with the answer read and decoded.
+func (c *Raw) CreateBackupWithResponse(ctx context.Context, params *CreateBackupParams, reqEditors ...RequestEditorFn) (*CreateBackupResponse, error) {
+	rsp, err := c.CreateBackup(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateBackupResponse(rsp)
+}
+
+func readCreateBackupResponse(rsp *http.Response) (*CreateBackupResponse, error) {
+	response := &CreateBackupResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(Backup)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
 	}
 	return response, nil
 }
@@ -10344,6 +11953,350 @@ func readResetUserSecondFactorResponse(rsp *http.Response) (*ResetUserSecondFact
 	var err error
 	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
 		return nil, err
+	}
+	return response, nil
+}
+
+// ListWebhookEndpointsResponse is the answer to ListWebhookEndpoints.
+type ListWebhookEndpointsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpointPage // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListWebhookEndpointsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListWebhookEndpointsWithResponse is ListWebhookEndpoints with the answer read and decoded.
+func (c *Raw) ListWebhookEndpointsWithResponse(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*ListWebhookEndpointsResponse, error) {
+	rsp, err := c.ListWebhookEndpoints(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListWebhookEndpointsResponse(rsp)
+}
+
+func readListWebhookEndpointsResponse(rsp *http.Response) (*ListWebhookEndpointsResponse, error) {
+	response := &ListWebhookEndpointsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpointPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateWebhookEndpointResponse is the answer to CreateWebhookEndpoint.
+type CreateWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *WebhookEndpointWithSecret // with status 201
+	Problem      *Problem                   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateWebhookEndpointWithBodyWithResponse is CreateWebhookEndpointWithBody with the answer read and decoded.
+func (c *Raw) CreateWebhookEndpointWithBodyWithResponse(ctx context.Context, params *CreateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookEndpointResponse, error) {
+	rsp, err := c.CreateWebhookEndpointWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateWebhookEndpointResponse(rsp)
+}
+
+// CreateWebhookEndpointWithResponse is CreateWebhookEndpoint with the answer read and decoded.
+func (c *Raw) CreateWebhookEndpointWithResponse(ctx context.Context, params *CreateWebhookEndpointParams, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookEndpointResponse, error) {
+	rsp, err := c.CreateWebhookEndpoint(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateWebhookEndpointResponse(rsp)
+}
+
+func readCreateWebhookEndpointResponse(rsp *http.Response) (*CreateWebhookEndpointResponse, error) {
+	response := &CreateWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(WebhookEndpointWithSecret)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// DeleteWebhookEndpointResponse is the answer to DeleteWebhookEndpoint.
+type DeleteWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *DeleteWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// DeleteWebhookEndpointWithResponse is DeleteWebhookEndpoint with the answer read and decoded.
+func (c *Raw) DeleteWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *DeleteWebhookEndpointParams, reqEditors ...RequestEditorFn) (*DeleteWebhookEndpointResponse, error) {
+	rsp, err := c.DeleteWebhookEndpoint(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readDeleteWebhookEndpointResponse(rsp)
+}
+
+func readDeleteWebhookEndpointResponse(rsp *http.Response) (*DeleteWebhookEndpointResponse, error) {
+	response := &DeleteWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// GetWebhookEndpointResponse is the answer to GetWebhookEndpoint.
+type GetWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetWebhookEndpointWithResponse is GetWebhookEndpoint with the answer read and decoded.
+func (c *Raw) GetWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, reqEditors ...RequestEditorFn) (*GetWebhookEndpointResponse, error) {
+	rsp, err := c.GetWebhookEndpoint(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetWebhookEndpointResponse(rsp)
+}
+
+func readGetWebhookEndpointResponse(rsp *http.Response) (*GetWebhookEndpointResponse, error) {
+	response := &GetWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// UpdateWebhookEndpointResponse is the answer to UpdateWebhookEndpoint.
+type UpdateWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpoint // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *UpdateWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// UpdateWebhookEndpointWithBodyWithResponse is UpdateWebhookEndpointWithBody with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpointWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+// UpdateWebhookEndpointWithResponse is UpdateWebhookEndpoint with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpoint(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+// UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBodyWithResponse is UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody with the answer read and decoded.
+func (c *Raw) UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *UpdateWebhookEndpointParams, body UpdateWebhookEndpointApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookEndpointResponse, error) {
+	rsp, err := c.UpdateWebhookEndpointWithApplicationMergePatchPlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readUpdateWebhookEndpointResponse(rsp)
+}
+
+func readUpdateWebhookEndpointResponse(rsp *http.Response) (*UpdateWebhookEndpointResponse, error) {
+	response := &UpdateWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpoint)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListWebhookDeliveriesResponse is the answer to ListWebhookDeliveries.
+type ListWebhookDeliveriesResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookDeliveryPage // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListWebhookDeliveriesResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListWebhookDeliveriesWithResponse is ListWebhookDeliveries with the answer read and decoded.
+func (c *Raw) ListWebhookDeliveriesWithResponse(ctx context.Context, id WebhookEndpointID, params *ListWebhookDeliveriesParams, reqEditors ...RequestEditorFn) (*ListWebhookDeliveriesResponse, error) {
+	rsp, err := c.ListWebhookDeliveries(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListWebhookDeliveriesResponse(rsp)
+}
+
+func readListWebhookDeliveriesResponse(rsp *http.Response) (*ListWebhookDeliveriesResponse, error) {
+	response := &ListWebhookDeliveriesResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookDeliveryPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RetryWebhookDeliveryResponse is the answer to RetryWebhookDelivery.
+type RetryWebhookDeliveryResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *WebhookDelivery // with status 202
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RetryWebhookDeliveryResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RetryWebhookDeliveryWithResponse is RetryWebhookDelivery with the answer read and decoded.
+func (c *Raw) RetryWebhookDeliveryWithResponse(ctx context.Context, id WebhookEndpointID, deliveryID ID, params *RetryWebhookDeliveryParams, reqEditors ...RequestEditorFn) (*RetryWebhookDeliveryResponse, error) {
+	rsp, err := c.RetryWebhookDelivery(ctx, id, deliveryID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRetryWebhookDeliveryResponse(rsp)
+}
+
+func readRetryWebhookDeliveryResponse(rsp *http.Response) (*RetryWebhookDeliveryResponse, error) {
+	response := &RetryWebhookDeliveryResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(WebhookDelivery)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RotateWebhookEndpointSecretResponse is the answer to RotateWebhookEndpointSecret.
+type RotateWebhookEndpointSecretResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookEndpointWithSecret // with status 200
+	Problem      *Problem                   // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RotateWebhookEndpointSecretResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RotateWebhookEndpointSecretWithBodyWithResponse is RotateWebhookEndpointSecretWithBody with the answer read and decoded.
+func (c *Raw) RotateWebhookEndpointSecretWithBodyWithResponse(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateWebhookEndpointSecretResponse, error) {
+	rsp, err := c.RotateWebhookEndpointSecretWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateWebhookEndpointSecretResponse(rsp)
+}
+
+// RotateWebhookEndpointSecretWithResponse is RotateWebhookEndpointSecret with the answer read and decoded.
+func (c *Raw) RotateWebhookEndpointSecretWithResponse(ctx context.Context, id WebhookEndpointID, params *RotateWebhookEndpointSecretParams, body RotateWebhookEndpointSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateWebhookEndpointSecretResponse, error) {
+	rsp, err := c.RotateWebhookEndpointSecret(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRotateWebhookEndpointSecretResponse(rsp)
+}
+
+func readRotateWebhookEndpointSecretResponse(rsp *http.Response) (*RotateWebhookEndpointSecretResponse, error) {
+	response := &RotateWebhookEndpointSecretResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookEndpointWithSecret)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// TestWebhookEndpointResponse is the answer to TestWebhookEndpoint.
+type TestWebhookEndpointResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *WebhookTest // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *TestWebhookEndpointResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// TestWebhookEndpointWithResponse is TestWebhookEndpoint with the answer read and decoded.
+func (c *Raw) TestWebhookEndpointWithResponse(ctx context.Context, id WebhookEndpointID, params *TestWebhookEndpointParams, reqEditors ...RequestEditorFn) (*TestWebhookEndpointResponse, error) {
+	rsp, err := c.TestWebhookEndpoint(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readTestWebhookEndpointResponse(rsp)
+}
+
+func readTestWebhookEndpointResponse(rsp *http.Response) (*TestWebhookEndpointResponse, error) {
+	response := &TestWebhookEndpointResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(WebhookTest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
 	}
 	return response, nil
 }

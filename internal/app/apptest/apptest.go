@@ -23,6 +23,7 @@ import (
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dbtest"
+	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -91,7 +92,7 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 	}
 	mailbox := mailboxOf(t, database)
 	settings := app.Settings{
-		Mail: mailbox.Settings(t), Workers: 2,
+		Mail: mailbox.Settings(t), Workers: 2, Outbound: dial.Loopback(),
 		DatabaseURL: database.URL, MaxConnections: 8, MasterKey: MasterKey(), PublicURL: "http://steward.test", Password: password.DefaultParameters(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OperatorsMayDoWithoutSecondFactor: true, Clock: database.Clock.Now, Log: database.Log.Logger(),
 	}

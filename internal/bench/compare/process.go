@@ -9,12 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/fusionspim/steward/internal/bench"
 	"github.com/fusionspim/steward/internal/sensitive"
 )
 
@@ -49,7 +48,7 @@ func measureProcess(ctx context.Context, dir string, url, masterKey sensitive.St
 
 // load drives every operation for a moment and then lets all clients sign in at once, and looks at the memory after each.
 func (p *process) load(ctx context.Context, s *served, data dataset, o options) error {
-	p.RSSStarted, _ = memory(s.command.Process.Pid)
+	p.RSSStarted, _ = bench.Memory(s.command.Process.Pid)
 	for _, what := range operations(data) {
 		clients, closeAll, err := dialAll(ctx, s.address, o.clients)
 		if err != nil {
@@ -61,14 +60,14 @@ func (p *process) load(ctx context.Context, s *served, data dataset, o options) 
 			return err
 		}
 	}
-	p.RSSLoaded, p.PeakLoaded = memory(s.command.Process.Pid)
+	p.RSSLoaded, p.PeakLoaded = bench.Memory(s.command.Process.Pid)
 	failures := make([]error, o.clients)
 	var group sync.WaitGroup
 	for i := range failures {
 		group.Go(func() { _, failures[i] = signIn(ctx, s.address, data) })
 	}
 	group.Wait()
-	_, p.PeakSignedIn = memory(s.command.Process.Pid)
+	_, p.PeakSignedIn = bench.Memory(s.command.Process.Pid)
 	return errors.Join(failures...)
 }
 
@@ -88,7 +87,7 @@ func startServe(ctx context.Context, program string, url, masterKey sensitive.St
 		return nil, 0, err
 	}
 	s := &served{command: exec.Command(program, "serve", "--http-addr", address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL), address: address}
-	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none")
+	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+url.Reveal(), "STEWARD_MASTER_KEY="+masterKey.Reveal(), "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://"+filepath.Join(os.TempDir(), "steward-bench-blobs"))
 	s.command.Stderr = &discardAfter{to: &s.said, left: 64 << 10}
 	began := time.Now()
 	if err := s.command.Start(); err != nil {
@@ -138,26 +137,4 @@ func (d *discardAfter) Write(text []byte) (int, error) {
 	d.left -= len(kept)
 	d.to.Write(kept)
 	return len(text), nil
-}
-
-// memory reads what a process has resident and what that was at most, in MiB; 0 where the system has no /proc.
-func memory(pid int) (now, peak float64) {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(status)) {
-		name, value, _ := strings.Cut(line, ":")
-		kibibytes, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
-		if err != nil {
-			continue
-		}
-		switch name {
-		case "VmRSS":
-			now = kibibytes / 1024
-		case "VmHWM":
-			peak = kibibytes / 1024
-		}
-	}
-	return now, peak
 }

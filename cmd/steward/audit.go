@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/trail"
+)
+
+// auditCommand checks the customers' audit trails.
+type auditCommand struct {
+	Verify    auditVerify    `cmd:"" help:"Check that nothing in the audit trails was changed, taken out or put in between."`
+	Export    auditExport    `cmd:"" help:"Write a customer's audit trail to a file that can be checked anywhere."`
+	RotateKey auditRotateKey `cmd:"" name:"rotate-key" help:"Make a new key that signs checkpoints; the old ones stay published."`
+}
+
+// masterKeySettings are the master key where it is of use but not needed.
+type masterKeySettings struct {
+	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
+	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+}
+
+// box makes a box of the master key; nil: none was given.
+func (m masterKeySettings) box() (*seal.Box, error) {
+	if m.MasterKey.IsEmpty() && m.MasterKeyFile == "" {
+		return nil, nil
+	}
+	text, err := secret("STEWARD_MASTER_KEY", m.MasterKey, m.MasterKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return seal.ParseMasterKey(text)
+}
+
+type auditVerify struct {
+	databaseSettings  `embed:""`
+	logSettings       `embed:""`
+	masterKeySettings `embed:""`
+	Export            string   `name:"export" type:"existingfile" placeholder:"FILE" help:"Check an export instead of a database. Nothing else is needed then."`
+	Customer          []string `name:"customer" placeholder:"SLUG" help:"Check only this customer's trail; may be repeated."`
+	Checkpoint        string   `name:"checkpoint" type:"existingfile" placeholder:"FILE" help:"A checkpoint that was handed out earlier: the trail has to begin with what it is about."`
+	Key               []string `name:"key" sep:"none" placeholder:"KEY" help:"A verifier key that you trust (<name>+<hash>+<key>); may be repeated. Without, the keys are those of what is checked."`
+	JSON              bool     `name:"json" help:"Print one JSON document."`
+}
+
+// Help implements kong.HelpProvider.
+func (auditVerify) Help() string {
+	return `Every entry is put into its one form and hashed, the tree is made anew, and both are compared with what is kept and with every signed checkpoint. The first thing that
+is not as it was sealed is named. Ends with 1 if there is any.
+
+Signatures are checked with the keys that are given. Without, with those of the database, which the master key opens if it is given; whoever can write to the database could
+have put keys of their own there, and the master key shows that.`
+}
+
+// Run checks.
+func (c auditVerify) Run(s surroundings) error {
+	check := trail.Check{Customers: c.Customer, Keys: c.Key}
+	var err error
+	if c.Checkpoint != "" {
+		if check.Checkpoint, err = readCheckpoint(c.Checkpoint); err != nil {
+			return err
+		}
+	}
+	var report trail.Report
+	if c.Export != "" {
+		if len(c.Customer) > 0 {
+			return errors.New("--customer is for databases; an export has one customer")
+		}
+		report, err = c.verifyExport(s.context, check)
+	} else {
+		if check.Box, err = c.box(); err != nil {
+			return err
+		}
+		err = onTrails(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+			report, err = trail.Verify(s.context, db, check)
+			return err
+		})
+	}
+	if err != nil {
+		return plain(err)
+	}
+	if c.JSON {
+		err = s.print(report)
+	} else {
+		printTrails(s.out, report)
+	}
+	if err == nil && !report.OK {
+		err = errors.New("something in the audit trail is not as it was sealed")
+	}
+	return err
+}
+
+func (c auditVerify) verifyExport(ctx context.Context, check trail.Check) (trail.Report, error) {
+	file, err := os.Open(c.Export)
+	if err != nil {
+		return trail.Report{}, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return trail.VerifyExport(ctx, file, check)
+}
+
+// readCheckpoint reads a file with a checkpoint. Mail programs may have changed the ends of its lines.
+func readCheckpoint(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if len(content) > 10_000 {
+		return "", fmt.Errorf("%s is too large for a checkpoint", path)
+	}
+	return string(content), nil
+}
+
+func printTrails(to io.Writer, report trail.Report) {
+	for _, one := range report.Trails {
+		name := one.Customer
+		if name == "" {
+			name = one.CustomerID
+		}
+		if len(one.Problems) == 0 {
+			fmt.Fprintf(to, "%s: %d entries and %d checkpoints are as they were sealed and signed\n", name, one.Entries, one.Checkpoints)
+			continue
+		}
+		for _, problem := range one.Problems {
+			fmt.Fprintf(to, "%s: BAD %s", name, problem.Kind)
+			if problem.LeafIndex != nil {
+				fmt.Fprintf(to, ", leaf %d", *problem.LeafIndex)
+			}
+			if problem.EntryID != "" {
+				fmt.Fprintf(to, ", entry %s", problem.EntryID)
+			}
+			fmt.Fprintf(to, ": %s\n", problem.Detail)
+		}
+		if one.MoreProblems > 0 {
+			fmt.Fprintf(to, "%s: and %d more\n", name, one.MoreProblems)
+		}
+	}
+	switch report.KeysFrom {
+	case trail.KeysPublished:
+		fmt.Fprintln(to, "the keys are those of the database itself; --master-key or --key checks them as well")
+	case trail.KeysExported:
+		fmt.Fprintln(to, "the keys are those of the export itself; --key checks them as well")
+	case trail.KeysGiven, trail.KeysOpened:
+	}
+}
+
+type auditExport struct {
+	databaseSettings  `embed:""`
+	logSettings       `embed:""`
+	masterKeySettings `embed:""`
+	PublicURL         string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"Where callers reach the service; names the trail when a checkpoint is signed."`
+	Customer          string `name:"customer" required:"" placeholder:"SLUG" help:"Whose trail."`
+	To                string `name:"to" required:"" placeholder:"FILE" help:"The file to write. It must not be there yet."`
+	JSON              bool   `name:"json" help:"Print one JSON document."`
+}
+
+// Help implements kong.HelpProvider.
+func (auditExport) Help() string {
+	return `The file has a line of JSON for each entry, in their order, with the hashes that prove it, and begins with the signed checkpoints. With the master key and the public URL a
+checkpoint is signed for it; without, it goes as far as the newest checkpoint does. Check it with: steward audit verify --export FILE`
+}
+
+// Run exports.
+func (c auditExport) Run(s surroundings) (err error) {
+	box, err := c.box()
+	if err != nil {
+		return err
+	}
+	if box != nil {
+		if err := checkPublicURL(c.PublicURL); err != nil {
+			return err
+		}
+	}
+	var done trail.Exported
+	err = onTrails(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) (err error) {
+		var signing *trail.Service
+		if box != nil {
+			if signing, err = trail.NewService(db, box, nil, c.PublicURL, trail.Mailing{}); err != nil {
+				return err
+			}
+		}
+		return writeNew(c.To, func(to io.Writer) error {
+			done, err = trail.Export(s.context, db, c.Customer, signing, to)
+			return err
+		})
+	})
+	if err != nil {
+		return plain(err)
+	}
+	if c.JSON {
+		return s.print(done)
+	}
+	fmt.Fprintf(s.out, "%d entries of %s are in %s\n", done.Entries, c.Customer, c.To)
+	for _, key := range done.VerifierKeys {
+		fmt.Fprintf(s.out, "verifier key, to be handed over by another way: %s\n", key)
+	}
+	return nil
+}
+
+// writeNew writes a file that was not there, whole or not at all.
+func writeNew(path string, write func(io.Writer) error) (err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s is there already", path)
+	}
+	part, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, part.Close(), os.Remove(part.Name()))
+		}
+	}()
+	if err := write(part); err != nil {
+		return err
+	}
+	if err := part.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(part.Name(), path); err != nil { // unlike a renaming, it replaces nothing
+		return err
+	}
+	return errors.Join(part.Close(), os.Remove(part.Name()))
+}
+
+type auditRotateKey struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
+	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	JSON             bool             `name:"json" help:"Print one JSON document."`
+}
+
+// Help implements kong.HelpProvider.
+func (auditRotateKey) Help() string {
+	return `The new key signs on every replica within half a minute and is published at /.well-known/audit-trail-keys.json. Checkpoints that the old ones signed stay good. If an old
+key is no longer to be trusted, have customers compare the checkpoints that they hold with a new one: GET /v1/audit-checkpoints/latest?since_size=`
+}
+
+// Run rotates.
+func (c auditRotateKey) Run(s surroundings) error {
+	text, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
+	if err != nil {
+		return err
+	}
+	box, err := seal.ParseMasterKey(text)
+	if err != nil {
+		return err
+	}
+	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+		made, err := trail.RotateKey(s.context, db, box)
+		if err != nil {
+			return plain(err)
+		}
+		if c.JSON {
+			return s.print(map[string]string{"key": made})
+		}
+		fmt.Fprintf(s.out, "the new key %s signs from now on\n", made)
+		return nil
+	})
+}
+
+// onTrails opens the database for reading whole trails.
+func onTrails(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
+	url, err := database.url()
+	if err != nil {
+		return err
+	}
+	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: trail.ParallelReads(), PlatformConnections: 1}, clock.System(), logs.logger(s.err))
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // the process ends
+	if err := db.CheckSchema(s.context); err != nil {
+		return err
+	}
+	return work(db)
+}

@@ -1,0 +1,142 @@
+package webhooksig_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"pgregory.net/rapid"
+
+	"github.com/fusionspim/steward/pkg/webhooksig"
+)
+
+var now = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+const id, body = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071", `{"type":"user.created"}`
+
+func signed(secrets ...webhooksig.Secret) http.Header {
+	header := make(http.Header)
+	webhooksig.Sign(secrets, header, webhooksig.Message{ID: id, SignedAt: now}, []byte(body))
+	return header
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	first, second, stranger := webhooksig.NewSecret(), webhooksig.NewSecret(), webhooksig.NewSecret()
+	with := func(name string, values ...string) http.Header {
+		header := signed(first, second)
+		header[name] = values
+		return header
+	}
+	signature := signed(first).Get(webhooksig.HeaderSignature)
+	for name, test := range map[string]struct {
+		secrets []webhooksig.Secret
+		header  http.Header
+		body    string
+		at      time.Duration
+		want    error
+	}{
+		"the first secret":           {[]webhooksig.Secret{first}, signed(first, second), body, 0, nil},
+		"the second secret":          {[]webhooksig.Secret{second}, signed(first, second), body, 0, nil},
+		"one of ours":                {[]webhooksig.Secret{stranger, second}, signed(second), body, 0, nil},
+		"at the edge":                {[]webhooksig.Secret{first}, signed(first), body, 5 * time.Minute, nil},
+		"at the other edge":          {[]webhooksig.Secret{first}, signed(first), body, -5 * time.Minute, nil},
+		"a scheme to come":           {[]webhooksig.Secret{first}, with("Webhook-Signature", "v2,xyz v1a,AAAA "+signature), body, 0, nil},
+		"too old":                    {[]webhooksig.Secret{first}, signed(first), body, 5*time.Minute + time.Second, webhooksig.ErrTooOld},
+		"too new":                    {[]webhooksig.Secret{first}, signed(first), body, -5*time.Minute - time.Second, webhooksig.ErrTooNew},
+		"a stranger":                 {[]webhooksig.Secret{stranger}, signed(first, second), body, 0, webhooksig.ErrSignature},
+		"another body":               {[]webhooksig.Secret{first}, signed(first), body + " ", 0, webhooksig.ErrSignature},
+		"no body":                    {[]webhooksig.Secret{first}, signed(first), "", 0, webhooksig.ErrSignature},
+		"another id":                 {[]webhooksig.Secret{first}, with("Webhook-Id", "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072"), body, 0, webhooksig.ErrSignature},
+		"another time":               {[]webhooksig.Secret{first}, with("Webhook-Timestamp", strconv.FormatInt(now.Unix()+1, 10)), body, 0, webhooksig.ErrSignature},
+		"a cut signature":            {[]webhooksig.Secret{first}, with("Webhook-Signature", signature[:20]), body, 0, webhooksig.ErrSignature},
+		"an empty signature":         {[]webhooksig.Secret{first}, with("Webhook-Signature", "v1,"), body, 0, webhooksig.ErrSignature},
+		"only another scheme":        {[]webhooksig.Secret{first}, with("Webhook-Signature", "v1a,"+signature[3:]), body, 0, webhooksig.ErrSignature},
+		"too many signatures":        {[]webhooksig.Secret{first}, with("Webhook-Signature", strings.Repeat("v1,AAAA ", 17)+signature), body, 0, webhooksig.ErrHeaders},
+		"no id":                      {[]webhooksig.Secret{first}, with("Webhook-Id"), body, 0, webhooksig.ErrHeaders},
+		"two ids":                    {[]webhooksig.Secret{first}, with("Webhook-Id", id, id), body, 0, webhooksig.ErrHeaders},
+		"an id with a dot":           {[]webhooksig.Secret{first}, with("Webhook-Id", id+".1"), body, 0, webhooksig.ErrHeaders},
+		"no time":                    {[]webhooksig.Secret{first}, with("Webhook-Timestamp"), body, 0, webhooksig.ErrHeaders},
+		"a time that is no number":   {[]webhooksig.Secret{first}, with("Webhook-Timestamp", "yesterday"), body, 0, webhooksig.ErrHeaders},
+		"a time in another spelling": {[]webhooksig.Secret{first}, with("Webhook-Timestamp", "+"+strconv.FormatInt(now.Unix(), 10)), body, 0, webhooksig.ErrHeaders},
+		"an endless time":            {[]webhooksig.Secret{first}, with("Webhook-Timestamp", "99999999999999999999"), body, 0, webhooksig.ErrHeaders},
+		"the last time of all":       {[]webhooksig.Secret{first}, with("Webhook-Timestamp", "9223372036854775807"), body, 0, webhooksig.ErrHeaders},
+		"a time before all":          {[]webhooksig.Secret{first}, with("Webhook-Timestamp", "-5"), body, 0, webhooksig.ErrHeaders},
+		"no signature":               {[]webhooksig.Secret{first}, with("Webhook-Signature"), body, 0, webhooksig.ErrHeaders},
+		"no secrets":                 {nil, signed(first), body, 0, webhooksig.ErrSecret},
+		"the zero secret":            {[]webhooksig.Secret{{}}, signed(webhooksig.Secret{}), body, 0, webhooksig.ErrSecret},
+	} {
+		message, err := webhooksig.Verify(test.secrets, test.header, []byte(test.body), now.Add(test.at), webhooksig.DefaultTolerance)
+		if !errors.Is(err, test.want) || err == nil && (message.ID != id || !message.SignedAt.Equal(now)) {
+			t.Errorf("%s: %+v, %v, want %v", name, message, err, test.want)
+		}
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	made := webhooksig.NewSecret()
+	again, err := webhooksig.ParseSecret(made.Reveal())
+	if err != nil || again.Reveal() != made.Reveal() || len(made.Bytes()) != 32 {
+		t.Errorf("a secret is not what it was: %v", err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(verb, made); text != "***" {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+	for _, wrong := range []string{
+		"", "whsec_", made.Reveal()[6:], made.Reveal() + "!", made.Reveal()[:20] + "\n" + made.Reveal()[20:], "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23)),
+		"whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65)), "WHSEC_" + made.Reveal()[6:],
+	} {
+		if _, err := webhooksig.ParseSecrets(made.Reveal(), wrong); !errors.Is(err, webhooksig.ErrSecret) {
+			t.Errorf("%q was taken: %v", wrong, err)
+		}
+	}
+}
+
+// The library that the makers of the standard publish takes what we sign, and we take what it signs.
+func TestStandardWebhooksAgrees(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.SliceOfN(rapid.Byte(), 24, 64).Draw(t, "key")
+		secret, err := webhooksig.SecretOf(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := standardwebhooks.NewWebhook(secret.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := webhooksig.Message{
+			ID: rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`).Draw(t, "id"), SignedAt: time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "time"), 0).UTC(),
+		}
+		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
+		header := make(http.Header)
+		webhooksig.Sign([]webhooksig.Secret{webhooksig.NewSecret(), secret}, header, message, body)
+		if err := theirs.VerifyIgnoringTimestamp(body, header); err != nil {
+			t.Fatalf("theirs does not take ours: %v", err)
+		}
+		signature, err := theirs.Sign(message.ID, message.SignedAt, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header.Set(webhooksig.HeaderSignature, signature)
+		if got, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, body, message.SignedAt, 0); err != nil || got != message {
+			t.Fatalf("ours does not take theirs: %+v, %v", got, err)
+		}
+		header.Set(webhooksig.HeaderID, message.ID+"x")
+		if _, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, body, message.SignedAt, 0); !errors.Is(err, webhooksig.ErrSignature) {
+			t.Fatalf("another id was taken: %v", err)
+		}
+		if theirs.VerifyIgnoringTimestamp(body, header) == nil {
+			t.Fatal("another id was taken by theirs")
+		}
+	})
+}
