@@ -84,6 +84,11 @@ const (
 	WebhookPaused        Code = "webhook-endpoint-paused"
 	EventGone            Code = "event-gone"
 	ReplayingErasures    Code = "replaying-erasures"
+	RequestClosed        Code = "request-closed"
+	BundleNotReady       Code = "bundle-not-ready"
+	BundleGone           Code = "bundle-gone"
+	BundleTooLarge       Code = "bundle-too-large"
+	InvalidRecipient     Code = "invalid-recipient"
 )
 
 // Entry says what one code means.

@@ -30,9 +30,6 @@ func (notice) Kind() string { return "corrections_lost" }
 // Policy implements the treatment of these jobs: one mail tells of all, however many batches find some.
 func (notice) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail, Unique: true} }
 
-// mostTold is how many administrators of a customer are told.
-const mostTold = 100
-
 // tell has the customer's administrators told.
 func (c *Conductor) tell(tx *postgres.Tx) error {
 	if c.mailing.Sender == nil {
