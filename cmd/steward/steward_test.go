@@ -384,7 +384,7 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 		"database away":       {[]string{database, key, public, smtp, blobs, "STEWARD_START_TIMEOUT=10ms"}, "database"},
 		"no store":            {[]string{database, key, public, smtp}, "STEWARD_BLOB_URL"},
 		"bad store":           {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=file:here"}, "STEWARD_BLOB_URL"},
-		"half a credential":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b/p", "STEWARD_BLOB_ACCESS_KEY=k"}, "STEWARD_BLOB_SECRET_KEY"},
+		"half a credential":   {[]string{database, key, public, smtp, "STEWARD_BLOB_URL=s3://b/p", "STEWARD_BLOB_ACCESS_KEY=k"}, "STEWARD_BLOB_URL"},
 		"no mail server":      {[]string{database, key, public}, "STEWARD_SMTP_URL"},
 		"bad mail server":     {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h?x=y"}, "STEWARD_SMTP_URL"},
 		"mail of nobody":      {[]string{database, key, public, "STEWARD_SMTP_URL=smtp://u:hidden@h"}, "STEWARD_MAIL_FROM"},
