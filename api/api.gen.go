@@ -230,6 +230,63 @@ func (e ContactParty) Valid() bool {
 	}
 }
 
+// Defines values for DataSubjectRequestKind.
+const (
+	Access        DataSubjectRequestKind = "access"
+	Erasure       DataSubjectRequestKind = "erasure"
+	Objection     DataSubjectRequestKind = "objection"
+	Portability   DataSubjectRequestKind = "portability"
+	Rectification DataSubjectRequestKind = "rectification"
+	Restriction   DataSubjectRequestKind = "restriction"
+)
+
+// Valid indicates whether the value is a known member of the DataSubjectRequestKind enum.
+func (e DataSubjectRequestKind) Valid() bool {
+	switch e {
+	case Access:
+		return true
+	case Erasure:
+		return true
+	case Objection:
+		return true
+	case Portability:
+		return true
+	case Rectification:
+		return true
+	case Restriction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DataSubjectRequestState.
+const (
+	Acknowledged DataSubjectRequestState = "acknowledged"
+	Fulfilled    DataSubjectRequestState = "fulfilled"
+	Received     DataSubjectRequestState = "received"
+	Rejected     DataSubjectRequestState = "rejected"
+	Withdrawn    DataSubjectRequestState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the DataSubjectRequestState enum.
+func (e DataSubjectRequestState) Valid() bool {
+	switch e {
+	case Acknowledged:
+		return true
+	case Fulfilled:
+		return true
+	case Received:
+		return true
+	case Rejected:
+		return true
+	case Withdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ErasurePlanRecommended.
 const (
 	Delete ErasurePlanRecommended = "delete"
@@ -421,28 +478,28 @@ func (e Policy) Valid() bool {
 
 // Defines values for RedactionReason.
 const (
-	ContractEnded     RedactionReason = "contract_ended"
-	CreatedInError    RedactionReason = "created_in_error"
-	LeftEmployment    RedactionReason = "left_employment"
-	LegalObligation   RedactionReason = "legal_obligation"
-	Other             RedactionReason = "other"
-	RequestedByPerson RedactionReason = "requested_by_person"
+	RedactionReasonContractEnded     RedactionReason = "contract_ended"
+	RedactionReasonCreatedInError    RedactionReason = "created_in_error"
+	RedactionReasonLeftEmployment    RedactionReason = "left_employment"
+	RedactionReasonLegalObligation   RedactionReason = "legal_obligation"
+	RedactionReasonOther             RedactionReason = "other"
+	RedactionReasonRequestedByPerson RedactionReason = "requested_by_person"
 )
 
 // Valid indicates whether the value is a known member of the RedactionReason enum.
 func (e RedactionReason) Valid() bool {
 	switch e {
-	case ContractEnded:
+	case RedactionReasonContractEnded:
 		return true
-	case CreatedInError:
+	case RedactionReasonCreatedInError:
 		return true
-	case LeftEmployment:
+	case RedactionReasonLeftEmployment:
 		return true
-	case LegalObligation:
+	case RedactionReasonLegalObligation:
 		return true
-	case Other:
+	case RedactionReasonOther:
 		return true
-	case RequestedByPerson:
+	case RedactionReasonRequestedByPerson:
 		return true
 	default:
 		return false
@@ -461,6 +518,36 @@ func (e ReferenceSource) Valid() bool {
 	case ReferenceSourceIntegration:
 		return true
 	case ReferenceSourceSteward:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RejectionReason.
+const (
+	RejectionReasonExcessive           RejectionReason = "excessive"
+	RejectionReasonIdentityNotVerified RejectionReason = "identity_not_verified"
+	RejectionReasonLegalObligation     RejectionReason = "legal_obligation"
+	RejectionReasonManifestlyUnfounded RejectionReason = "manifestly_unfounded"
+	RejectionReasonNotApplicable       RejectionReason = "not_applicable"
+	RejectionReasonRightsOfOthers      RejectionReason = "rights_of_others"
+)
+
+// Valid indicates whether the value is a known member of the RejectionReason enum.
+func (e RejectionReason) Valid() bool {
+	switch e {
+	case RejectionReasonExcessive:
+		return true
+	case RejectionReasonIdentityNotVerified:
+		return true
+	case RejectionReasonLegalObligation:
+		return true
+	case RejectionReasonManifestlyUnfounded:
+		return true
+	case RejectionReasonNotApplicable:
+		return true
+	case RejectionReasonRightsOfOthers:
 		return true
 	default:
 		return false
@@ -1167,6 +1254,21 @@ type Contact struct {
 // ContactParty `controller` is the customer, `processor` is Fusions.
 type ContactParty string
 
+// Corrections What the person is to be called. What is not named stays.
+type Corrections struct {
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email *EmailAddress `json:"email,omitempty"`
+
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	FirstName *PersonName `json:"first_name,omitempty"`
+
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	LastName *PersonName `json:"last_name,omitempty"`
+}
+
 // CreatedAPIKey defines model for CreatedAPIKey.
 type CreatedAPIKey struct {
 	AllowedNetworks []Network `json:"allowed_networks"`
@@ -1269,6 +1371,88 @@ type CustomerPatch struct {
 	// SecondFactor Of whom the customer requires a second factor.
 	SecondFactor *SecondFactorPolicy `json:"second_factor,omitempty"`
 }
+
+// DataSubject defines model for DataSubject.
+type DataSubject struct {
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email EmailAddress `json:"email"`
+
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	FirstName PersonName `json:"first_name"`
+
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	LastName PersonName `json:"last_name"`
+}
+
+// DataSubjectRequest defines model for DataSubjectRequest.
+type DataSubjectRequest struct {
+	AcknowledgedAt *NullableTime `json:"acknowledged_at"`
+
+	// Bundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+	Bundle   *DataSubjectRequestBundle `json:"bundle,omitempty"`
+	ClosedAt *NullableTime             `json:"closed_at"`
+
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+
+	// DueAt A time according to RFC 3339; the service answers in UTC.
+	DueAt Time `json:"due_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Reason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+	Reason *DataSubjectRequestReason `json:"reason"`
+
+	// Receipt The path of the receipt of the erasure that came of it.
+	Receipt *string `json:"receipt"`
+
+	// ReceivedAt A time according to RFC 3339; the service answers in UTC.
+	ReceivedAt Time `json:"received_at"`
+
+	// Recipient The public key that the bundle is encrypted to.
+	Recipient *string `json:"recipient"`
+
+	// State `received` and `acknowledged` are open; the others are closed for good.
+	State DataSubjectRequestState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// UserID Whom it is about; null from 90 days after it was closed on.
+	UserID *openapi_types.UUID `json:"user_id"`
+}
+
+// DataSubjectRequestBundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+type DataSubjectRequestBundle struct {
+	CollectedAt *NullableTime `json:"collected_at"`
+
+	// ExpiresAt A time according to RFC 3339; the service answers in UTC.
+	ExpiresAt Time `json:"expires_at"`
+}
+
+// DataSubjectRequestKind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+type DataSubjectRequestKind string
+
+// DataSubjectRequestPage defines model for DataSubjectRequestPage.
+type DataSubjectRequestPage struct {
+	Data []DataSubjectRequest `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// DataSubjectRequestReason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+type DataSubjectRequestReason = string
+
+// DataSubjectRequestState `received` and `acknowledged` are open; the others are closed for good.
+type DataSubjectRequestState string
 
 // DedupeKey What repeats of the alert have in common. Nothing personal.
 type DedupeKey = string
@@ -1613,6 +1797,21 @@ type NewCustomer struct {
 	Slug Slug `json:"slug"`
 }
 
+// NewDataSubjectRequest defines model for NewDataSubjectRequest.
+type NewDataSubjectRequest struct {
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Recipient With `access` and `portability`: the public key that the bundle is encrypted to, as age-keygen writes it. The private key stays with whoever made it.
+	Recipient *string `json:"recipient,omitempty"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID ID `json:"user_id"`
+}
+
 // NewUser defines model for NewUser.
 type NewUser struct {
 	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
@@ -1660,6 +1859,57 @@ type OneTimeCode = string
 type OneTimeCodeProof struct {
 	// OneTimeCode Six digits of an authenticator, or a recovery code.
 	OneTimeCode OneTimeCode `json:"one_time_code"`
+}
+
+// OperatorDataSubjectRequest A request without whom it is about.
+type OperatorDataSubjectRequest struct {
+	AcknowledgedAt *NullableTime `json:"acknowledged_at"`
+
+	// Bundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+	Bundle   *DataSubjectRequestBundle `json:"bundle,omitempty"`
+	ClosedAt *NullableTime             `json:"closed_at"`
+
+	// CustomerID A UUID of version 7 in its canonical form.
+	CustomerID ID `json:"customer_id"`
+
+	// DueAt A time according to RFC 3339; the service answers in UTC.
+	DueAt Time `json:"due_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Reason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+	Reason *DataSubjectRequestReason `json:"reason"`
+
+	// ReceivedAt A time according to RFC 3339; the service answers in UTC.
+	ReceivedAt Time `json:"received_at"`
+
+	// State `received` and `acknowledged` are open; the others are closed for good.
+	State DataSubjectRequestState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
+// OperatorDataSubjectRequestDetail defines model for OperatorDataSubjectRequestDetail.
+type OperatorDataSubjectRequestDetail struct {
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+	Person      *DataSubject `json:"person,omitempty"`
+
+	// Request A request without whom it is about.
+	Request OperatorDataSubjectRequest `json:"request"`
+}
+
+// OperatorDataSubjectRequestPage defines model for OperatorDataSubjectRequestPage.
+type OperatorDataSubjectRequestPage struct {
+	Data []OperatorDataSubjectRequest `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
 }
 
 // OrderedBy defines model for OrderedBy.
@@ -1772,6 +2022,14 @@ type Refresh struct {
 	// RefreshToken The refresh token of the last answer.
 	RefreshToken string `json:"refresh_token"`
 }
+
+// RejectionOrder defines model for RejectionOrder.
+type RejectionOrder struct {
+	Reason RejectionReason `json:"reason"`
+}
+
+// RejectionReason defines model for RejectionReason.
+type RejectionReason string
 
 // Role defines model for Role.
 type Role string
@@ -2231,6 +2489,9 @@ type WebhookURL = string
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DataSubjectRequestID A UUID of version 7 in its canonical form.
+type DataSubjectRequestID = ID
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -2387,6 +2648,35 @@ type UpdateCustomerParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListDataSubjectRequestsParams defines parameters for ListDataSubjectRequests.
+type ListDataSubjectRequestsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor                  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	State  *DataSubjectRequestState `form:"state,omitempty" json:"state,omitempty"`
+	Kind   *DataSubjectRequestKind  `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// UserID Whom the requests are about.
+	UserID *ID `form:"user_id,omitempty" json:"user_id,omitempty"`
+}
+
+// CreateDataSubjectRequestParams defines parameters for CreateDataSubjectRequest.
+type CreateDataSubjectRequestParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// WithdrawDataSubjectRequestParams defines parameters for WithdrawDataSubjectRequest.
+type WithdrawDataSubjectRequestParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// Limit How many rows a page holds at most.
@@ -2484,6 +2774,44 @@ type CreateCustomerParams struct {
 type UpdateCustomerAsOperatorParams struct {
 	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListDataSubjectRequestsAsOperatorParams defines parameters for ListDataSubjectRequestsAsOperator.
+type ListDataSubjectRequestsAsOperatorParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor                  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	State  *DataSubjectRequestState `form:"state,omitempty" json:"state,omitempty"`
+	Kind   *DataSubjectRequestKind  `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// AcknowledgeDataSubjectRequestParams defines parameters for AcknowledgeDataSubjectRequest.
+type AcknowledgeDataSubjectRequestParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// FulfilDataSubjectRequestParams defines parameters for FulfilDataSubjectRequest.
+type FulfilDataSubjectRequestParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RejectDataSubjectRequestParams defines parameters for RejectDataSubjectRequest.
+type RejectDataSubjectRequestParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.
@@ -2695,6 +3023,9 @@ type UpdateCustomerJSONRequestBody = CustomerPatch
 // UpdateCustomerApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomer for application/merge-patch+json ContentType.
 type UpdateCustomerApplicationMergePatchPlusJSONRequestBody = CustomerPatch
 
+// CreateDataSubjectRequestJSONRequestBody defines body for CreateDataSubjectRequest for application/json ContentType.
+type CreateDataSubjectRequestJSONRequestBody = NewDataSubjectRequest
+
 // SetMyAlertsJSONRequestBody defines body for SetMyAlerts for application/json ContentType.
 type SetMyAlertsJSONRequestBody = AlertsChange
 
@@ -2718,6 +3049,9 @@ type UpdateCustomerAsOperatorJSONRequestBody = CustomerNamePatch
 
 // UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomerAsOperator for application/merge-patch+json ContentType.
 type UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody = CustomerNamePatch
+
+// RejectDataSubjectRequestJSONRequestBody defines body for RejectDataSubjectRequest for application/json ContentType.
+type RejectDataSubjectRequestJSONRequestBody = RejectionOrder
 
 // RequestPasswordResetJSONRequestBody defines body for RequestPasswordReset for application/json ContentType.
 type RequestPasswordResetJSONRequestBody = PasswordResetRequest
@@ -2814,6 +3148,21 @@ type ServerInterface interface {
 	// UpdateCustomer Change the customer's settings
 	// (PATCH /v1/customer)
 	UpdateCustomer(ctx echo.Context, params UpdateCustomerParams) error
+	// ListDataSubjectRequests List the customer's data-subject requests
+	// (GET /v1/data-subject-requests)
+	ListDataSubjectRequests(ctx echo.Context, params ListDataSubjectRequestsParams) error
+	// CreateDataSubjectRequest File a data-subject request
+	// (POST /v1/data-subject-requests)
+	CreateDataSubjectRequest(ctx echo.Context, params CreateDataSubjectRequestParams) error
+	// GetDataSubjectRequest View a data-subject request
+	// (GET /v1/data-subject-requests/{id})
+	GetDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID) error
+	// CollectDataSubjectRequestBundle Collect the bundle of a fulfilled request
+	// (GET /v1/data-subject-requests/{id}/bundle)
+	CollectDataSubjectRequestBundle(ctx echo.Context, id DataSubjectRequestID) error
+	// WithdrawDataSubjectRequest Take a data-subject request back
+	// (POST /v1/data-subject-requests/{id}/withdrawal)
+	WithdrawDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params WithdrawDataSubjectRequestParams) error
 	// GetErasureReceipt View the receipt of a deletion or redaction
 	// (GET /v1/erasure-receipts/{id})
 	GetErasureReceipt(ctx echo.Context, id ID) error
@@ -2874,6 +3223,21 @@ type ServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx echo.Context, id ID, params UpdateCustomerAsOperatorParams) error
+	// ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
+	// (GET /v1/operator/data-subject-requests)
+	ListDataSubjectRequestsAsOperator(ctx echo.Context, params ListDataSubjectRequestsAsOperatorParams) error
+	// GetDataSubjectRequestAsOperator View a data-subject request and, while it is open, the person
+	// (GET /v1/operator/data-subject-requests/{id})
+	GetDataSubjectRequestAsOperator(ctx echo.Context, id DataSubjectRequestID) error
+	// AcknowledgeDataSubjectRequest Acknowledge a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/acknowledgement)
+	AcknowledgeDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params AcknowledgeDataSubjectRequestParams) error
+	// FulfilDataSubjectRequest Fulfil a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/fulfilment)
+	FulfilDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params FulfilDataSubjectRequestParams) error
+	// RejectDataSubjectRequest Reject a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/rejection)
+	RejectDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params RejectDataSubjectRequestParams) error
 	// ListJobs List the jobs in the background
 	// (GET /v1/operator/jobs)
 	ListJobs(ctx echo.Context, params ListJobsParams) error
@@ -3384,6 +3748,164 @@ func (w *ServerInterfaceWrapper) UpdateCustomer(ctx echo.Context) error {
 	return err
 }
 
+// ListDataSubjectRequests converts echo context to params.
+func (w *ServerInterfaceWrapper) ListDataSubjectRequests(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDataSubjectRequestsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", ctx.QueryParams(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter kind: %s", err))
+	}
+
+	// ------------- Optional query parameter "user_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "user_id", ctx.QueryParams(), &params.UserID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter user_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListDataSubjectRequests(ctx, params)
+	return err
+}
+
+// CreateDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateDataSubjectRequest(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateDataSubjectRequestParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateDataSubjectRequest(ctx, params)
+	return err
+}
+
+// GetDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) GetDataSubjectRequest(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetDataSubjectRequest(ctx, id)
+	return err
+}
+
+// CollectDataSubjectRequestBundle converts echo context to params.
+func (w *ServerInterfaceWrapper) CollectDataSubjectRequestBundle(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CollectDataSubjectRequestBundle(ctx, id)
+	return err
+}
+
+// WithdrawDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) WithdrawDataSubjectRequest(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawDataSubjectRequestParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.WithdrawDataSubjectRequest(ctx, id, params)
+	return err
+}
+
 // GetErasureReceipt converts echo context to params.
 func (w *ServerInterfaceWrapper) GetErasureReceipt(ctx echo.Context) error {
 	var err error
@@ -3845,6 +4367,214 @@ func (w *ServerInterfaceWrapper) UpdateCustomerAsOperator(ctx echo.Context) erro
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.UpdateCustomerAsOperator(ctx, id, params)
+	return err
+}
+
+// ListDataSubjectRequestsAsOperator converts echo context to params.
+func (w *ServerInterfaceWrapper) ListDataSubjectRequestsAsOperator(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDataSubjectRequestsAsOperatorParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", ctx.QueryParams(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter kind: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListDataSubjectRequestsAsOperator(ctx, params)
+	return err
+}
+
+// GetDataSubjectRequestAsOperator converts echo context to params.
+func (w *ServerInterfaceWrapper) GetDataSubjectRequestAsOperator(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetDataSubjectRequestAsOperator(ctx, id)
+	return err
+}
+
+// AcknowledgeDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) AcknowledgeDataSubjectRequest(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AcknowledgeDataSubjectRequestParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AcknowledgeDataSubjectRequest(ctx, id, params)
+	return err
+}
+
+// FulfilDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) FulfilDataSubjectRequest(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params FulfilDataSubjectRequestParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.FulfilDataSubjectRequest(ctx, id, params)
+	return err
+}
+
+// RejectDataSubjectRequest converts echo context to params.
+func (w *ServerInterfaceWrapper) RejectDataSubjectRequest(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id DataSubjectRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RejectDataSubjectRequestParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RejectDataSubjectRequest(ctx, id, params)
 	return err
 }
 
@@ -4835,6 +5565,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/v1/audit-entries/:id/proof", wrapper.GetAuditEntryProof, options.OperationMiddlewares["getAuditEntryProof"]...)
 	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
 	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests", wrapper.ListDataSubjectRequests, options.OperationMiddlewares["listDataSubjectRequests"]...)
+	router.POST(options.BaseURL+"/v1/data-subject-requests", wrapper.CreateDataSubjectRequest, options.OperationMiddlewares["createDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests/:id", wrapper.GetDataSubjectRequest, options.OperationMiddlewares["getDataSubjectRequest"]...)
+	router.GET(options.BaseURL+"/v1/data-subject-requests/:id/bundle", wrapper.CollectDataSubjectRequestBundle, options.OperationMiddlewares["collectDataSubjectRequestBundle"]...)
+	router.POST(options.BaseURL+"/v1/data-subject-requests/:id/withdrawal", wrapper.WithdrawDataSubjectRequest, options.OperationMiddlewares["withdrawDataSubjectRequest"]...)
 	router.GET(options.BaseURL+"/v1/erasure-receipts/:id", wrapper.GetErasureReceipt, options.OperationMiddlewares["getErasureReceipt"]...)
 	router.GET(options.BaseURL+"/v1/events", wrapper.ListEvents, options.OperationMiddlewares["listEvents"]...)
 	router.GET(options.BaseURL+"/v1/me", wrapper.GetMe, options.OperationMiddlewares["getMe"]...)
@@ -4855,6 +5590,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
 	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
+	router.GET(options.BaseURL+"/v1/operator/data-subject-requests", wrapper.ListDataSubjectRequestsAsOperator, options.OperationMiddlewares["listDataSubjectRequestsAsOperator"]...)
+	router.GET(options.BaseURL+"/v1/operator/data-subject-requests/:id", wrapper.GetDataSubjectRequestAsOperator, options.OperationMiddlewares["getDataSubjectRequestAsOperator"]...)
+	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/acknowledgement", wrapper.AcknowledgeDataSubjectRequest, options.OperationMiddlewares["acknowledgeDataSubjectRequest"]...)
+	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/fulfilment", wrapper.FulfilDataSubjectRequest, options.OperationMiddlewares["fulfilDataSubjectRequest"]...)
+	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/rejection", wrapper.RejectDataSubjectRequest, options.OperationMiddlewares["rejectDataSubjectRequest"]...)
 	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
 	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
@@ -4909,6 +5649,16 @@ type CustomerJSONResponse struct {
 	Headers CustomerResponseHeaders
 }
 
+type DataSubjectRequestResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+}
+type DataSubjectRequestJSONResponse struct {
+	Body DataSubjectRequest
+
+	Headers DataSubjectRequestResponseHeaders
+}
+
 type ErasureReceiptResponseHeaders struct {
 	ETag                string
 	IdempotencyReplayed *string
@@ -4946,6 +5696,16 @@ type LoginsJSONResponse struct {
 type NotAcceptableApplicationProblemPlusJSONResponse Problem
 
 type NotFoundApplicationProblemPlusJSONResponse Problem
+
+type OperatorDataSubjectRequestResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+}
+type OperatorDataSubjectRequestJSONResponse struct {
+	Body OperatorDataSubjectRequest
+
+	Headers OperatorDataSubjectRequestResponseHeaders
+}
 
 type PageTextHTMLResponse struct {
 	Body io.Reader
@@ -7489,6 +8249,903 @@ type UpdateCustomer503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateCustomer503ApplicationProblemPlusJSONResponse) VisitUpdateCustomerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsRequestObject struct {
+	Params ListDataSubjectRequestsParams
+}
+
+type ListDataSubjectRequestsResponseObject interface {
+	VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error
+}
+
+type ListDataSubjectRequests200ResponseHeaders struct {
+	Link *string
+}
+
+type ListDataSubjectRequests200JSONResponse struct {
+	Body    DataSubjectRequestPage
+	Headers ListDataSubjectRequests200ResponseHeaders
+}
+
+func (response ListDataSubjectRequests200JSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests400ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests401ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests403ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests406ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests500ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequests503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequests503ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequestRequestObject struct {
+	Params CreateDataSubjectRequestParams
+	Body   *CreateDataSubjectRequestJSONRequestBody
+}
+
+type CreateDataSubjectRequestResponseObject interface {
+	VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type CreateDataSubjectRequest200JSONResponse struct{ DataSubjectRequestJSONResponse }
+
+func (response CreateDataSubjectRequest200JSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest201ResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type CreateDataSubjectRequest201JSONResponse struct {
+	Body    DataSubjectRequest
+	Headers CreateDataSubjectRequest201ResponseHeaders
+}
+
+func (response CreateDataSubjectRequest201JSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest409ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest413ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest415ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest422ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitCreateDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestRequestObject struct {
+	ID DataSubjectRequestID `json:"id"`
+}
+
+type GetDataSubjectRequestResponseObject interface {
+	VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type GetDataSubjectRequest200JSONResponse struct{ DataSubjectRequestJSONResponse }
+
+func (response GetDataSubjectRequest200JSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundleRequestObject struct {
+	ID DataSubjectRequestID `json:"id"`
+}
+
+type CollectDataSubjectRequestBundleResponseObject interface {
+	VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error
+}
+
+type CollectDataSubjectRequestBundle200ResponseHeaders struct {
+	ContentDisposition string
+	ETag               string
+}
+
+type CollectDataSubjectRequestBundle200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       CollectDataSubjectRequestBundle200ResponseHeaders
+	ContentLength int64
+}
+
+func (response CollectDataSubjectRequestBundle200ApplicationOctetStreamResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type CollectDataSubjectRequestBundle200ApplicationZipResponse struct {
+	Body          io.Reader
+	Headers       CollectDataSubjectRequestBundle200ResponseHeaders
+	ContentLength int64
+}
+
+func (response CollectDataSubjectRequestBundle200ApplicationZipResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/zip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type CollectDataSubjectRequestBundle400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle400ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle401ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle403ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle404ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle406ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle409ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle410ApplicationProblemPlusJSONResponse struct {
+	GoneApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle410ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(410)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle500ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectDataSubjectRequestBundle503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CollectDataSubjectRequestBundle503ApplicationProblemPlusJSONResponse) VisitCollectDataSubjectRequestBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequestRequestObject struct {
+	ID     DataSubjectRequestID `json:"id"`
+	Params WithdrawDataSubjectRequestParams
+}
+
+type WithdrawDataSubjectRequestResponseObject interface {
+	VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type WithdrawDataSubjectRequest200JSONResponse struct{ DataSubjectRequestJSONResponse }
+
+func (response WithdrawDataSubjectRequest200JSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest409ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest412ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest422ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response WithdrawDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitWithdrawDataSubjectRequestResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10522,6 +12179,886 @@ type UpdateCustomerAsOperator503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateCustomerAsOperator503ApplicationProblemPlusJSONResponse) VisitUpdateCustomerAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperatorRequestObject struct {
+	Params ListDataSubjectRequestsAsOperatorParams
+}
+
+type ListDataSubjectRequestsAsOperatorResponseObject interface {
+	VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error
+}
+
+type ListDataSubjectRequestsAsOperator200ResponseHeaders struct {
+	Link *string
+}
+
+type ListDataSubjectRequestsAsOperator200JSONResponse struct {
+	Body    OperatorDataSubjectRequestPage
+	Headers ListDataSubjectRequestsAsOperator200ResponseHeaders
+}
+
+func (response ListDataSubjectRequestsAsOperator200JSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator400ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator401ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator403ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator406ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator500ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDataSubjectRequestsAsOperator503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListDataSubjectRequestsAsOperator503ApplicationProblemPlusJSONResponse) VisitListDataSubjectRequestsAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperatorRequestObject struct {
+	ID DataSubjectRequestID `json:"id"`
+}
+
+type GetDataSubjectRequestAsOperatorResponseObject interface {
+	VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error
+}
+
+type GetDataSubjectRequestAsOperator200ResponseHeaders struct {
+	ETag string
+}
+
+type GetDataSubjectRequestAsOperator200JSONResponse struct {
+	Body    OperatorDataSubjectRequestDetail
+	Headers GetDataSubjectRequestAsOperator200ResponseHeaders
+}
+
+func (response GetDataSubjectRequestAsOperator200JSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator400ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator401ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator403ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator404ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator406ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator500ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDataSubjectRequestAsOperator503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetDataSubjectRequestAsOperator503ApplicationProblemPlusJSONResponse) VisitGetDataSubjectRequestAsOperatorResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequestRequestObject struct {
+	ID     DataSubjectRequestID `json:"id"`
+	Params AcknowledgeDataSubjectRequestParams
+}
+
+type AcknowledgeDataSubjectRequestResponseObject interface {
+	VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type AcknowledgeDataSubjectRequest200JSONResponse struct {
+	OperatorDataSubjectRequestJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest200JSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest409ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest412ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest422ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AcknowledgeDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response AcknowledgeDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitAcknowledgeDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequestRequestObject struct {
+	ID     DataSubjectRequestID `json:"id"`
+	Params FulfilDataSubjectRequestParams
+}
+
+type FulfilDataSubjectRequestResponseObject interface {
+	VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type FulfilDataSubjectRequest200JSONResponse struct {
+	OperatorDataSubjectRequestJSONResponse
+}
+
+func (response FulfilDataSubjectRequest200JSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest409ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest412ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest422ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type FulfilDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response FulfilDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitFulfilDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequestRequestObject struct {
+	ID     DataSubjectRequestID `json:"id"`
+	Params RejectDataSubjectRequestParams
+	Body   *RejectDataSubjectRequestJSONRequestBody
+}
+
+type RejectDataSubjectRequestResponseObject interface {
+	VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error
+}
+
+type RejectDataSubjectRequest200JSONResponse struct {
+	OperatorDataSubjectRequestJSONResponse
+}
+
+func (response RejectDataSubjectRequest200JSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest400ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest401ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest403ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest404ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest406ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest409ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest412ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest413ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest415ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest422ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest500ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectDataSubjectRequest503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RejectDataSubjectRequest503ApplicationProblemPlusJSONResponse) VisitRejectDataSubjectRequestResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -15440,6 +17977,21 @@ type StrictServerInterface interface {
 	// UpdateCustomer Change the customer's settings
 	// (PATCH /v1/customer)
 	UpdateCustomer(ctx context.Context, request UpdateCustomerRequestObject) (UpdateCustomerResponseObject, error)
+	// ListDataSubjectRequests List the customer's data-subject requests
+	// (GET /v1/data-subject-requests)
+	ListDataSubjectRequests(ctx context.Context, request ListDataSubjectRequestsRequestObject) (ListDataSubjectRequestsResponseObject, error)
+	// CreateDataSubjectRequest File a data-subject request
+	// (POST /v1/data-subject-requests)
+	CreateDataSubjectRequest(ctx context.Context, request CreateDataSubjectRequestRequestObject) (CreateDataSubjectRequestResponseObject, error)
+	// GetDataSubjectRequest View a data-subject request
+	// (GET /v1/data-subject-requests/{id})
+	GetDataSubjectRequest(ctx context.Context, request GetDataSubjectRequestRequestObject) (GetDataSubjectRequestResponseObject, error)
+	// CollectDataSubjectRequestBundle Collect the bundle of a fulfilled request
+	// (GET /v1/data-subject-requests/{id}/bundle)
+	CollectDataSubjectRequestBundle(ctx context.Context, request CollectDataSubjectRequestBundleRequestObject) (CollectDataSubjectRequestBundleResponseObject, error)
+	// WithdrawDataSubjectRequest Take a data-subject request back
+	// (POST /v1/data-subject-requests/{id}/withdrawal)
+	WithdrawDataSubjectRequest(ctx context.Context, request WithdrawDataSubjectRequestRequestObject) (WithdrawDataSubjectRequestResponseObject, error)
 	// GetErasureReceipt View the receipt of a deletion or redaction
 	// (GET /v1/erasure-receipts/{id})
 	GetErasureReceipt(ctx context.Context, request GetErasureReceiptRequestObject) (GetErasureReceiptResponseObject, error)
@@ -15500,6 +18052,21 @@ type StrictServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx context.Context, request UpdateCustomerAsOperatorRequestObject) (UpdateCustomerAsOperatorResponseObject, error)
+	// ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
+	// (GET /v1/operator/data-subject-requests)
+	ListDataSubjectRequestsAsOperator(ctx context.Context, request ListDataSubjectRequestsAsOperatorRequestObject) (ListDataSubjectRequestsAsOperatorResponseObject, error)
+	// GetDataSubjectRequestAsOperator View a data-subject request and, while it is open, the person
+	// (GET /v1/operator/data-subject-requests/{id})
+	GetDataSubjectRequestAsOperator(ctx context.Context, request GetDataSubjectRequestAsOperatorRequestObject) (GetDataSubjectRequestAsOperatorResponseObject, error)
+	// AcknowledgeDataSubjectRequest Acknowledge a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/acknowledgement)
+	AcknowledgeDataSubjectRequest(ctx context.Context, request AcknowledgeDataSubjectRequestRequestObject) (AcknowledgeDataSubjectRequestResponseObject, error)
+	// FulfilDataSubjectRequest Fulfil a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/fulfilment)
+	FulfilDataSubjectRequest(ctx context.Context, request FulfilDataSubjectRequestRequestObject) (FulfilDataSubjectRequestResponseObject, error)
+	// RejectDataSubjectRequest Reject a data-subject request
+	// (POST /v1/operator/data-subject-requests/{id}/rejection)
+	RejectDataSubjectRequest(ctx context.Context, request RejectDataSubjectRequestRequestObject) (RejectDataSubjectRequestResponseObject, error)
 	// ListJobs List the jobs in the background
 	// (GET /v1/operator/jobs)
 	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
@@ -16210,6 +18777,155 @@ func (sh *strictHandler) UpdateCustomer(ctx echo.Context, params UpdateCustomerP
 	return nil
 }
 
+// ListDataSubjectRequests operation middleware
+func (sh *strictHandler) ListDataSubjectRequests(ctx echo.Context, params ListDataSubjectRequestsParams) error {
+	var request ListDataSubjectRequestsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDataSubjectRequests(ctx.Request().Context(), request.(ListDataSubjectRequestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDataSubjectRequests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDataSubjectRequestsResponseObject); ok {
+		return validResponse.VisitListDataSubjectRequestsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateDataSubjectRequest operation middleware
+func (sh *strictHandler) CreateDataSubjectRequest(ctx echo.Context, params CreateDataSubjectRequestParams) error {
+	var request CreateDataSubjectRequestRequestObject
+
+	request.Params = params
+
+	var body CreateDataSubjectRequestJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateDataSubjectRequest(ctx.Request().Context(), request.(CreateDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitCreateDataSubjectRequestResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetDataSubjectRequest operation middleware
+func (sh *strictHandler) GetDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID) error {
+	var request GetDataSubjectRequestRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDataSubjectRequest(ctx.Request().Context(), request.(GetDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitGetDataSubjectRequestResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CollectDataSubjectRequestBundle operation middleware
+func (sh *strictHandler) CollectDataSubjectRequestBundle(ctx echo.Context, id DataSubjectRequestID) error {
+	var request CollectDataSubjectRequestBundleRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CollectDataSubjectRequestBundle(ctx.Request().Context(), request.(CollectDataSubjectRequestBundleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CollectDataSubjectRequestBundle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CollectDataSubjectRequestBundleResponseObject); ok {
+		return validResponse.VisitCollectDataSubjectRequestBundleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// WithdrawDataSubjectRequest operation middleware
+func (sh *strictHandler) WithdrawDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params WithdrawDataSubjectRequestParams) error {
+	var request WithdrawDataSubjectRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawDataSubjectRequest(ctx.Request().Context(), request.(WithdrawDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(WithdrawDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitWithdrawDataSubjectRequestResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetErasureReceipt operation middleware
 func (sh *strictHandler) GetErasureReceipt(ctx echo.Context, id ID) error {
 	var request GetErasureReceiptRequestObject
@@ -16885,6 +19601,157 @@ func (sh *strictHandler) UpdateCustomerAsOperator(ctx echo.Context, id ID, param
 		return err
 	} else if validResponse, ok := response.(UpdateCustomerAsOperatorResponseObject); ok {
 		return validResponse.VisitUpdateCustomerAsOperatorResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListDataSubjectRequestsAsOperator operation middleware
+func (sh *strictHandler) ListDataSubjectRequestsAsOperator(ctx echo.Context, params ListDataSubjectRequestsAsOperatorParams) error {
+	var request ListDataSubjectRequestsAsOperatorRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDataSubjectRequestsAsOperator(ctx.Request().Context(), request.(ListDataSubjectRequestsAsOperatorRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDataSubjectRequestsAsOperator")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDataSubjectRequestsAsOperatorResponseObject); ok {
+		return validResponse.VisitListDataSubjectRequestsAsOperatorResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetDataSubjectRequestAsOperator operation middleware
+func (sh *strictHandler) GetDataSubjectRequestAsOperator(ctx echo.Context, id DataSubjectRequestID) error {
+	var request GetDataSubjectRequestAsOperatorRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDataSubjectRequestAsOperator(ctx.Request().Context(), request.(GetDataSubjectRequestAsOperatorRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDataSubjectRequestAsOperator")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDataSubjectRequestAsOperatorResponseObject); ok {
+		return validResponse.VisitGetDataSubjectRequestAsOperatorResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// AcknowledgeDataSubjectRequest operation middleware
+func (sh *strictHandler) AcknowledgeDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params AcknowledgeDataSubjectRequestParams) error {
+	var request AcknowledgeDataSubjectRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AcknowledgeDataSubjectRequest(ctx.Request().Context(), request.(AcknowledgeDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AcknowledgeDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AcknowledgeDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitAcknowledgeDataSubjectRequestResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// FulfilDataSubjectRequest operation middleware
+func (sh *strictHandler) FulfilDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params FulfilDataSubjectRequestParams) error {
+	var request FulfilDataSubjectRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.FulfilDataSubjectRequest(ctx.Request().Context(), request.(FulfilDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "FulfilDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(FulfilDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitFulfilDataSubjectRequestResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RejectDataSubjectRequest operation middleware
+func (sh *strictHandler) RejectDataSubjectRequest(ctx echo.Context, id DataSubjectRequestID, params RejectDataSubjectRequestParams) error {
+	var request RejectDataSubjectRequestRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body RejectDataSubjectRequestJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectDataSubjectRequest(ctx.Request().Context(), request.(RejectDataSubjectRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectDataSubjectRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RejectDataSubjectRequestResponseObject); ok {
+		return validResponse.VisitRejectDataSubjectRequestResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -136,7 +137,10 @@ func onBackups(s surroundings, database databaseSettings, logs logSettings, vaul
 		return err
 	}
 	return onDatabase(s, database, logs, func(db *postgres.DB) error {
-		return work(backup.NewService(db, vault, nil, nil, settings, logs.logger(s.err)))
+		log := logs.logger(s.err)
+		book := ledger.New(vault.Store, vault.Box, clock.System(), log)
+		defer book.Close()
+		return work(backup.NewService(db, vault, nil, book, settings, log))
 	})
 }
 

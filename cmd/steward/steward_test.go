@@ -464,7 +464,7 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 
 func TestHelpIsEnough(t *testing.T) {
 	t.Parallel()
-	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"ledger", "verify"}, {"ledger", "accept"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"version"}} {
+	for _, arguments := range [][]string{{}, {"dev"}, {"serve"}, {"migrate"}, {"migrate", "up"}, {"operator", "create"}, {"customer", "create"}, {"audit", "verify"}, {"audit", "export"}, {"audit", "rotate-key"}, {"ledger", "verify"}, {"ledger", "accept"}, {"version"}} {
 		status, out, errors := once(t, nil, append(slices.Clone(arguments), "--help")...)
 		if status != 0 || !strings.Contains(out, "Usage: steward") {
 			t.Errorf("%v: %d %s%s", arguments, status, out, errors)

@@ -44,6 +44,7 @@ import (
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/replay"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -188,15 +189,17 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-		[]user.Holding{idempotency.Answers{}})...)
+		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err
 	}
+	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
 			Users:         users,
+			Requests:      requests,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
@@ -239,11 +242,13 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Trail.Handlers(),
 			a.Webhooks.Handlers(),
 			a.Backups.Handlers(),
+			a.Requests.Handlers(),
 			a.replay.Handlers(),
 		),
 		Periodic: slices.Concat(
 			a.Trail.Periodic(),
 			a.Backups.Periodic(),
+			a.Requests.Periodic(),
 		),
 	}
 	if a.workers > 0 {
@@ -257,6 +262,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
@@ -273,7 +279,7 @@ func (a *App) Metrics() http.Handler {
 }
 
 // Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
-// webhooks after 30, sessions that cannot be used any more.
+// webhooks after 30, bundles after 14, whom requests were about 90 days after they were closed, sessions that cannot be used any more.
 func (a *App) Sweep(ctx context.Context) error {
 	now := a.DB.Now()
 	for _, expire := range []func(tx *postgres.Tx) (int64, error){
@@ -291,6 +297,8 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return request.ExpireBundles(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return request.Forget(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

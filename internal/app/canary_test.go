@@ -703,6 +703,58 @@ func (c *canary) operate() {
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
+	c.ask(operator)
+}
+
+// ask files what a person may ask of the own data. One bundle stays to be collected, and one request stays open with what the person is to be called.
+func (c *canary) ask(operator apptest.Option) {
+	const requests, work = "/v1/data-subject-requests", "/v1/operator/data-subject-requests"
+	file := func(kind string, more object, options ...apptest.Option) string {
+		c.Helper()
+		body := object{"kind": kind, "user_id": c.id}
+		maps.Copy(body, more)
+		return c.call("POST", requests, append(options, apptest.JSON(body))...).Want(c, http.StatusCreated).Text(c, "id")
+	}
+	_, key := c.once()
+	bundled := file("access", nil, c.key, key)
+	if answer := c.call("GET", work+"/"+bundled, operator).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+		c.Errorf("the operator is not shown whom the request is about: %s", answer.Body)
+	}
+	_, key = c.once()
+	c.call("POST", work+"/"+bundled+"/acknowledgement", operator, key).Want(c, http.StatusOK)
+	_, key = c.once()
+	c.call("POST", work+"/"+bundled+"/fulfilment", operator, key).Want(c, http.StatusOK)
+	for _, path := range []string{work, work + "/" + bundled} {
+		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("of a closed request an operator is told %q", found)
+		}
+	}
+	collected := file("portability", nil, c.admin)
+	c.call("POST", work+"/"+collected+"/fulfilment", operator).Want(c, http.StatusOK)
+	c.call("GET", requests+"/"+collected+"/bundle", c.admin).Want(c, http.StatusOK)
+	c.call("GET", requests+"/"+collected+"/bundle", c.admin).WantProblem(c, http.StatusGone, "bundle-gone")
+	rejected := file("objection", nil, c.key)
+	c.call("POST", work+"/"+rejected+"/rejection", operator, apptest.JSON(object{"reason": c.last})).Want(c, http.StatusBadRequest)
+	c.call("POST", work+"/"+rejected+"/rejection", operator, apptest.JSON(object{"reason": "not_applicable"})).Want(c, http.StatusOK)
+	withdrawn := file("restriction", nil, c.admin)
+	c.call("POST", requests+"/"+withdrawn+"/withdrawal", c.key).Want(c, http.StatusOK)
+
+	wanted := object{"first_name": name(), "last_name": name(), "email": plain() + "@" + plain() + ".example"}
+	for _, one := range wanted {
+		c.marks.add(one.(string))
+	}
+	_, key = c.once()
+	open := file("rectification", object{"corrections": wanted}, c.admin, key)
+	if answer := c.call("GET", requests+"/"+open, c.key).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+		c.Errorf("the request does not say what is to be corrected: %s", answer.Body)
+	}
+	c.call("GET", requests+"?user_id="+c.id, c.key).Want(c, http.StatusOK)
+	for _, wrong := range []object{
+		{"kind": c.last, "user_id": c.id}, {"kind": "access", "user_id": c.email}, {"kind": "access", "user_id": c.id, "recipient": c.email},
+		{"kind": "access", "user_id": c.id, "corrections": wanted}, {"kind": "rectification", "user_id": c.id, "corrections": object{c.last: c.first}},
+	} {
+		c.call("POST", requests, c.admin, apptest.JSON(wrong)).Want(c, http.StatusBadRequest)
+	}
 }
 
 // hook has webhooks sent of everything that happens, to a receiver that fails each time the first time: what is told is waiting, and tried again.
@@ -1010,8 +1062,8 @@ func (c *canary) personalColumns() []column {
 // ofPerson says, for each table with personal columns, which rows are the person's. A new table needs a new line, or the test fails.
 var ofPerson = map[string]string{
 	"users": "id = $1", "login_records": "user_id = $1", "idempotency_answers": "subject_user_id = $1",
-	"second_factors": "user_id = $1",
-	"user_imports":   "exists (select from user_import_rows r where r.import_id = user_imports.id and r.user_id = $1)",
+	"second_factors": "user_id = $1", "data_subject_requests": "user_id = $1", "request_bundles": "user_id = $1",
+	"user_imports": "exists (select from user_import_rows r where r.import_id = user_imports.id and r.user_id = $1)",
 }
 
 // keptOnPurpose are the columns that begin to hold something when a person is erased: it takes the master key to find out that it is of the person.
@@ -1050,6 +1102,18 @@ func (c *canary) checkFilled() {
 			person := uuid.MustParse(c.id)
 			opened, err := box.Open("second factor", values[0], person[:])
 			return err == nil && string(opened) == c.secret
+		},
+		"request_bundles.content": func(values [][]byte) bool {
+			var request uuid.UUID
+			if err := c.conn.QueryRow(c.Context(), "select request_id from request_bundles where user_id = $1", c.id).Scan(&request); err != nil {
+				c.Fatal(err)
+			}
+			box, err := seal.ParseMasterKey(apptest.MasterKey())
+			if err != nil {
+				c.Fatal(err)
+			}
+			opened, err := box.Open("request bundle", values[0], request[:])
+			return err == nil && len(c.marks.in(unzipped(c.T, opened)["data.json"])) > 3
 		},
 		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
 		"user_imports.fingerprint":        func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the file: see the replay
@@ -1390,7 +1454,7 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
 	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",
-		"alert_deliveries", "alert_digests",
+		"alert_deliveries", "alert_digests", "data_subject_requests", "request_bundles",
 	} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string

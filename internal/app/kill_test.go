@@ -58,8 +58,7 @@ func serveMailing(t testing.TB, program string, service *apptest.Service, smtp s
 	process.Env = []string{
 		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal() + "&application_name=steward-served", "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
 		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=" + smtp, "HOME=" + os.TempDir(),
-		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database),
-		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
+		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database), "STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
 	}
 	log, err := process.StderrPipe()
 	if err != nil {
@@ -233,7 +232,8 @@ var (
 const allRemoved = `[{"store": "profile", "count": 1}, {"store": "refresh_tokens", "count": 2}, {"store": "sessions", "count": 2},
 	{"store": "login_records", "count": 3}, {"store": "recovery_codes", "count": 0}, {"store": "second_factors", "count": 0},
 	{"store": "password_links", "count": 0}, {"store": "alert_deliveries", "count": 0}, {"store": "alert_digests", "count": 0},
-	{"store": "user_import_rows", "count": 0}, {"store": "idempotency_answers", "count": 1}]`
+	{"store": "user_import_rows", "count": 0}, {"store": "data_subject_requests", "count": 0}, {"store": "request_bundles", "count": 0},
+	{"store": "idempotency_answers", "count": 1}]`
 
 // checkAccounts fails for everybody who is half redacted, and returns who is redacted.
 func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[string]bool) {

@@ -20,6 +20,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/token"
@@ -41,6 +42,8 @@ const (
 	aWebhook target = "webhook endpoint"
 	aTenant  target = "customer" // for operators: any but their own
 	anImport target = "import"
+	aRequest target = "data-subject request" // that is open; for operators: of any customer
+	aBundle  target = "bundle"               // the request that it was made for
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
@@ -112,6 +115,17 @@ var matrix = []row{
 	{"reportLeakedAPIKey", noObject, "", 204, 204, 204, 204, 204, 204, 204, 204},
 	{"getCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"updateCustomer", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"listDataSubjectRequests", noObject, principal.RequestsRead, 401, 403, 200, 403, 200, 403, 200, 200},
+	// The sample's person is acme's.
+	{"createDataSubjectRequest", noObject, principal.RequestsWrite, 401, 403, 201, 403, 201, 403, 404, 404},
+	{"getDataSubjectRequest", aRequest, principal.RequestsRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"withdrawDataSubjectRequest", aRequest, principal.RequestsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"collectDataSubjectRequestBundle", aBundle, principal.RequestsRead, 401, 403, 200, 403, 200, 403, 404, 404},
+	{"listDataSubjectRequestsAsOperator", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"getDataSubjectRequestAsOperator", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"acknowledgeDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"fulfilDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"rejectDataSubjectRequest", aRequest, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"listAlerts", noObject, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 200, 200},
 	{"raiseAlert", noObject, principal.AlertsWrite, 401, 403, 202, 403, 202, 403, 202, 202},
 	{"getAlert", anAlert, principal.AlertsWrite, 401, 403, 200, 403, 200, 403, 404, 404},
@@ -287,7 +301,11 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 			return theirs, own
 		}
 		return own, theirs
-	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aWebhook:
+	case aRequest:
+		if of.ID == w.fusions.ID {
+			return w.make(t, kind, w.acme), id.New[id.DataRequest]().String() // no request of a customer is another's to an operator
+		}
+	case noObject, aUser, anAPIKey, aReceipt, anEntry, anAlert, anImport, aBundle, aWebhook:
 	}
 	return w.make(t, kind, w.acme), w.make(t, kind, w.other)
 }
@@ -436,6 +454,17 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
 		return of.ID.String()
+	case aRequest, aBundle:
+		asked := request.New{UserID: w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID, Kind: request.Access}
+		filed, err := w.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, asked, nil)
+		if err == nil && kind == aBundle {
+			operator := principal.Principal{Customer: w.fusions.ID, User: w.fusions.Admin.ID, Role: principal.Operator}
+			_, err = w.Requests.Fulfil(t.Context(), operator, filed.ID, anyVersion, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filed.ID.String()
 	case anImport:
 		return call(t, w.Service, "POST", "/v1/user-imports?dry_run=true", apptest.As(of.APIKey), csvFile("Noor,Haddad,noor@"+of.Slug+".example")).
 			Want(t, 201).Text(t, "id")
@@ -566,6 +595,27 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return with("/v1/api-keys/"+objectID+"/rotation", members{"overlap_seconds": 3600})
 	case "reportLeakedAPIKey":
 		return with("/v1/api-keys/leaks", members{"api_key": w.key(t, w.acme, principal.Scopes())})
+	case "listDataSubjectRequests":
+		return "/v1/data-subject-requests", nil
+	case "createDataSubjectRequest":
+		person := w.Person(t, w.acme, principal.User, fresh("asking")+"@acme.example")
+		return with("/v1/data-subject-requests", members{"kind": "objection", "user_id": person.ID.String()})
+	case "getDataSubjectRequest":
+		return "/v1/data-subject-requests/" + objectID, nil
+	case "withdrawDataSubjectRequest":
+		return "/v1/data-subject-requests/" + objectID + "/withdrawal", nil
+	case "collectDataSubjectRequestBundle":
+		return "/v1/data-subject-requests/" + objectID + "/bundle", nil
+	case "listDataSubjectRequestsAsOperator":
+		return "/v1/operator/data-subject-requests", nil
+	case "getDataSubjectRequestAsOperator":
+		return "/v1/operator/data-subject-requests/" + objectID, nil
+	case "acknowledgeDataSubjectRequest":
+		return "/v1/operator/data-subject-requests/" + objectID + "/acknowledgement", nil
+	case "fulfilDataSubjectRequest":
+		return "/v1/operator/data-subject-requests/" + objectID + "/fulfilment", nil
+	case "rejectDataSubjectRequest":
+		return with("/v1/operator/data-subject-requests/"+objectID+"/rejection", members{"reason": "identity_not_verified"})
 	case "listEvents":
 		return "/v1/events", nil
 	case "listWebhookEndpoints":

@@ -656,7 +656,7 @@ func TestGarbage(t *testing.T) {
 		var query []string
 		for range rapid.IntRange(0, 2).Draw(r, "parameters") {
 			name := rapid.SampledFrom([]string{"limit", "cursor", "email", "q", "status", "role", "alerts_opted_in", "actor_user_id", "action",
-				"target_id", "from", "to", "version", "unused_for_days", "dry_run", "invite"}).Draw(r, "name")
+				"target_id", "from", "to", "version", "unused_for_days", "dry_run", "invite", "state", "kind", "user_id"}).Draw(r, "name")
 			query = append(query, name+"="+url.QueryEscape(texts.Draw(r, "parameter")))
 		}
 		if len(query) > 0 {
@@ -721,6 +721,8 @@ func garbageBody(r *rapid.T, w *world, operation *contract.Operation, texts *rap
 		"createCustomer": {"slug": "initech", "name": "Initech",
 			"administrator": members{"first_name": "Mina", "last_name": "Rao", "email": "mina.rao@initech.example"}},
 		"updateCustomerAsOperator": {"name": "Initech"},
+		"createDataSubjectRequest": {"kind": "rectification", "user_id": w.acme.User.ID.String(), "corrections": members{"first_name": "A", "email": "a@b.cd"}},
+		"rejectDataSubjectRequest": {"reason": "excessive"},
 	}
 	body := maps.Clone(bodies[operation.ID])
 	for _, name := range slices.Sorted(maps.Keys(body)) {

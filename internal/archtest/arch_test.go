@@ -43,7 +43,10 @@ var shelves = [][]string{
 		"internal/trail",
 		"internal/webhook",
 	},
-	{"internal/replay"},  // what a restore lost
+	{
+		"internal/replay",  // what a restore lost
+		"internal/request", // the conductor of what people ask of their data
+	},
 	{".", "api"},         // the contract
 	{"internal/httpapi"}, // the edge
 	{"internal/app"},     // the parts put together
@@ -66,7 +69,7 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
-	"filippo.io/age":                      {"internal/backup"},
+	"filippo.io/age":                      {"internal/backup", "internal/request"},
 	"github.com/minio/minio-go/v7":        {"internal/blob"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	"github.com/transparency-dev/":        {"internal/audit", "internal/trail", "pkg/trailproof"},

@@ -71,6 +71,10 @@ const (
 	AlertSent             Action = "alert.sent"
 	CheckpointPublished   Action = "audit.checkpoint_published"
 
+	DataRequestUpdated   Action = "data_subject_request.updated"   // every change of its state, the first one included
+	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
+	DataRequestCollected Action = "data_subject_request.collected" // its bundle
+
 	WebhookEndpointCreated  Action = "webhook_endpoint.created"
 	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
 	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"
@@ -95,6 +99,9 @@ func OnImport(one id.Import) Target          { return Target{"user_import", one.
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
 func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
 func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
+func OnDataRequest(request id.DataRequest) Target {
+	return Target{"data_subject_request", request.String()}
+}
 func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
 	return Target{"webhook_endpoint", endpoint.String()}
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/customer"
@@ -620,6 +622,48 @@ func TestRestoring(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(made.ID)
+}
+
+// An owner whom row security binds restores as well: it comes into force when the rows are there.
+func TestRestoringTakesNoSuperuser(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.mark(t)
+	made := f.make(t)
+	server, err := pgx.Connect(t.Context(), os.Getenv(dbtest.Variable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := "owner_" + strings.ReplaceAll(made.ID.String(), "-", "")
+	t.Cleanup(func() { // when its database is gone, which is made after this
+		_, err := server.Exec(context.Background(), "drop role "+role)
+		if err := errors.Join(err, server.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := server.Exec(t.Context(), "create role "+role+" login in role steward_app, steward_platform, steward_worker"); err != nil {
+		t.Fatal(err)
+	}
+	into := dbtest.NewEmpty(t)
+	address, err := url.Parse(into.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Exec(t.Context(), "alter database "+strings.TrimPrefix(address.Path, "/")+" owner to "+role); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // into an empty one, and in place of what is there
+		if _, err := f.restore(t, made.ID, as(t, into, role), func(s *backup.RestoreSettings) { s.Replace = true }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db := f.Open(t, func(s *postgres.Settings) { s.URL = into })
+	if err := errors.Join(db.CheckSchema(t.Context()), db.CheckRoles(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if _, there, err := customer.NewService(db).Find(t.Context(), "acme"); err != nil || !there {
+		t.Errorf("the customer is there: %t, %v", there, err)
+	}
 }
 
 func TestKeys(t *testing.T) {

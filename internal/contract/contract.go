@@ -52,6 +52,8 @@ type Operation struct {
 	MaxBodyBytes int64 // x-max-body-bytes, in bytes, 65,536 when not given; 0 without a body
 	Idempotent   bool  // the header parameter Idempotency-Key is declared
 
+	Answers []string // media types of what it answers when all went well, sorted; empty where it answers without a body
+
 	path         []parameter
 	query        map[string]*parameter
 	queryNeeded  []*parameter // required ones, in the document's order
@@ -193,7 +195,26 @@ func prepare(method, path string, item *openapi3.PathItem, declared *openapi3.Op
 	if err := op.readBody(declared); err != nil {
 		return nil, err
 	}
+	op.readAnswers()
 	return op, nil
+}
+
+// readAnswers gathers the media types of the answers whose status begins with 2.
+func (op *Operation) readAnswers() {
+	if op.responses == nil {
+		return
+	}
+	for status, declared := range op.responses.Map() {
+		if declared.Value == nil || !strings.HasPrefix(status, "2") {
+			continue
+		}
+		for kind := range declared.Value.Content {
+			if !slices.Contains(op.Answers, kind) {
+				op.Answers = append(op.Answers, kind)
+			}
+		}
+	}
+	slices.Sort(op.Answers)
 }
 
 // compile makes the short cut for every schema that Check hands to judge.

@@ -118,6 +118,21 @@ var catalogue = []Entry{
 		"Set the status of the endpoint to active first.",
 	},
 	{
+		RequestClosed, Conflict, "The request is closed",
+		"The data-subject request was fulfilled, rejected or withdrawn before. What is closed stays as it is.",
+		"Look at the request's state. If there is more to ask, file a new request.",
+	},
+	{
+		BundleNotReady, Conflict, "There is no bundle yet",
+		"The data-subject request is open, so nothing was put together yet, or it was closed without being fulfilled.",
+		"Wait until the request's state is fulfilled.",
+	},
+	{
+		BundleTooLarge, Conflict, "More is held than one bundle takes",
+		"What is held of the person does not fit into one bundle. Nothing was left out in silence: the request is open as before.",
+		"The person's data has to be put together by hand. Send the request's id to the support.",
+	},
+	{
 		SlugTaken, Conflict, "The slug is in use",
 		"Another customer has that slug.",
 		"Choose another slug.",
@@ -163,6 +178,11 @@ var catalogue = []Entry{
 		"Compare with GET /v1/users, then read the events from the beginning, without after and cursor.",
 	},
 	{
+		BundleGone, Gone, "The bundle is gone",
+		"A bundle is kept for 14 days. One that was not encrypted to a recipient is given out once. It also goes when its person is erased.",
+		"File a new request. With a recipient, the bundle can be collected as often as needed while it is kept.",
+	},
+	{
 		PreconditionFailed, Precondition, "The resource has changed",
 		"The version named by If-Match is not the current one. Nothing was changed.",
 		"Fetch the resource again, look at what changed, and repeat the change with the new ETag.",
@@ -201,6 +221,11 @@ var catalogue = []Entry{
 		CurrentPasswordWrong, Refused, "The current password is wrong",
 		"The password was left as it is, because the current one did not match.",
 		"Type the current password again, or ask for a reset.",
+	},
+	{
+		InvalidRecipient, Refused, "The recipient is not a public key that bundles can be encrypted to",
+		"A recipient is the public key of an age key pair: age1 and 58 more characters, of which the last six are a checksum.",
+		"Make a key pair with age-keygen and send the line behind \"Public key\". The private key stays with you.",
 	},
 	{
 		InvalidName, Refused, "The name cannot be taken",

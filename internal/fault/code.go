@@ -76,7 +76,6 @@ const (
 	LinkUsedUp           Code = "link-used-up"
 	CrossOrigin          Code = "cross-origin"
 	APIKeyRevoked        Code = "api-key-revoked"
-	ReplayingErasures    Code = "replaying-erasures"
 	BackupUnderWay       Code = "backup-under-way"
 	BackupsNotSetUp      Code = "backups-not-set-up"
 	JobNotRetryable      Code = "job-not-retryable"
@@ -84,6 +83,12 @@ const (
 	WebhookLimit         Code = "webhook-endpoint-limit"
 	WebhookPaused        Code = "webhook-endpoint-paused"
 	EventGone            Code = "event-gone"
+	ReplayingErasures    Code = "replaying-erasures"
+	RequestClosed        Code = "request-closed"
+	BundleNotReady       Code = "bundle-not-ready"
+	BundleGone           Code = "bundle-gone"
+	BundleTooLarge       Code = "bundle-too-large"
+	InvalidRecipient     Code = "invalid-recipient"
 )
 
 // Entry says what one code means.

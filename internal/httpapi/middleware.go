@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -224,8 +225,12 @@ func acceptable(values []string, operation *contract.Operation) error {
 	if len(values) == 0 || operation.Tag == pagesTag || !operation.Declares(http.StatusNotAcceptable) {
 		return nil
 	}
+	answers := operation.Answers
+	if len(answers) == 0 { // what is said when something is wrong
+		answers = []string{"application/json"}
+	}
 	for _, value := range values {
-		if value == "application/json" || value == "*/*" {
+		if value == "*/*" || slices.Contains(answers, value) {
 			return nil
 		}
 		for choice := range strings.SplitSeq(value, ",") {
@@ -236,12 +241,15 @@ func acceptable(values []string, operation *contract.Operation) error {
 			if quality, err := strconv.ParseFloat(parameters["q"], 64); err == nil && quality == 0 {
 				continue
 			}
-			if kind == "*/*" || kind == "application/*" || kind == "application/json" {
+			family, _, _ := strings.Cut(kind, "/")
+			if kind == "*/*" || slices.ContainsFunc(answers, func(answer string) bool {
+				return kind == answer || kind == family+"/*" && strings.HasPrefix(answer, family+"/")
+			}) {
 				return nil
 			}
 		}
 	}
-	return fault.New(fault.NotAcceptableType, "The answer is application/json. Accept it, or leave the Accept header away.")
+	return fault.New(fault.NotAcceptableType, "The answer is "+strings.Join(answers, " or ")+". Accept it, or leave the Accept header away.")
 }
 
 // extractAddress finds out where a request comes from. X-Forwarded-For is believed as far as trusted proxies wrote it, from the right; with no trusted

@@ -34,6 +34,7 @@ import (
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
@@ -60,6 +61,7 @@ type Features struct {
 	Imports       *userimport.Service
 	Events        *event.Service
 	Webhooks      *webhook.Service
+	Requests      *request.Service
 }
 
 // Settings of the API.
@@ -142,9 +144,8 @@ func (s *Server) Open() { s.shut.Store(nil) }
 // ServeHTTP implements http.Handler. HEAD is answered like GET; net/http leaves the body away.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
-		get := *r
-		get.Method = http.MethodGet
-		r = &get
+		r = r.WithContext(context.WithValue(r.Context(), headKey{}, true))
+		r.Method = http.MethodGet
 	}
 	s.echo.ServeHTTP(w, r)
 }
@@ -171,6 +172,11 @@ type call struct {
 	requestID string
 	byCookie  bool // the credential was the cookie
 }
+
+type headKey struct{}
+
+// headAlone tells whether the caller asked for the head of the answer alone: what a GET uses up, this does not.
+func headAlone(ctx context.Context) bool { return ctx.Value(headKey{}) != nil }
 
 type callKey struct{}
 

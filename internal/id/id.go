@@ -31,6 +31,7 @@ type (
 	restoreKind  struct{}
 	alertKind    struct{}
 	importKind   struct{}
+	dataKind     struct{}
 
 	webhookEndpointKind struct{}
 )
@@ -60,6 +61,8 @@ type (
 	Import = ID[importKind]
 	// Request identifies one HTTP request, where the caller brought no name for it.
 	Request = ID[requestKind]
+	// DataRequest identifies one data-subject request.
+	DataRequest = ID[dataKind]
 	// WebhookEndpoint identifies one place where a customer wants to be told of events.
 	WebhookEndpoint = ID[webhookEndpointKind]
 )

@@ -145,6 +145,7 @@ func NewNotice(to string, data Notice) (Message, error) {
 		w.fail("Verbatim", "is too long")
 	}
 	f.Body = tidied(data.Verbatim)
+	f.Blocks = blocks(f.Body)
 	if data.Link != "" {
 		f.Link, f.LinkText = w.link("Link", data.Link), w.line("LinkText", data.LinkText, longestName)
 	}

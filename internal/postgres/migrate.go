@@ -161,11 +161,13 @@ func EnsureRoles(ctx context.Context, url sensitive.String) (err error) {
 		_, err := handle.ExecContext(ctx, `
 			do $$
 			begin
-				begin
-					create role `+role+` nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit;
-				exception when duplicate_object or unique_violation then
-					null;
-				end;
+				if not exists (select from pg_roles where rolname = '`+role+`') then -- to try would take the right to make roles
+					begin
+						create role `+role+` nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit;
+					exception when duplicate_object or unique_violation then
+						null;
+					end;
+				end if;
 				if not pg_has_role(current_user, '`+role+`', 'member') then
 					begin
 						grant `+role+` to current_user;

@@ -110,7 +110,7 @@ func recipients(tx *postgres.Tx, of customer.Customer, size int64) ([]jobs.Argum
 	if of.PrivacyContact != nil {
 		return []jobs.Arguments{mailing{Customer: tx.Customer, Size: size}}, nil
 	}
-	administrators, err := user.ActiveAdministratorsTx(tx, mostRecipients)
+	administrators, err := user.AdministratorsTx(tx, mostRecipients)
 	mails := make([]jobs.Arguments, len(administrators))
 	for i := range administrators {
 		mails[i] = mailing{Customer: tx.Customer, Size: size, User: &administrators[i]}

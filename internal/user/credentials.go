@@ -111,30 +111,13 @@ func HoldAddresseeTx(tx *postgres.Tx, user id.User) (found Addressee, ok bool, e
 	return found, err == nil, err
 }
 
-// ActiveAdministratorsTx returns at most limit administrators who can be written to, those first who were there first.
-func ActiveAdministratorsTx(tx *postgres.Tx, limit int) (found []id.User, err error) {
-	rows, err := tx.Raw("select id from users where customer_id = ? and role = 'customer' and status = 'active' order by id limit ?", tx.Customer, limit).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var one id.User
-		if err := rows.Scan(&one); err != nil {
-			return nil, err
-		}
-		found = append(found, one)
-	}
-	return found, rows.Err()
-}
-
 // ExistsTx gives the fault ResourceNotFound when there is no such person.
 func ExistsTx(tx *postgres.Tx, user id.User) error {
 	_, err := get(tx, user)
 	return err
 }
 
-// AdministratorsTx returns at most limit of the customer's active administrators, the oldest accounts first.
+// AdministratorsTx returns at most limit of the customer's active administrators, whom the customer is told through, the oldest accounts first.
 func AdministratorsTx(tx *postgres.Tx, limit int) (administrators []id.User, err error) {
 	rows, err := tx.Raw("select id from users where customer_id = ? and role = 'customer' and status = 'active' order by id limit ?", tx.Customer, limit).Rows()
 	if err != nil {

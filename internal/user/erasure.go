@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -89,27 +90,8 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 // sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
 func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err := s.prepare(tx, user, lockForDelete, condition)
-		if err != nil {
-			return err
-		}
-		references, err := audit.ReferencesTx(tx, user)
-		if err != nil {
-			return err
-		}
-		if len(references) > 0 {
-			return incomplete(user, references)
-		}
-		if receipt, err = s.newReceipt(tx, caller, Deletion, user); err != nil {
-			return err
-		}
-		if err := s.carryOutDeletion(tx, found, &receipt); err != nil {
-			return err
-		}
-		if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
-			return err
-		}
-		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
+		receipt, err = s.delete(tx, caller, user, condition)
+		return err
 	})
 	return receipt, err
 }
@@ -128,6 +110,58 @@ func (s *Service) carryOutDeletion(tx *postgres.Tx, found User, receipt *Receipt
 		return err
 	}
 	return insertReceipt(tx, *receipt)
+}
+
+func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (Receipt, error) {
+	found, err := s.prepare(tx, user, lockForDelete, condition)
+	if err != nil {
+		return Receipt{}, err
+	}
+	references, err := audit.ReferencesTx(tx, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if len(references) > 0 {
+		return Receipt{}, incomplete(user, references)
+	}
+	receipt, err := s.newReceipt(tx, caller, Deletion, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := s.carryOutDeletion(tx, found, &receipt); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
+		return Receipt{}, err
+	}
+	return receipt, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
+}
+
+// EraseTx erases a person at the person's own wish, within another's transaction: it deletes if the trail allows it, and redacts otherwise.
+// Faults: ResourceNotFound, UserRedacted, LastAdministrator.
+func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.User) (Receipt, error) {
+	receipt, err := s.delete(tx, caller, user, version.Condition{})
+	var refused *fault.Fault
+	if !errors.As(err, &refused) || refused.Code != fault.AuditTrailIncomplete || len(refused.References) == 0 {
+		return receipt, err
+	}
+	label, err := freeLabel(tx)
+	if err != nil {
+		return Receipt{}, err
+	}
+	reason := Reason("requested_by_person")
+	return s.redact(tx, caller, user, &reason, version.Condition{}, label)
+}
+
+// freeLabel makes a label that nobody has. The caller holds the lock of the customer, under which every redaction goes on.
+func freeLabel(tx *postgres.Tx) (string, error) {
+	for length := labelLength; ; length++ {
+		label := newLabel(length)
+		taken, err := labelTaken(tx, label)
+		if err != nil || !taken {
+			return label, err
+		}
+	}
 }
 
 // Redact removes everything personal and leaves the id and a label. Redacting again returns the same receipt.

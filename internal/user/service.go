@@ -213,29 +213,8 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, user i
 		return s.correctOnly(ctx, caller, user, change, condition)
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		if err := customer.LockTx(tx); err != nil {
-			return err
-		}
-		before, err := lock(tx, user)
-		if err != nil {
-			return err
-		}
-		if before.Status != Redacted && !condition.MetBy(before.Version) {
-			return stale()
-		}
-		if before.Status != Redacted && change.endsAdministration(before) {
-			last, err := isLastAdministrator(tx, before)
-			if err != nil {
-				return err
-			}
-			if last {
-				return lastAdministrator()
-			}
-		}
-		if after, err = s.correct(tx, caller, change.action(before), user, change, condition); err != nil || after.Version == before.Version {
-			return err
-		}
-		return s.recordChange(tx, before, after)
+		after, err = s.update(tx, caller, user, change, condition)
+		return err
 	})
 	return after, asKnown(err)
 }
@@ -282,6 +261,44 @@ func (s *Service) recordChange(tx *postgres.Tx, before, after User) error {
 		return s.ledger.AppendTx(tx, entry)
 	}
 	return nil
+}
+
+// UpdateTx is Update within another's transaction.
+func (s *Service) UpdateTx(tx *postgres.Tx, caller principal.Principal, user id.User, patch Patch) (User, error) {
+	change, err := patch.clean()
+	if err != nil {
+		return User{}, err
+	}
+	after, err := s.update(tx, caller, user, change, version.Condition{})
+	return after, asKnown(err)
+}
+
+// update applies a change that may take away the last administrator.
+func (s *Service) update(tx *postgres.Tx, caller principal.Principal, user id.User, change change, condition version.Condition) (User, error) {
+	if err := customer.LockTx(tx); err != nil {
+		return User{}, err
+	}
+	before, err := lock(tx, user)
+	if err != nil {
+		return User{}, err
+	}
+	if before.Status != Redacted && !condition.MetBy(before.Version) {
+		return User{}, stale()
+	}
+	if before.Status != Redacted && change.endsAdministration(before) {
+		last, err := isLastAdministrator(tx, before)
+		if err != nil {
+			return User{}, err
+		}
+		if last {
+			return User{}, lastAdministrator()
+		}
+	}
+	after, err := s.correct(tx, caller, change.action(before), user, change, condition)
+	if err != nil || after.Version == before.Version {
+		return after, err
+	}
+	return after, s.recordChange(tx, before, after)
 }
 
 // correct applies a change together with its entry in the trail, in one statement.
@@ -374,35 +391,45 @@ func ofOwn(caller principal.Principal, user id.User, err error) error {
 
 // SetAlerts opts a user in or out. Setting what is set already changes nothing but who set it. Faults: ResourceNotFound, UserRedacted,
 // PreconditionFailed.
-func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, user id.User, optedIn bool, condition version.Condition) (Alerts, error) {
-	var after User
-	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		before, err := lock(tx, user)
-		switch {
-		case err != nil:
-			return err
-		case before.Status == Redacted:
-			return redacted(before.ReceiptID)
-		case !condition.MetBy(before.Version):
-			return stale()
-		}
-		by := caller.Authority()
-		if caller.User == user {
-			by = string(principal.User)
-		}
-		if after, err = setAlerts(tx, user, optedIn, by); err != nil {
-			return err
-		}
-		changed := []string{}
-		if before.Alerts.OptedIn != optedIn {
-			changed = []string{"alerts.opted_in"}
-			if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &optedIn, Authority: by}); err != nil {
-				return err
-			}
-		}
-		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
+func (s *Service) SetAlerts(ctx context.Context, caller principal.Principal, user id.User, optedIn bool, condition version.Condition) (after Alerts, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		after, err = s.setAlerts(tx, caller, user, optedIn, condition)
+		return err
 	})
-	return after.Alerts, ofOwn(caller, user, asKnown(err))
+	return after, ofOwn(caller, user, asKnown(err))
+}
+
+// SetAlertsTx is SetAlerts within another's transaction.
+func (s *Service) SetAlertsTx(tx *postgres.Tx, caller principal.Principal, user id.User, optedIn bool) (Alerts, error) {
+	return s.setAlerts(tx, caller, user, optedIn, version.Condition{})
+}
+
+func (s *Service) setAlerts(tx *postgres.Tx, caller principal.Principal, user id.User, optedIn bool, condition version.Condition) (Alerts, error) {
+	before, err := lock(tx, user)
+	switch {
+	case err != nil:
+		return Alerts{}, err
+	case before.Status == Redacted:
+		return Alerts{}, redacted(before.ReceiptID)
+	case !condition.MetBy(before.Version):
+		return Alerts{}, stale()
+	}
+	by := caller.Authority()
+	if caller.User == user {
+		by = string(principal.User)
+	}
+	after, err := setAlerts(tx, user, optedIn, by)
+	if err != nil {
+		return Alerts{}, err
+	}
+	changed := []string{}
+	if before.Alerts.OptedIn != optedIn {
+		changed = []string{"alerts.opted_in"}
+		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.AlertsSet, Subject: user.UUID, OptedIn: &optedIn, Authority: by}); err != nil {
+			return Alerts{}, err
+		}
+	}
+	return after.Alerts, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserAlertsChanged, Target: audit.OnUser(user), Changed: changed})
 }
 
 // AlertsTx returns the alert setting of somebody who is not redacted. It tells false when there is nobody.

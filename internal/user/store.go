@@ -154,7 +154,8 @@ const carried = `customer_id, id, role, status, first_name, last_name, email, em
 // correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
 // the user is redacted, the condition is not met, the domain is refused, or everything is so already. Where the correction was marked in the ledger, the mark counts as
 // dealt with in any case.
-func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position) (out corrected, err error) {
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position,
+) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
@@ -239,6 +240,11 @@ func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
 	return last, err
 }
 
+func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
+	err = tx.Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
+	return taken, err
+}
+
 func remove(tx *postgres.Tx, user id.User) error {
 	return tx.ORM().Exec("delete from users where customer_id = ? and id = ?", tx.Customer, user).Error
 }
@@ -267,11 +273,6 @@ func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
 			removed, kept, backups_expire_at)
 		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz from customers where id = ? on conflict do nothing`,
 		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, tx.Customer).Error
-}
-
-func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
-	err = tx.ORM().Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
-	return taken, err
 }
 
 // changeAgain changes a person who is not redacted as the ledger says. The version goes on by two, so that it becomes one that no state of before the restore ever had.

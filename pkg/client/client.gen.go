@@ -228,6 +228,63 @@ func (e ContactParty) Valid() bool {
 	}
 }
 
+// Defines values for DataSubjectRequestKind.
+const (
+	DataSubjectRequestKindAccess        DataSubjectRequestKind = "access"
+	DataSubjectRequestKindErasure       DataSubjectRequestKind = "erasure"
+	DataSubjectRequestKindObjection     DataSubjectRequestKind = "objection"
+	DataSubjectRequestKindPortability   DataSubjectRequestKind = "portability"
+	DataSubjectRequestKindRectification DataSubjectRequestKind = "rectification"
+	DataSubjectRequestKindRestriction   DataSubjectRequestKind = "restriction"
+)
+
+// Valid indicates whether the value is a known member of the DataSubjectRequestKind enum.
+func (e DataSubjectRequestKind) Valid() bool {
+	switch e {
+	case DataSubjectRequestKindAccess:
+		return true
+	case DataSubjectRequestKindErasure:
+		return true
+	case DataSubjectRequestKindObjection:
+		return true
+	case DataSubjectRequestKindPortability:
+		return true
+	case DataSubjectRequestKindRectification:
+		return true
+	case DataSubjectRequestKindRestriction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DataSubjectRequestState.
+const (
+	DataSubjectRequestStateAcknowledged DataSubjectRequestState = "acknowledged"
+	DataSubjectRequestStateFulfilled    DataSubjectRequestState = "fulfilled"
+	DataSubjectRequestStateReceived     DataSubjectRequestState = "received"
+	DataSubjectRequestStateRejected     DataSubjectRequestState = "rejected"
+	DataSubjectRequestStateWithdrawn    DataSubjectRequestState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the DataSubjectRequestState enum.
+func (e DataSubjectRequestState) Valid() bool {
+	switch e {
+	case DataSubjectRequestStateAcknowledged:
+		return true
+	case DataSubjectRequestStateFulfilled:
+		return true
+	case DataSubjectRequestStateReceived:
+		return true
+	case DataSubjectRequestStateRejected:
+		return true
+	case DataSubjectRequestStateWithdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ErasurePlanRecommended.
 const (
 	ErasurePlanRecommendedDelete ErasurePlanRecommended = "delete"
@@ -459,6 +516,36 @@ func (e ReferenceSource) Valid() bool {
 	case ReferenceSourceIntegration:
 		return true
 	case ReferenceSourceSteward:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RejectionReason.
+const (
+	RejectionReasonExcessive           RejectionReason = "excessive"
+	RejectionReasonIdentityNotVerified RejectionReason = "identity_not_verified"
+	RejectionReasonLegalObligation     RejectionReason = "legal_obligation"
+	RejectionReasonManifestlyUnfounded RejectionReason = "manifestly_unfounded"
+	RejectionReasonNotApplicable       RejectionReason = "not_applicable"
+	RejectionReasonRightsOfOthers      RejectionReason = "rights_of_others"
+)
+
+// Valid indicates whether the value is a known member of the RejectionReason enum.
+func (e RejectionReason) Valid() bool {
+	switch e {
+	case RejectionReasonExcessive:
+		return true
+	case RejectionReasonIdentityNotVerified:
+		return true
+	case RejectionReasonLegalObligation:
+		return true
+	case RejectionReasonManifestlyUnfounded:
+		return true
+	case RejectionReasonNotApplicable:
+		return true
+	case RejectionReasonRightsOfOthers:
 		return true
 	default:
 		return false
@@ -1165,6 +1252,21 @@ type Contact struct {
 // ContactParty `controller` is the customer, `processor` is Fusions.
 type ContactParty string
 
+// Corrections What the person is to be called. What is not named stays.
+type Corrections struct {
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email *EmailAddress `json:"email,omitempty"`
+
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	FirstName *PersonName `json:"first_name,omitempty"`
+
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	LastName *PersonName `json:"last_name,omitempty"`
+}
+
 // CreatedAPIKey defines model for CreatedAPIKey.
 type CreatedAPIKey struct {
 	AllowedNetworks []Network `json:"allowed_networks"`
@@ -1267,6 +1369,88 @@ type CustomerPatch struct {
 	// SecondFactor Of whom the customer requires a second factor.
 	SecondFactor *SecondFactorPolicy `json:"second_factor,omitempty"`
 }
+
+// DataSubject defines model for DataSubject.
+type DataSubject struct {
+	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
+	// international domain in its ASCII form.
+	Email EmailAddress `json:"email"`
+
+	// FirstName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	FirstName PersonName `json:"first_name"`
+
+	// LastName 1 to 100 characters of any script, without control characters, counted after white space around it is cut off and the rest is brought to the
+	// composed form (NFC); as it is sent it may be longer.
+	LastName PersonName `json:"last_name"`
+}
+
+// DataSubjectRequest defines model for DataSubjectRequest.
+type DataSubjectRequest struct {
+	AcknowledgedAt *NullableTime `json:"acknowledged_at"`
+
+	// Bundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+	Bundle   *DataSubjectRequestBundle `json:"bundle,omitempty"`
+	ClosedAt *NullableTime             `json:"closed_at"`
+
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+
+	// DueAt A time according to RFC 3339; the service answers in UTC.
+	DueAt Time `json:"due_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Reason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+	Reason *DataSubjectRequestReason `json:"reason"`
+
+	// Receipt The path of the receipt of the erasure that came of it.
+	Receipt *string `json:"receipt"`
+
+	// ReceivedAt A time according to RFC 3339; the service answers in UTC.
+	ReceivedAt Time `json:"received_at"`
+
+	// Recipient The public key that the bundle is encrypted to.
+	Recipient *string `json:"recipient"`
+
+	// State `received` and `acknowledged` are open; the others are closed for good.
+	State DataSubjectRequestState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// UserID Whom it is about; null from 90 days after it was closed on.
+	UserID *openapi_types.UUID `json:"user_id"`
+}
+
+// DataSubjectRequestBundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+type DataSubjectRequestBundle struct {
+	CollectedAt *NullableTime `json:"collected_at"`
+
+	// ExpiresAt A time according to RFC 3339; the service answers in UTC.
+	ExpiresAt Time `json:"expires_at"`
+}
+
+// DataSubjectRequestKind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+type DataSubjectRequestKind string
+
+// DataSubjectRequestPage defines model for DataSubjectRequestPage.
+type DataSubjectRequestPage struct {
+	Data []DataSubjectRequest `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// DataSubjectRequestReason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+type DataSubjectRequestReason = string
+
+// DataSubjectRequestState `received` and `acknowledged` are open; the others are closed for good.
+type DataSubjectRequestState string
 
 // DedupeKey What repeats of the alert have in common. Nothing personal.
 type DedupeKey = string
@@ -1611,6 +1795,21 @@ type NewCustomer struct {
 	Slug Slug `json:"slug"`
 }
 
+// NewDataSubjectRequest defines model for NewDataSubjectRequest.
+type NewDataSubjectRequest struct {
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Recipient With `access` and `portability`: the public key that the bundle is encrypted to, as age-keygen writes it. The private key stays with whoever made it.
+	Recipient *string `json:"recipient,omitempty"`
+
+	// UserID A UUID of version 7 in its canonical form.
+	UserID ID `json:"user_id"`
+}
+
 // NewUser defines model for NewUser.
 type NewUser struct {
 	// Email One plain mailbox. Two addresses count as one when they are equal after Unicode normalisation (NFKC), folding of letter case, and writing an
@@ -1658,6 +1857,57 @@ type OneTimeCode = string
 type OneTimeCodeProof struct {
 	// OneTimeCode Six digits of an authenticator, or a recovery code.
 	OneTimeCode OneTimeCode `json:"one_time_code"`
+}
+
+// OperatorDataSubjectRequest A request without whom it is about.
+type OperatorDataSubjectRequest struct {
+	AcknowledgedAt *NullableTime `json:"acknowledged_at"`
+
+	// Bundle There is a bundle, or was: it is gone when it expired, and when it was collected without a recipient.
+	Bundle   *DataSubjectRequestBundle `json:"bundle,omitempty"`
+	ClosedAt *NullableTime             `json:"closed_at"`
+
+	// CustomerID A UUID of version 7 in its canonical form.
+	CustomerID ID `json:"customer_id"`
+
+	// DueAt A time according to RFC 3339; the service answers in UTC.
+	DueAt Time `json:"due_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Kind What is asked for, by articles 15, 20, 17, 16, 18 and 21 of the GDPR.
+	Kind DataSubjectRequestKind `json:"kind"`
+
+	// Reason Why it was rejected; or `person_erased` where it was withdrawn by itself.
+	Reason *DataSubjectRequestReason `json:"reason"`
+
+	// ReceivedAt A time according to RFC 3339; the service answers in UTC.
+	ReceivedAt Time `json:"received_at"`
+
+	// State `received` and `acknowledged` are open; the others are closed for good.
+	State DataSubjectRequestState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
+// OperatorDataSubjectRequestDetail defines model for OperatorDataSubjectRequestDetail.
+type OperatorDataSubjectRequestDetail struct {
+	// Corrections What the person is to be called. What is not named stays.
+	Corrections *Corrections `json:"corrections,omitempty"`
+	Person      *DataSubject `json:"person,omitempty"`
+
+	// Request A request without whom it is about.
+	Request OperatorDataSubjectRequest `json:"request"`
+}
+
+// OperatorDataSubjectRequestPage defines model for OperatorDataSubjectRequestPage.
+type OperatorDataSubjectRequestPage struct {
+	Data []OperatorDataSubjectRequest `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
 }
 
 // OrderedBy defines model for OrderedBy.
@@ -1770,6 +2020,14 @@ type Refresh struct {
 	// RefreshToken The refresh token of the last answer.
 	RefreshToken string `json:"refresh_token"`
 }
+
+// RejectionOrder defines model for RejectionOrder.
+type RejectionOrder struct {
+	Reason RejectionReason `json:"reason"`
+}
+
+// RejectionReason defines model for RejectionReason.
+type RejectionReason string
 
 // Role defines model for Role.
 type Role string
@@ -2229,6 +2487,9 @@ type WebhookURL = string
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DataSubjectRequestID A UUID of version 7 in its canonical form.
+type DataSubjectRequestID = ID
+
 // IdempotencyKeyHeader defines model for IdempotencyKey.
 type IdempotencyKeyHeader = string
 
@@ -2385,6 +2646,35 @@ type UpdateCustomerParams struct {
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
 }
 
+// ListDataSubjectRequestsParams defines parameters for ListDataSubjectRequests.
+type ListDataSubjectRequestsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor                  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	State  *DataSubjectRequestState `form:"state,omitempty" json:"state,omitempty"`
+	Kind   *DataSubjectRequestKind  `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// UserID Whom the requests are about.
+	UserID *ID `form:"user_id,omitempty" json:"user_id,omitempty"`
+}
+
+// CreateDataSubjectRequestParams defines parameters for CreateDataSubjectRequest.
+type CreateDataSubjectRequestParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// WithdrawDataSubjectRequestParams defines parameters for WithdrawDataSubjectRequest.
+type WithdrawDataSubjectRequestParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// Limit How many rows a page holds at most.
@@ -2482,6 +2772,44 @@ type CreateCustomerParams struct {
 type UpdateCustomerAsOperatorParams struct {
 	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
+// ListDataSubjectRequestsAsOperatorParams defines parameters for ListDataSubjectRequestsAsOperator.
+type ListDataSubjectRequestsAsOperatorParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor                  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	State  *DataSubjectRequestState `form:"state,omitempty" json:"state,omitempty"`
+	Kind   *DataSubjectRequestKind  `form:"kind,omitempty" json:"kind,omitempty"`
+}
+
+// AcknowledgeDataSubjectRequestParams defines parameters for AcknowledgeDataSubjectRequest.
+type AcknowledgeDataSubjectRequestParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// FulfilDataSubjectRequestParams defines parameters for FulfilDataSubjectRequest.
+type FulfilDataSubjectRequestParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// RejectDataSubjectRequestParams defines parameters for RejectDataSubjectRequest.
+type RejectDataSubjectRequestParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.
@@ -2693,6 +3021,9 @@ type UpdateCustomerJSONRequestBody = CustomerPatch
 // UpdateCustomerApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomer for application/merge-patch+json ContentType.
 type UpdateCustomerApplicationMergePatchPlusJSONRequestBody = CustomerPatch
 
+// CreateDataSubjectRequestJSONRequestBody defines body for CreateDataSubjectRequest for application/json ContentType.
+type CreateDataSubjectRequestJSONRequestBody = NewDataSubjectRequest
+
 // SetMyAlertsJSONRequestBody defines body for SetMyAlerts for application/json ContentType.
 type SetMyAlertsJSONRequestBody = AlertsChange
 
@@ -2716,6 +3047,9 @@ type UpdateCustomerAsOperatorJSONRequestBody = CustomerNamePatch
 
 // UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomerAsOperator for application/merge-patch+json ContentType.
 type UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody = CustomerNamePatch
+
+// RejectDataSubjectRequestJSONRequestBody defines body for RejectDataSubjectRequest for application/json ContentType.
+type RejectDataSubjectRequestJSONRequestBody = RejectionOrder
 
 // RequestPasswordResetJSONRequestBody defines body for RequestPasswordReset for application/json ContentType.
 type RequestPasswordResetJSONRequestBody = PasswordResetRequest
@@ -3254,6 +3588,137 @@ func (c *Raw) UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx context.Co
 	return c.Client.Do(req)
 }
 
+// ListDataSubjectRequests List the customer's data-subject requests
+//
+// Newest first. Filters are joined with "and".
+//
+// Corresponds with GET /v1/data-subject-requests (the `ListDataSubjectRequests` operationId).
+func (c *Raw) ListDataSubjectRequests(ctx context.Context, params *ListDataSubjectRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListDataSubjectRequestsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDataSubjectRequestWithBody File a data-subject request
+//
+// Instructs Fusions to answer what a person asks of the own data. It is due one month on by the calendar. An operator acknowledges it, and fulfils or
+// rejects it. What fulfilling does:
+//
+//   - `access`, `portability`: everything that is held of the person is put into a bundle, which the customer collects. With a `recipient` it is an age
+//     file, encrypted to that public key, and can be collected until it expires after 14 days; without one it is a zip file and given out once.
+//   - `erasure`: the user is deleted if the audit trail allows it, and redacted otherwise. `receipt` leads to the receipt.
+//   - `rectification`: the user is corrected as `corrections` says. They are kept no longer than the request is open.
+//   - `restriction`: the account is disabled, so that nothing is done with the person's data but to keep it, until the customer makes it active again.
+//   - `objection`: the person is opted out of e-mail alerts, the one use that is not needed to have the account.
+//
+// A person has at most one open request of a kind. Another one joins it and answers 200 with the open one: the corrections and the recipient that it
+// names are taken over, and the term stays that of the first. If the person is erased while a request is open, the request is withdrawn by itself with the
+// reason `person_erased`, and a bundle that there was is gone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/data-subject-requests (the `CreateDataSubjectRequest` operationId).
+func (c *Raw) CreateDataSubjectRequestWithBody(ctx context.Context, params *CreateDataSubjectRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateDataSubjectRequestRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDataSubjectRequest File a data-subject request
+//
+// Instructs Fusions to answer what a person asks of the own data. It is due one month on by the calendar. An operator acknowledges it, and fulfils or
+// rejects it. What fulfilling does:
+//
+//   - `access`, `portability`: everything that is held of the person is put into a bundle, which the customer collects. With a `recipient` it is an age
+//     file, encrypted to that public key, and can be collected until it expires after 14 days; without one it is a zip file and given out once.
+//   - `erasure`: the user is deleted if the audit trail allows it, and redacted otherwise. `receipt` leads to the receipt.
+//   - `rectification`: the user is corrected as `corrections` says. They are kept no longer than the request is open.
+//   - `restriction`: the account is disabled, so that nothing is done with the person's data but to keep it, until the customer makes it active again.
+//   - `objection`: the person is opted out of e-mail alerts, the one use that is not needed to have the account.
+//
+// A person has at most one open request of a kind. Another one joins it and answers 200 with the open one: the corrections and the recipient that it
+// names are taken over, and the term stays that of the first. If the person is erased while a request is open, the request is withdrawn by itself with the
+// reason `person_erased`, and a bundle that there was is gone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/data-subject-requests (the `CreateDataSubjectRequest` operationId).
+func (c *Raw) CreateDataSubjectRequest(ctx context.Context, params *CreateDataSubjectRequestParams, body CreateDataSubjectRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCreateDataSubjectRequestRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDataSubjectRequest View a data-subject request
+//
+// Corresponds with GET /v1/data-subject-requests/{id} (the `GetDataSubjectRequest` operationId).
+func (c *Raw) GetDataSubjectRequest(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetDataSubjectRequestRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CollectDataSubjectRequestBundle Collect the bundle of a fulfilled request
+//
+// Answers a zip file (`application/zip`) once: after that it is gone. `HEAD` tells whether it is there, and does not collect it. Where the request named a
+// recipient, it answers an age file (`application/octet-stream`, https://age-encryption.org/v1) that holds the zip file, as often as needed until
+// `bundle.expires_at`. The zip file holds `index.html` for people, `data.json` for programs, a CSV file for each store, and `manifest.json`, which says
+// what is held, what for, for how long, and what is left out and why. Each collection is in the audit trail.
+//
+// Corresponds with GET /v1/data-subject-requests/{id}/bundle (the `CollectDataSubjectRequestBundle` operationId).
+func (c *Raw) CollectDataSubjectRequestBundle(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCollectDataSubjectRequestBundleRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// WithdrawDataSubjectRequest Take a data-subject request back
+//
+// As long as it is open. Withdrawing a withdrawn request answers it as it is.
+//
+// Corresponds with POST /v1/data-subject-requests/{id}/withdrawal (the `WithdrawDataSubjectRequest` operationId).
+func (c *Raw) WithdrawDataSubjectRequest(ctx context.Context, id DataSubjectRequestID, params *WithdrawDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newWithdrawDataSubjectRequestRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetErasureReceipt View the receipt of a deletion or redaction
 //
 // Corresponds with GET /v1/erasure-receipts/{id} (the `GetErasureReceipt` operationId).
@@ -3745,6 +4210,112 @@ func (c *Raw) UpdateCustomerAsOperator(ctx context.Context, id ID, params *Updat
 // Corresponds with PATCH /v1/operator/customers/{id} (the `UpdateCustomerAsOperator` operationId).
 func (c *Raw) UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody(ctx context.Context, id ID, params *UpdateCustomerAsOperatorParams, body UpdateCustomerAsOperatorApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newUpdateCustomerAsOperatorRequestWithApplicationMergePatchPlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
+//
+// Newest first. The list says what is open and when it is due, and nothing of whom it is about.
+//
+// Corresponds with GET /v1/operator/data-subject-requests (the `ListDataSubjectRequestsAsOperator` operationId).
+func (c *Raw) ListDataSubjectRequestsAsOperator(ctx context.Context, params *ListDataSubjectRequestsAsOperatorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListDataSubjectRequestsAsOperatorRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDataSubjectRequestAsOperator View a data-subject request and, while it is open, the person
+//
+// Every look is an entry in the customer's audit trail. Nowhere else does an operator see a customer's people.
+//
+// Corresponds with GET /v1/operator/data-subject-requests/{id} (the `GetDataSubjectRequestAsOperator` operationId).
+func (c *Raw) GetDataSubjectRequestAsOperator(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetDataSubjectRequestAsOperatorRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AcknowledgeDataSubjectRequest Acknowledge a data-subject request
+//
+// Tells the customer that it is being looked after. Acknowledging an acknowledged request answers it as it is.
+//
+// Corresponds with POST /v1/operator/data-subject-requests/{id}/acknowledgement (the `AcknowledgeDataSubjectRequest` operationId).
+func (c *Raw) AcknowledgeDataSubjectRequest(ctx context.Context, id DataSubjectRequestID, params *AcknowledgeDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newAcknowledgeDataSubjectRequestRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FulfilDataSubjectRequest Fulfil a data-subject request
+//
+// Does what the request asks, by the very operations that the customer has, and closes it, all in one step. `POST /v1/data-subject-requests` says what that is for each kind.
+//
+// Corresponds with POST /v1/operator/data-subject-requests/{id}/fulfilment (the `FulfilDataSubjectRequest` operationId).
+func (c *Raw) FulfilDataSubjectRequest(ctx context.Context, id DataSubjectRequestID, params *FulfilDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newFulfilDataSubjectRequestRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectDataSubjectRequestWithBody Reject a data-subject request
+//
+// Closes the request without doing what it asks. The reason is a closed word: a free text would be one more thing that is kept about a person.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/operator/data-subject-requests/{id}/rejection (the `RejectDataSubjectRequest` operationId).
+func (c *Raw) RejectDataSubjectRequestWithBody(ctx context.Context, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRejectDataSubjectRequestRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectDataSubjectRequest Reject a data-subject request
+//
+// Closes the request without doing what it asks. The reason is a closed word: a free text would be one more thing that is kept about a person.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/operator/data-subject-requests/{id}/rejection (the `RejectDataSubjectRequest` operationId).
+func (c *Raw) RejectDataSubjectRequest(ctx context.Context, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, body RejectDataSubjectRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRejectDataSubjectRequestRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5478,6 +6049,291 @@ func newUpdateCustomerRequestWithBody(server string, params *UpdateCustomerParam
 	return req, nil
 }
 
+// newListDataSubjectRequestsRequest constructs an http.Request for the ListDataSubjectRequests method
+func newListDataSubjectRequestsRequest(server string, params *ListDataSubjectRequestsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/data-subject-requests")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "user_id", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCreateDataSubjectRequestRequest calls the generic CreateDataSubjectRequest builder with application/json body
+func newCreateDataSubjectRequestRequest(server string, params *CreateDataSubjectRequestParams, body CreateDataSubjectRequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newCreateDataSubjectRequestRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newCreateDataSubjectRequestRequestWithBody constructs an http.Request for the CreateDataSubjectRequest method, with any body, and a specified content type
+func newCreateDataSubjectRequestRequestWithBody(server string, params *CreateDataSubjectRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/data-subject-requests")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newGetDataSubjectRequestRequest constructs an http.Request for the GetDataSubjectRequest method
+func newGetDataSubjectRequestRequest(server string, id DataSubjectRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/data-subject-requests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCollectDataSubjectRequestBundleRequest constructs an http.Request for the CollectDataSubjectRequestBundle method
+func newCollectDataSubjectRequestBundleRequest(server string, id DataSubjectRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/data-subject-requests/%s/bundle", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newWithdrawDataSubjectRequestRequest constructs an http.Request for the WithdrawDataSubjectRequest method
+func newWithdrawDataSubjectRequestRequest(server string, id DataSubjectRequestID, params *WithdrawDataSubjectRequestParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/data-subject-requests/%s/withdrawal", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // newGetErasureReceiptRequest constructs an http.Request for the GetErasureReceipt method
 func newGetErasureReceiptRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -6478,6 +7334,323 @@ func newUpdateCustomerAsOperatorRequestWithBody(server string, id ID, params *Up
 			}
 
 			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newListDataSubjectRequestsAsOperatorRequest constructs an http.Request for the ListDataSubjectRequestsAsOperator method
+func newListDataSubjectRequestsAsOperatorRequest(server string, params *ListDataSubjectRequestsAsOperatorParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/data-subject-requests")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newGetDataSubjectRequestAsOperatorRequest constructs an http.Request for the GetDataSubjectRequestAsOperator method
+func newGetDataSubjectRequestAsOperatorRequest(server string, id DataSubjectRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/data-subject-requests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newAcknowledgeDataSubjectRequestRequest constructs an http.Request for the AcknowledgeDataSubjectRequest method
+func newAcknowledgeDataSubjectRequestRequest(server string, id DataSubjectRequestID, params *AcknowledgeDataSubjectRequestParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/data-subject-requests/%s/acknowledgement", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newFulfilDataSubjectRequestRequest constructs an http.Request for the FulfilDataSubjectRequest method
+func newFulfilDataSubjectRequestRequest(server string, id DataSubjectRequestID, params *FulfilDataSubjectRequestParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/data-subject-requests/%s/fulfilment", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newRejectDataSubjectRequestRequest calls the generic RejectDataSubjectRequest builder with application/json body
+func newRejectDataSubjectRequestRequest(server string, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, body RejectDataSubjectRequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newRejectDataSubjectRequestRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// newRejectDataSubjectRequestRequestWithBody constructs an http.Request for the RejectDataSubjectRequest method, with any body, and a specified content type
+func newRejectDataSubjectRequestRequestWithBody(server string, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/data-subject-requests/%s/rejection", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
 		}
 
 	}
@@ -8915,6 +10088,190 @@ func readUpdateCustomerResponse(rsp *http.Response) (*UpdateCustomerResponse, er
 	return response, nil
 }
 
+// ListDataSubjectRequestsResponse is the answer to ListDataSubjectRequests.
+type ListDataSubjectRequestsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *DataSubjectRequestPage // with status 200
+	Problem      *Problem                // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListDataSubjectRequestsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListDataSubjectRequestsWithResponse is ListDataSubjectRequests with the answer read and decoded.
+func (c *Raw) ListDataSubjectRequestsWithResponse(ctx context.Context, params *ListDataSubjectRequestsParams, reqEditors ...RequestEditorFn) (*ListDataSubjectRequestsResponse, error) {
+	rsp, err := c.ListDataSubjectRequests(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListDataSubjectRequestsResponse(rsp)
+}
+
+func readListDataSubjectRequestsResponse(rsp *http.Response) (*ListDataSubjectRequestsResponse, error) {
+	response := &ListDataSubjectRequestsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(DataSubjectRequestPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CreateDataSubjectRequestResponse is the answer to CreateDataSubjectRequest.
+type CreateDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *DataSubjectRequest // with status 200
+	JSON201      *DataSubjectRequest // with status 201
+	Problem      *Problem            // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CreateDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CreateDataSubjectRequestWithBodyWithResponse is CreateDataSubjectRequestWithBody with the answer read and decoded.
+func (c *Raw) CreateDataSubjectRequestWithBodyWithResponse(ctx context.Context, params *CreateDataSubjectRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDataSubjectRequestResponse, error) {
+	rsp, err := c.CreateDataSubjectRequestWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateDataSubjectRequestResponse(rsp)
+}
+
+// CreateDataSubjectRequestWithResponse is CreateDataSubjectRequest with the answer read and decoded.
+func (c *Raw) CreateDataSubjectRequestWithResponse(ctx context.Context, params *CreateDataSubjectRequestParams, body CreateDataSubjectRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDataSubjectRequestResponse, error) {
+	rsp, err := c.CreateDataSubjectRequest(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCreateDataSubjectRequestResponse(rsp)
+}
+
+func readCreateDataSubjectRequestResponse(rsp *http.Response) (*CreateDataSubjectRequestResponse, error) {
+	response := &CreateDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(DataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(DataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetDataSubjectRequestResponse is the answer to GetDataSubjectRequest.
+type GetDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *DataSubjectRequest // with status 200
+	Problem      *Problem            // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetDataSubjectRequestWithResponse is GetDataSubjectRequest with the answer read and decoded.
+func (c *Raw) GetDataSubjectRequestWithResponse(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*GetDataSubjectRequestResponse, error) {
+	rsp, err := c.GetDataSubjectRequest(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetDataSubjectRequestResponse(rsp)
+}
+
+func readGetDataSubjectRequestResponse(rsp *http.Response) (*GetDataSubjectRequestResponse, error) {
+	response := &GetDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(DataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CollectDataSubjectRequestBundleResponse is the answer to CollectDataSubjectRequestBundle.
+type CollectDataSubjectRequestBundleResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CollectDataSubjectRequestBundleResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CollectDataSubjectRequestBundleWithResponse is CollectDataSubjectRequestBundle with the answer read and decoded.
+func (c *Raw) CollectDataSubjectRequestBundleWithResponse(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*CollectDataSubjectRequestBundleResponse, error) {
+	rsp, err := c.CollectDataSubjectRequestBundle(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCollectDataSubjectRequestBundleResponse(rsp)
+}
+
+func readCollectDataSubjectRequestBundleResponse(rsp *http.Response) (*CollectDataSubjectRequestBundleResponse, error) {
+	response := &CollectDataSubjectRequestBundleResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// WithdrawDataSubjectRequestResponse is the answer to WithdrawDataSubjectRequest.
+type WithdrawDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *DataSubjectRequest // with status 200
+	Problem      *Problem            // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *WithdrawDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// WithdrawDataSubjectRequestWithResponse is WithdrawDataSubjectRequest with the answer read and decoded.
+func (c *Raw) WithdrawDataSubjectRequestWithResponse(ctx context.Context, id DataSubjectRequestID, params *WithdrawDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*WithdrawDataSubjectRequestResponse, error) {
+	rsp, err := c.WithdrawDataSubjectRequest(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readWithdrawDataSubjectRequestResponse(rsp)
+}
+
+func readWithdrawDataSubjectRequestResponse(rsp *http.Response) (*WithdrawDataSubjectRequestResponse, error) {
+	response := &WithdrawDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(DataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // GetErasureReceiptResponse is the answer to GetErasureReceipt.
 type GetErasureReceiptResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -9659,6 +11016,192 @@ func readUpdateCustomerAsOperatorResponse(rsp *http.Response) (*UpdateCustomerAs
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Customer)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListDataSubjectRequestsAsOperatorResponse is the answer to ListDataSubjectRequestsAsOperator.
+type ListDataSubjectRequestsAsOperatorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OperatorDataSubjectRequestPage // with status 200
+	Problem      *Problem                        // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListDataSubjectRequestsAsOperatorResponse) StatusCode() int {
+	return r.HTTPResponse.StatusCode
+}
+
+// ListDataSubjectRequestsAsOperatorWithResponse is ListDataSubjectRequestsAsOperator with the answer read and decoded.
+func (c *Raw) ListDataSubjectRequestsAsOperatorWithResponse(ctx context.Context, params *ListDataSubjectRequestsAsOperatorParams, reqEditors ...RequestEditorFn) (*ListDataSubjectRequestsAsOperatorResponse, error) {
+	rsp, err := c.ListDataSubjectRequestsAsOperator(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListDataSubjectRequestsAsOperatorResponse(rsp)
+}
+
+func readListDataSubjectRequestsAsOperatorResponse(rsp *http.Response) (*ListDataSubjectRequestsAsOperatorResponse, error) {
+	response := &ListDataSubjectRequestsAsOperatorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OperatorDataSubjectRequestPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetDataSubjectRequestAsOperatorResponse is the answer to GetDataSubjectRequestAsOperator.
+type GetDataSubjectRequestAsOperatorResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OperatorDataSubjectRequestDetail // with status 200
+	Problem      *Problem                          // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetDataSubjectRequestAsOperatorResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetDataSubjectRequestAsOperatorWithResponse is GetDataSubjectRequestAsOperator with the answer read and decoded.
+func (c *Raw) GetDataSubjectRequestAsOperatorWithResponse(ctx context.Context, id DataSubjectRequestID, reqEditors ...RequestEditorFn) (*GetDataSubjectRequestAsOperatorResponse, error) {
+	rsp, err := c.GetDataSubjectRequestAsOperator(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetDataSubjectRequestAsOperatorResponse(rsp)
+}
+
+func readGetDataSubjectRequestAsOperatorResponse(rsp *http.Response) (*GetDataSubjectRequestAsOperatorResponse, error) {
+	response := &GetDataSubjectRequestAsOperatorResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OperatorDataSubjectRequestDetail)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// AcknowledgeDataSubjectRequestResponse is the answer to AcknowledgeDataSubjectRequest.
+type AcknowledgeDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OperatorDataSubjectRequest // with status 200
+	Problem      *Problem                    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *AcknowledgeDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// AcknowledgeDataSubjectRequestWithResponse is AcknowledgeDataSubjectRequest with the answer read and decoded.
+func (c *Raw) AcknowledgeDataSubjectRequestWithResponse(ctx context.Context, id DataSubjectRequestID, params *AcknowledgeDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*AcknowledgeDataSubjectRequestResponse, error) {
+	rsp, err := c.AcknowledgeDataSubjectRequest(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readAcknowledgeDataSubjectRequestResponse(rsp)
+}
+
+func readAcknowledgeDataSubjectRequestResponse(rsp *http.Response) (*AcknowledgeDataSubjectRequestResponse, error) {
+	response := &AcknowledgeDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OperatorDataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// FulfilDataSubjectRequestResponse is the answer to FulfilDataSubjectRequest.
+type FulfilDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OperatorDataSubjectRequest // with status 200
+	Problem      *Problem                    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *FulfilDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// FulfilDataSubjectRequestWithResponse is FulfilDataSubjectRequest with the answer read and decoded.
+func (c *Raw) FulfilDataSubjectRequestWithResponse(ctx context.Context, id DataSubjectRequestID, params *FulfilDataSubjectRequestParams, reqEditors ...RequestEditorFn) (*FulfilDataSubjectRequestResponse, error) {
+	rsp, err := c.FulfilDataSubjectRequest(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readFulfilDataSubjectRequestResponse(rsp)
+}
+
+func readFulfilDataSubjectRequestResponse(rsp *http.Response) (*FulfilDataSubjectRequestResponse, error) {
+	response := &FulfilDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OperatorDataSubjectRequest)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// RejectDataSubjectRequestResponse is the answer to RejectDataSubjectRequest.
+type RejectDataSubjectRequestResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OperatorDataSubjectRequest // with status 200
+	Problem      *Problem                    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RejectDataSubjectRequestResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RejectDataSubjectRequestWithBodyWithResponse is RejectDataSubjectRequestWithBody with the answer read and decoded.
+func (c *Raw) RejectDataSubjectRequestWithBodyWithResponse(ctx context.Context, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectDataSubjectRequestResponse, error) {
+	rsp, err := c.RejectDataSubjectRequestWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRejectDataSubjectRequestResponse(rsp)
+}
+
+// RejectDataSubjectRequestWithResponse is RejectDataSubjectRequest with the answer read and decoded.
+func (c *Raw) RejectDataSubjectRequestWithResponse(ctx context.Context, id DataSubjectRequestID, params *RejectDataSubjectRequestParams, body RejectDataSubjectRequestJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectDataSubjectRequestResponse, error) {
+	rsp, err := c.RejectDataSubjectRequest(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRejectDataSubjectRequestResponse(rsp)
+}
+
+func readRejectDataSubjectRequestResponse(rsp *http.Response) (*RejectDataSubjectRequestResponse, error) {
+	response := &RejectDataSubjectRequestResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OperatorDataSubjectRequest)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}

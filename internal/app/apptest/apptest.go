@@ -93,7 +93,7 @@ func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Setti
 	}
 	mailbox := mailboxOf(t, database)
 	settings := app.Settings{
-		Mail: mailbox.Settings(t), Workers: 2, Blobs: BlobsOf(t, database), Outbound: dial.Loopback(),
+		Mail: mailbox.Settings(t), Workers: 2, Outbound: dial.Loopback(), Blobs: BlobsOf(t, database),
 		DatabaseURL: database.URL, MaxConnections: 8, MasterKey: MasterKey(), PublicURL: "http://steward.test", Password: password.DefaultParameters(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OperatorsMayDoWithoutSecondFactor: true, Clock: database.Clock.Now, Log: database.Log.Logger(),
 	}
