@@ -700,6 +700,8 @@ func (c *canary) operate() {
 	}
 	c.call("GET", "/v1/operator/jobs?kind="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
 	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
+	c.call("POST", "/v1/operator/backups", operator, apptest.JSON(object{c.last: c.email}))
+	c.call("GET", "/v1/operator/backups?cursor="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
@@ -1415,6 +1417,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	// The trail still says that it was this person, by a name that means nothing.
 	var trail struct {
 		Data []struct {
+			ID    string
 			Actor struct {
 				UserID   string `json:"user_id"`
 				Redacted bool
@@ -1432,9 +1435,24 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 			t.Errorf("an entry shows its actor as %+v", one.Actor)
 		}
 	}
+	c.prove(trail.Data[0].ID)
 	c.checkGone()
 	c.checkHeir(p)
 	c.checkComplete()
+}
+
+// prove has the trail prove itself, and looks for the person in what it shows.
+func (c *canary) prove(entry string) {
+	c.Helper()
+	c.service.Seal(c.T)
+	for _, path := range []string{"/.well-known/audit-trail-keys.json", "/v1/audit-checkpoints/latest", "/v1/audit-entries/" + entry + "/proof"} {
+		answer := c.call("GET", path, c.admin).Want(c, http.StatusOK)
+		var shown struct{ Leaf []byte }
+		_ = json.Unmarshal(answer.Body, &shown) // only a proof has one
+		if found := slices.Concat(c.marks.in(answer.Body), c.marks.in(shown.Leaf)); len(found) > 0 {
+			c.Errorf("%s tells %q", path, found)
+		}
+	}
 }
 
 // checkReceipt looks at what a receipt tells, and returns its label.

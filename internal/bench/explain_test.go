@@ -2,19 +2,25 @@ package bench_test
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"gorm.io/gorm"
 
+	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/blob"
+	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/version"
 )
@@ -48,7 +54,8 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 
 	recording := record(t, db, of.ID)
-	users, trail := user.NewService(db, nil, nil, nil, nil), audit.NewService(db) // nobody is created or erased here
+	book := newLedger(t, db)
+	users, trail := user.NewService(db, book, nil, nil, nil), audit.NewService(db) // nobody is created or erased here
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()
@@ -199,4 +206,23 @@ func (s statement) plans(t *testing.T, db *postgres.DB, of id.Customer) map[stri
 		t.Fatalf("%v\n%s", err, s.text)
 	}
 	return plans
+}
+
+// newLedger is a ledger that begins with the test.
+func newLedger(t *testing.T, db *postgres.DB) *ledger.Ledger {
+	t.Helper()
+	store, err := blob.Open(blob.Settings{URL: "file://" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	book := ledger.New(store, box, clock.System(), slog.New(slog.DiscardHandler))
+	t.Cleanup(book.Close)
+	if _, err := book.Survey(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	return book
 }

@@ -73,6 +73,7 @@ type idealAlerts struct {
 
 type idealUser struct {
 	Alerts       idealAlerts `json:"alerts"`
+	LostAt       *time.Time  `json:"correction_lost_at"`
 	CreatedAt    time.Time   `json:"created_at"`
 	Email        *string     `json:"email"`
 	EmailFlagged bool        `json:"email_flagged"`
@@ -92,12 +93,12 @@ type idealUser struct {
 const idealColumns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
 	coalesce(c.mail_domain_policy = 'flag' and not split_part(u.email_key, '@', 2) = any (c.mail_domains), false),
 	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at,
-	'/v1/erasure-receipts/' || u.receipt_id, u.created_at, u.updated_at`
+	'/v1/erasure-receipts/' || u.receipt_id, u.correction_lost_at, u.created_at, u.updated_at`
 
 func (u *idealUser) fields() []any {
 	return []any{
 		(*[16]byte)(&u.ID), &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet, &u.Alerts.OptedIn, &u.Alerts.SetBy,
-		&u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.Receipt, &u.CreatedAt, &u.UpdatedAt,
+		&u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.Receipt, &u.LostAt, &u.CreatedAt, &u.UpdatedAt,
 	}
 }
 

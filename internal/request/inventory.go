@@ -69,7 +69,7 @@ func Inventory() []Store {
 			Where: "t.id = asked.person",
 			Columns: []string{
 				"id", "role", "status", "first_name", "last_name", "email", "alerts_opted_in", "alerts_set_by", "alerts_set_at", "label", "redacted_at",
-				"receipt_id", "sessions_since", "links_since", "version", "created_at", "updated_at",
+				"receipt_id", "correction_lost_at", "sessions_since", "links_since", "version", "created_at", "updated_at",
 			},
 			Derived: []Derived{{"password_set", "t.password_hash is not null"}},
 			Withheld: []Withheld{

@@ -7,7 +7,6 @@ import (
 
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/backup"
-	"github.com/fusionspim/steward/internal/blob"
 )
 
 // backupKey is made once for all tests.
@@ -41,12 +40,8 @@ func BackupSettings(t testing.TB, settings app.Settings) backup.Settings {
 	return backup.Settings{Kept: 35 * 24 * time.Hour, Recipients: recipients, DatabaseURL: settings.DatabaseURL}
 }
 
-// WithBackups gives a service a store of objects and what making backups takes.
+// WithBackups gives a service what making backups takes.
 func WithBackups(t testing.TB) func(*app.Settings) {
 	t.Helper()
-	store, err := blob.Open(blob.Settings{URL: "file://" + t.TempDir() + "?sync=off"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(settings *app.Settings) { settings.Blobs, settings.Backups = store, BackupSettings(t, *settings) }
+	return func(settings *app.Settings) { settings.Backups = BackupSettings(t, *settings) }
 }

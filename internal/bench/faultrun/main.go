@@ -29,6 +29,7 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/devpg"
@@ -89,7 +90,13 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs"))
+	blobs, err := blob.Open(blob.Settings{URL: blobURL})
+	if err != nil {
+		return err
+	}
 	s := &scene{
+		blobURL: blobURL, blobs: blobs,
 		options: o, program: program, progress: progress, url: sensitive.New(server.URL("postgres")),
 		masterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])),
 	}
@@ -119,6 +126,8 @@ type scene struct {
 	program   string
 	progress  io.Writer
 	url       sensitive.String // a superuser's
+	blobURL   string
+	blobs     blob.Store
 	masterKey sensitive.String
 	conn      *pgx.Conn
 	customer  id.Customer
@@ -130,6 +139,7 @@ const publicURL = "http://steward.test"
 
 func (s *scene) settings() app.Settings {
 	return app.Settings{
+		Blobs:       s.blobs,
 		DatabaseURL: s.url, MasterKey: s.masterKey, PublicURL: publicURL, Password: password.DefaultParameters(), Clock: clock.System(),
 		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}

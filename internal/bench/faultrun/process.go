@@ -43,7 +43,8 @@ func (s *scene) start(ctx context.Context, smtp string) (*process, error) {
 		return nil, err
 	}
 	p.command = exec.Command(s.program, "serve", "--http-addr", p.address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL)
-	p.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+s.url.Reveal(), "STEWARD_MASTER_KEY="+s.masterKey.Reveal(), "STEWARD_SMTP_URL="+smtp)
+	p.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+s.url.Reveal(), "STEWARD_MASTER_KEY="+s.masterKey.Reveal(), "STEWARD_SMTP_URL="+smtp,
+		"STEWARD_BLOB_URL="+s.blobURL)
 	var said bytes.Buffer
 	p.command.Stderr = &firstOf{to: &said, left: 64 << 10}
 	if err := p.command.Start(); err != nil {

@@ -32,6 +32,7 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/devpg"
@@ -100,7 +101,13 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs"))
+	blobs, err := blob.Open(blob.Settings{URL: blobURL})
+	if err != nil {
+		return err
+	}
 	w := &world{
+		blobURL: blobURL, blobs: blobs,
 		options: o, url: sensitive.New(server.URL("postgres")), program: program,
 		masterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])),
 		steady:    newReceiver(o.latency, func(int, string) failure { return none }),
@@ -122,6 +129,8 @@ type world struct {
 	of             id.Customer
 	people         []id.User
 	apiKey         string
+	blobURL        string
+	blobs          blob.Store
 	steady, faulty *receiver
 	away           atomic.Bool // the faulty receiver takes nothing at all
 	serve          *served
@@ -134,6 +143,7 @@ func (w *world) fill(ctx context.Context) (err error) {
 		return err
 	}
 	service, err := app.Open(ctx, app.Settings{
+		Blobs:       w.blobs,
 		DatabaseURL: w.url, MasterKey: w.masterKey, PublicURL: publicURL, Password: password.DefaultParameters(), Outbound: dial.Loopback(),
 		Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
@@ -357,7 +367,7 @@ func (w *world) start(ctx context.Context) error {
 	}
 	s.command = exec.Command(w.program, "serve", "--http-addr", s.address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL)
 	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+w.url.Reveal(), "STEWARD_MASTER_KEY="+w.masterKey.Reveal(), "STEWARD_SMTP_URL=none",
-		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8")
+		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8", "STEWARD_BLOB_URL="+w.blobURL)
 	if err := s.command.Start(); err != nil {
 		return err
 	}
