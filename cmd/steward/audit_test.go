@@ -27,7 +27,7 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 	}
 	address := freeAddress(t)
 	signing := append(environment, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://"+address)
-	startServe(t, append(signing, "STEWARD_HTTP_ADDR="+address, "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none"), "http://"+address)
+	startServe(t, append(signing, "STEWARD_HTTP_ADDR="+address, "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://"+t.TempDir()), "http://"+address)
 	sealed := func() int { // how many entries have their place
 		conn, err := pgx.Connect(t.Context(), url)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -55,7 +56,8 @@ func TestQueriesUseIndexes(t *testing.T) {
 
 	recording := record(t, db, of.ID)
 	book := newLedger(t, db)
-	users, trail := user.NewService(db, book, nil, nil, nil), audit.NewService(db) // nobody is created or erased here
+	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
+	users, trail := user.NewService(db, book, nil, nil, noBackups), audit.NewService(db) // nobody is created or erased here
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()

@@ -387,13 +387,17 @@ func (s *Survey) Attend(ctx context.Context, db *postgres.DB) error {
 	return db.InPlatform(ctx, attend)
 }
 
-// Position is the end of the ledger, as far as it is known without waiting for what is being appended.
+// Position is the end of the ledger, as far as it is known without waiting for what is being appended. A ledger that was not begun is at 0: no service has been open.
 func (l *Ledger) Position(ctx context.Context) (number int64, hash string, err error) {
 	l.mu.Lock()
 	head, known := l.head, l.known
 	l.mu.Unlock()
 	if !known {
-		if _, head, err = begin(ctx, l.store, l.box); err != nil {
+		_, head, err = begin(ctx, l.store, l.box)
+		if errors.Is(err, blob.ErrNotFound) {
+			return 0, Position{}.Hash.String(), nil
+		}
+		if err != nil {
 			return 0, "", err
 		}
 	}
