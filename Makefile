@@ -27,11 +27,11 @@ build: ## Build the program into bin/
 # Tests wait more than they reckon, so more of them run at once than there are processors.
 .PHONY: test
 test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
-	$(WITH_DATABASE) $(GO) test -race -shuffle=on -parallel 6 -timeout 25m ./...
+	$(WITH_DATABASE) $(GO) test -race -shuffle=on -parallel 6 -timeout 45m ./...
 
 .PHONY: quick
 quick: postgres chromium ## Run the tests without the race detector
-	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 6 -timeout 25m ./...
+	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 6 -timeout 45m ./...
 
 .PHONY: drill
 drill: postgres ## Restore a backup and show that nobody who was erased since comes back
