@@ -24,7 +24,7 @@ import (
 )
 
 // How long a condition that is about to come true is waited for. It is a bound for a machine in trouble; the usual is a few milliseconds.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // cheapHash is a hash of the password that costs nearly nothing to verify, for tests in which many sign in. The service never makes one like it.
 func cheapHash(password string) string {
