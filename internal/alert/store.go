@@ -473,27 +473,27 @@ func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 type deliveries struct{ user.Rows }
 
 // Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an alert add up to its recipients.
-func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = ? returning alert_id, state", tx.Customer, person).Rows()
+func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = any (?) returning user_id, alert_id, state", tx.Customer, people).Rows()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
-	var removed int64
-	counts := make(map[id.Alert]tally)
+	removed, counts := make(map[id.User]int64), make(map[id.Alert]tally)
 	for rows.Next() {
+		var person id.User
 		var alert id.Alert
 		var state string
-		if err := rows.Scan(&alert, &state); err != nil {
-			return 0, err
+		if err := rows.Scan(&person, &alert, &state); err != nil {
+			return nil, err
 		}
-		removed++
+		removed[person]++
 		if state == "pending" || state == "collected" {
-			counts[alert] = tally{Skipped: 1}
+			counts[alert] = tally{Skipped: counts[alert].Skipped + 1}
 		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return 0, err
+		return nil, err
 	}
 	return removed, settle(tx, counts)
 }
@@ -501,7 +501,7 @@ func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = ?"}},
-		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = ?"},
+		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = any (?)"}},
+		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = any (?)"},
 	}
 }

@@ -418,6 +418,10 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 	p := newPast(t)
 	conn := p.backup.Superuser(t)
 	all := seedAccounts(t, &apptest.Service{Database: p.backup}, conn, p.of, people)
+	// Not everybody has the same, so that what is counted for one is not what is counted for another.
+	execute(t, conn, `insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
+		select $1, gen_random_uuid(), person, now(), '203.0.113.77', 'succeeded', false from unnest($2::uuid[]) with ordinality as everybody(person, at), generate_series(1, at % 7)`,
+		p.of.ID.String(), all)
 	living := p.database.Superuser(t)
 	for _, table := range []string{"users", "sessions", "refresh_tokens", "login_records"} { // the living database has them too
 		copyTable(t, conn, living, table)
@@ -444,6 +448,15 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 	}
 	if receipts := number(t, conn, "select count(*) from erasure_receipts"); receipts != people {
 		t.Errorf("%d receipts", receipts)
+	}
+	if wrong := number(t, conn, `
+		select count(*) from unnest($1::uuid[]) with ordinality as everybody(person, at) join users u on u.id = person join erasure_receipts r on r.id = u.receipt_id
+		where not r.removed @> jsonb_build_array(jsonb_build_object('store', 'login_records', 'count', 3 + at % 7), jsonb_build_object('store', 'profile', 'count', 1))
+			or r.kept->0->>'count' is distinct from '2' or u.label is distinct from r.label`, all); wrong != 0 {
+		t.Errorf("%d receipts count something else than what was of the person", wrong)
+	}
+	if marks := number(t, conn, "select count(*) from suppressed_addresses"); marks != people {
+		t.Errorf("%d marks of addresses", marks)
 	}
 	if acts := number(t, conn, "select count(*) from audit_entries where action = 'user.redacted' and actor_type = 'system'"); acts != people {
 		t.Errorf("%d entries in the trail", acts)

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/id"
@@ -173,13 +175,15 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 			return err
 		}
 		lost := false
-		for _, entry := range open {
-			is, err := c.replay(tx, entry)
+		for _, wave := range waves(open) {
+			became, err := c.replay(tx, wave)
 			if err != nil {
 				return err
 			}
-			outcomes = append(outcomes, outcome{entry.Kind, is})
-			lost = lost || entry.Kind == ledger.Correction && is == ledger.Done
+			for i, entry := range wave {
+				outcomes = append(outcomes, outcome{entry.Kind, became[i]})
+				lost = lost || entry.Kind == ledger.Correction && became[i] == ledger.Done
+			}
 		}
 		if lost {
 			if err := c.tell(tx); err != nil {
@@ -191,26 +195,60 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 	return outcomes, err
 }
 
-func (c *Conductor) replay(tx *postgres.Tx, entry ledger.Placed) (ledger.Outcome, error) {
-	if entry.Superseded {
-		return ledger.Overtaken, nil
+// waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each person and key, the second what is next on
+// them, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
+func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
+	depth := make(map[uuid.UUID]int)
+	for _, entry := range entries {
+		at := depth[entry.Subject]
+		depth[entry.Subject]++
+		if at == len(parts) {
+			parts = append(parts, nil)
+		}
+		parts[at] = append(parts[at], entry)
 	}
-	switch entry.Kind {
-	case ledger.APIKeyRevoked, ledger.APIKeyEnds:
-		return apikey.ReplayTx(tx, entry.Entry)
-	case ledger.CredentialsChanged:
+	return parts
+}
+
+// replay carries out entries of which each is on somebody, or on a key, of its own.
+func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
+	outcomes := make([]ledger.Outcome, len(entries))
+	var people []ledger.Entry
+	var places []int
+	for i, entry := range entries {
+		switch {
+		case entry.Superseded:
+			outcomes[i] = ledger.Overtaken
+		case entry.Kind == ledger.APIKeyRevoked || entry.Kind == ledger.APIKeyEnds:
+			var err error
+			if outcomes[i], err = apikey.ReplayTx(tx, entry.Entry); err != nil {
+				return nil, err
+			}
+		default:
+			people, places = append(people, entry.Entry), append(places, i)
+		}
+	}
+	if len(people) == 0 {
+		return outcomes, nil
+	}
+	became, err := c.users.ReplayTx(tx, people)
+	if err != nil {
+		return nil, err
+	}
+	for i, entry := range people {
+		outcomes[places[i]] = became[i]
+		if entry.Kind != ledger.CredentialsChanged || became[i] != ledger.Done {
+			continue
+		}
 		// The newer ones are lost and the older ones must not be good again. Whoever reads the mailbox sets new ones.
-		is, err := c.users.ReplayTx(tx, entry.Entry)
-		if err != nil || is != ledger.Done {
-			return is, err
-		}
 		if _, err := secondfactor.RemoveTx(tx, entry.User()); err != nil {
-			return "", err
+			return nil, err
 		}
-		return is, c.links.ResetTx(tx, entry.User())
-	case ledger.Redaction, ledger.Deletion, ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.Correction, ledger.Void:
+		if err := c.links.ResetTx(tx, entry.User()); err != nil {
+			return nil, err
+		}
 	}
-	return c.users.ReplayTx(tx, entry.Entry)
+	return outcomes, nil
 }
 
 // drop removes what stood for a moment of before the restore.
