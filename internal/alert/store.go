@@ -454,6 +454,63 @@ func withDigestsDue(tx *postgres.Tx) (due []id.Customer, err error) {
 	return due, rows.Err()
 }
 
+// withUnsent returns the customers who have alerts that are not finished, or mails that gather.
+func withUnsent(tx *postgres.Tx) (customers []id.Customer, err error) {
+	rows, err := tx.Raw("select customer_id from alerts where finished_at is null union select customer_id from alert_digests where state = 'pending' order by customer_id").Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one id.Customer
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		customers = append(customers, one)
+	}
+	return customers, rows.Err()
+}
+
+// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It returns those alerts, with nothing to count.
+func stopFanOuts(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(`
+		update alerts set fanned_out_at = coalesce(fanned_out_at, ?::timestamptz), joining = false where customer_id = ? and finished_at is null
+		returning id`, tx.Now, tx.Customer).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	counts := make(map[id.Alert]tally)
+	for rows.Next() {
+		var one id.Alert
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		counts[one] = tally{}
+	}
+	return counts, rows.Err()
+}
+
+func skipDigests(tx *postgres.Tx) error {
+	return tx.ORM().Exec("update alert_digests set state = 'skipped' where customer_id = ? and state = 'pending'", tx.Customer).Error
+}
+
+// skipBatch is how many deliveries are skipped at once.
+const skipBatch = 5000
+
+// skipUnsent skips some of the deliveries that are not settled, and counts them alert by alert.
+func skipUnsent(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(fmt.Sprintf(`
+		update alert_deliveries d set state = 'skipped', reason = ?, settled_at = ?::timestamptz
+		from (
+			select d.alert_id, d.user_id from alerts a join alert_deliveries d on d.customer_id = a.customer_id and d.alert_id = a.id
+			where a.customer_id = ? and a.finished_at is null and d.state in ('pending', 'collected') limit %d
+		) unsent
+		where d.customer_id = ? and d.alert_id = unsent.alert_id and d.user_id = unsent.user_id
+		returning d.alert_id, d.state`, skipBatch), restored, tx.Now, tx.Customer, tx.Customer).Rows()
+	return scanCounts(rows, err)
+}
+
 // Expire drops, for all customers, at most limit rows of what was raised before the time: deliveries first, then what is left without any. It tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	var dropped int64

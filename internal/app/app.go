@@ -103,7 +103,7 @@ type App struct {
 	work   sync.WaitGroup
 
 	ledger   *ledger.Ledger
-	replay   *replay.Conductor
+	replayed *replayMetrics
 	presence *postgres.Presence // nil: not opened yet
 	workers  int
 	opened   chan struct{}
@@ -216,7 +216,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
-	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
+	app.Replays = replay.New(db, customers, app.Users, links, queue, mailing)
+	if app.replayed, err = newReplayMetrics(registry); err != nil {
+		return nil, err
+	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
@@ -243,7 +246,7 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Webhooks.Handlers(),
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
-			a.replay.Handlers(),
+			a.Replays.Handlers(),
 		),
 		Periodic: slices.Concat(
 			a.Trail.Periodic(),
@@ -262,7 +265,6 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
-		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
