@@ -43,6 +43,7 @@ import (
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
@@ -188,8 +189,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt), Issuer: settings.PublicURL}
+	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	if err := users.LoadReceiptKeys(ctx); err != nil {
+		return nil, err
+	}
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err
@@ -270,7 +275,7 @@ func (a *App) start(ctx context.Context) (err error) {
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
 func (a *App) ReloadKeys(ctx context.Context) error {
-	return session.LoadKeys(ctx, a.DB, a.box, a.keys)
+	return errors.Join(session.LoadKeys(ctx, a.DB, a.box, a.keys), a.Users.LoadReceiptKeys(ctx))
 }
 
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.
