@@ -44,6 +44,7 @@ import (
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/proofkey"
+	"github.com/fusionspim/steward/internal/receipt"
 	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
@@ -58,11 +59,12 @@ import (
 )
 
 const (
-	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery   = 500 * time.Millisecond
-	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
-	sweepEvery  = 10 * time.Minute
-	sweepBatch  = 5000
+	keysEvery     = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery     = 500 * time.Millisecond
+	alertsEvery   = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery    = 10 * time.Minute
+	receiptsEvery = 3 * time.Second
+	sweepBatch    = 5000
 )
 
 // Settings of one replica.
@@ -75,12 +77,13 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings  // nil: no mail is sent
-	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
-	Outbound                          dial.Policy     // what may be dialled besides the public Internet
-	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
-	Backups                           backup.Settings // of the database
-	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings   // nil: no mail is sent
+	PasswordPage                      string           // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy      // what may be dialled besides the public Internet
+	Blobs                             blob.Store       // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings  // of the database
+	MaintenanceURL                    sensitive.String // of a user that owns the tables, for vacuuming after erasures; empty: receipts stay pending
+	Workers                           int              // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -103,6 +106,7 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 
+	Receipts *receipt.Service
 	ledger   *ledger.Ledger
 	replay   *replay.Conductor
 	presence *postgres.Presence // nil: not opened yet
@@ -221,6 +225,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
+	app.Receipts = receipt.NewService(db, users, backups, settings.MaintenanceURL, settings.Log)
+	if lacking := app.Receipts.Lacks(); lacking != nil {
+		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
+	}
 	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
@@ -228,7 +236,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	app.Registry.MustRegister(backupMetrics{backups})
+	app.Registry.MustRegister(backupMetrics{backups}, receiptMetrics{users, settings.Clock})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	if err := app.begin(background); err != nil {
@@ -249,11 +257,13 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
 			a.replay.Handlers(),
+			a.Receipts.Handlers(),
 		),
 		Periodic: slices.Concat(
 			a.Trail.Periodic(),
 			a.Backups.Periodic(),
 			a.Requests.Periodic(),
+			a.Receipts.Periodic(),
 		),
 	}
 	if a.workers > 0 {
@@ -269,6 +279,7 @@ func (a *App) start(ctx context.Context) (err error) {
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}
+	a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
 }

@@ -46,6 +46,7 @@ var shelves = [][]string{
 		"internal/userimport",
 		"internal/trail",
 		"internal/webhook",
+		"internal/receipt",
 	},
 	{
 		"internal/replay",  // what a restore lost

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -24,6 +26,8 @@ type Holding interface {
 	Count(tx *postgres.Tx, user id.User) (int64, error)
 	// Remove removes it and tells how much there was.
 	Remove(tx *postgres.Tx, user id.User) (int64, error)
+	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
+	Tables() []string
 }
 
 // Rows is a Holding that is rows of one table.
@@ -40,6 +44,22 @@ func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return count
 
 // Remove implements Holding.
 func (r Rows) Remove(tx *postgres.Tx, user id.User) (int64, error) { return removeRows(tx, r.Of, user) }
+
+// Tables implements Holding.
+func (r Rows) Tables() []string {
+	table, _, _ := strings.Cut(r.Of, " ")
+	return []string{table}
+}
+
+// Tables are all tables that an erasure changes and that hold something of people.
+func (s *Service) Tables() []string {
+	tables := []string{"users", marks}
+	for _, holding := range s.holdings {
+		tables = append(tables, holding.Tables()...)
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
 
 // profile names this package's own store in plans and receipts.
 const profile = "profile"
