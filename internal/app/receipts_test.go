@@ -9,17 +9,25 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/blob"
+	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/pkg/client"
 )
@@ -319,5 +327,289 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 	}
 	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt).Load(context.WithoutCancel(t.Context())); err == nil {
 		t.Error("a key of another purpose was taken")
+	}
+}
+
+// asOwner gives a service what vacuuming takes.
+func asOwner(settings *app.Settings) { settings.MaintenanceURL = settings.DatabaseURL }
+
+// erased deletes somebody who was made for it, and returns the path of the receipt.
+func erased(t *testing.T, s *apptest.Service, of apptest.Customer, name string) (path string) {
+	t.Helper()
+	person := s.Person(t, of, principal.User, name+"@acme.example")
+	return "/v1/erasure-receipts/" + s.Call(t, "DELETE", "/v1/users/"+person.ID.String(), apptest.As(of.APIKey)).Want(t, http.StatusOK).Text(t, "id")
+}
+
+// stateOf looks a receipt up, which must be signed as it is.
+func stateOf(t *testing.T, s *apptest.Service, of apptest.Customer, path string) client.SignedReceipt {
+	t.Helper()
+	return verified(t, s.Call(t, "GET", path, apptest.As(of.APIKey)).Want(t, http.StatusOK).Body, publishedKeys(t, s))
+}
+
+// settles advances until so many receipts were settled: other databases of the server are at work too, and what they do counts.
+func settles(t *testing.T, s *apptest.Service, want int64) {
+	t.Helper()
+	var settled int64
+	for began := time.Now(); settled < want; time.Sleep(20 * time.Millisecond) {
+		some, err := s.Receipts.Advance(t.Context())
+		if settled += some; err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("%d of %d receipts were settled", settled, want)
+		}
+	}
+	if settled != want {
+		t.Errorf("%d receipts were settled, not %d", settled, want)
+	}
+}
+
+// quietly starts a service whose receipts nobody brings forward but the test.
+func quietly(t *testing.T, change ...func(*app.Settings)) *apptest.Service {
+	t.Helper()
+	s := apptest.StartWith(t, func(settings *app.Settings) {
+		asOwner(settings)
+		settings.Workers = 0
+		for _, one := range change {
+			one(settings)
+		}
+	})
+	return s
+}
+
+// A receipt is live-complete when the tables were vacuumed and nobody can see what was there before: no snapshot that was taken before, no transaction that still runs,
+// whichever database of the server it is in.
+func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	s := quietly(t)
+	acme := s.Customer(t, "acme")
+	superuser := s.Database.Superuser(t)
+	dead := func() (rows int) {
+		t.Helper()
+		// What the last VACUUM counted. The figures of other sessions arrive with a delay, those of VACUUM itself are exact.
+		if _, err := superuser.Exec(t.Context(), "vacuum users"); err != nil {
+			t.Fatal(err)
+		}
+		for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			var counted bool
+			err := superuser.QueryRow(t.Context(), "select n_dead_tup, last_vacuum is not null from pg_stat_user_tables where relname = 'users'").Scan(&rows, &counted)
+			if err != nil || time.Since(began) > time.Minute {
+				t.Fatal("nothing was counted: ", err)
+			}
+			if counted {
+				return rows
+			}
+		}
+	}
+
+	looking := s.Database.Superuser(t)
+	if _, err := looking.Exec(t.Context(), "begin isolation level repeatable read; select from users"); err != nil {
+		t.Fatal(err)
+	}
+	path := erased(t, s, acme, "seen")
+	for range 3 {
+		if settled, err := s.Receipts.Advance(t.Context()); err != nil || settled != 0 {
+			t.Fatalf("while somebody looks: %d %v", settled, err)
+		}
+	}
+	if dead() == 0 {
+		t.Error("nothing was held back: this test proves nothing")
+	}
+	if count, since, err := s.Users.Waiting(t.Context()); err != nil || count != 1 || since == nil {
+		t.Errorf("%d since %v (%v) are waiting", count, since, err)
+	}
+	if state := stateOf(t, s, acme, path).Receipt; state.State != client.ErasureReceiptStatePending || state.LiveCompleteAt != nil {
+		t.Errorf("%+v", state)
+	}
+	if _, err := looking.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	s.Database.Clock.Advance(time.Hour)
+	settles(t, s, 1)
+	after := stateOf(t, s, acme, path)
+	if after.Receipt.State != client.ErasureReceiptStateLiveComplete || after.Receipt.LiveCompleteAt == nil || !after.SignedAt.Equal(s.Database.Clock.Now().Truncate(time.Second)) {
+		t.Errorf("%+v", after)
+	}
+	if tag := s.Call(t, "GET", path, apptest.As(acme.APIKey)).Want(t, http.StatusOK).Header.Get("ETag"); tag != `"2"` {
+		t.Errorf("the ETag is %s", tag)
+	}
+	if rows := dead(); rows != 0 {
+		t.Errorf("%d dead rows are left", rows)
+	}
+
+	// A transaction that runs in another database: a snapshot that is taken here from now on begins with it.
+	elsewhere, err := pgx.Connect(t.Context(), dbtest.NewEmpty(t).Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the test is over
+	if _, err := elsewhere.Exec(t.Context(), "begin; select pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	erased(t, s, acme, "elsewhere")
+	if settled, err := s.Receipts.Advance(t.Context()); err != nil || settled != 0 {
+		t.Errorf("while an older transaction runs: %d %v", settled, err)
+	}
+	if _, err := elsewhere.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	settles(t, s, 1)
+
+	// A number that this server has not come to is of the server that a backup was made on.
+	restored := erased(t, s, acme, "restored")
+	if _, err := superuser.Exec(t.Context(), "update erasure_receipts set erased_in = 1::bigint << 62 where state = 'pending'"); err != nil {
+		t.Fatal(err)
+	}
+	settles(t, s, 1)
+	if state := stateOf(t, s, acme, restored).Receipt.State; state != client.ErasureReceiptStateLiveComplete {
+		t.Error(state)
+	}
+}
+
+// Many receipts of several customers, some of them unsigned, go forward by two replicas at once: each is settled once.
+func TestManyReceiptsComeForwardTogether(t *testing.T) {
+	t.Parallel()
+	s := quietly(t)
+	acme, other := s.Customer(t, "acme"), s.Customer(t, "umbrella")
+	const each = 260
+	superuser := s.Database.Superuser(t)
+	for _, of := range []apptest.Customer{acme, other} {
+		_, err := superuser.Exec(t.Context(), `
+			insert into erasure_receipts (customer_id, id, kind, user_id, authority, completed_at, removed, kept, state, erased_at)
+			select $1, gen_random_uuid(), 'deletion', gen_random_uuid(), 'system', now(), '[]', '[]', 'pending', now() from generate_series(1, $2)`, of.ID, each)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := apptest.ReplicaWith(t, s.Database, func(settings *app.Settings) { asOwner(settings); settings.Workers = 0 })
+	var replicas sync.WaitGroup
+	var settled atomic.Int64
+	for _, one := range []*apptest.Service{s, second} {
+		replicas.Go(func() {
+			for began := time.Now(); settled.Load() < 2*each && time.Since(began) < 2*time.Minute; {
+				some, err := one.Receipts.Advance(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				settled.Add(some)
+			}
+		})
+	}
+	replicas.Wait()
+	if settled.Load() != 2*each {
+		t.Errorf("%d were settled", settled.Load())
+	}
+	if left := number(t, superuser, "select count(*) from erasure_receipts where state <> 'live-complete' or jws is null"); left != 0 {
+		t.Errorf("%d are not signed or not live-complete", left)
+	}
+	if finished, err := s.Receipts.Finish(t.Context()); err != nil || finished != 2*each {
+		t.Errorf("without backups %d became final: %v", finished, err)
+	}
+	var some string
+	peek(t, s, "select id::text from erasure_receipts where customer_id = $1 limit 1", &some, other.ID)
+	if signed := stateOf(t, s, other, "/v1/erasure-receipts/"+some); signed.Receipt.State != client.ErasureReceiptStateFinal || signed.Receipt.FinalAt == nil {
+		t.Errorf("%+v", signed)
+	}
+}
+
+func TestMaintenanceThatCannotBeIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		url  func(settings app.Settings) sensitive.String
+		want string
+	}{
+		"another database": {func(app.Settings) sensitive.String { return dbtest.NewEmpty(t) }, "another database"},
+		"nobody there":     {func(app.Settings) sensitive.String { return sensitive.New("postgres://u:hidden@127.0.0.1:1/d") }, "STEWARD_MAINTENANCE_DATABASE_URL"},
+		"not a URL":        {func(app.Settings) sensitive.String { return sensitive.New("postgres://hidden:%zz") }, "connection string"},
+		"not the owner": {func(settings app.Settings) sensitive.String {
+			return sensitive.New(settings.DatabaseURL.Reveal() + "&options=-crole%3Dsteward_app")
+		}, "owner"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := quietly(t, func(settings *app.Settings) { settings.MaintenanceURL = test.url(*settings) })
+			acme := s.Customer(t, "acme")
+			if _, err := s.Receipts.Advance(t.Context()); err != nil {
+				t.Errorf("with nothing to do: %v", err)
+			}
+			path := erased(t, s, acme, "x")
+			if _, err := s.Receipts.Advance(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hidden") {
+				t.Errorf("%v", err)
+			}
+			if state := stateOf(t, s, acme, path).Receipt.State; state != client.ErasureReceiptStatePending {
+				t.Error(state)
+			}
+		})
+	}
+}
+
+// What counts is what lies in the store, whatever the catalogue says of it.
+func TestReceiptsAreFinalWhenNoBackupIsLeft(t *testing.T) {
+	t.Parallel()
+	var store blob.Store
+	s := quietly(t, apptest.WithBackups(t), func(settings *app.Settings) { store = settings.Blobs })
+	acme := s.Customer(t, "acme")
+	finish := func(when string, want int64, refused string) {
+		t.Helper()
+		if settled, err := s.Receipts.Finish(t.Context()); settled != want || (err != nil) != (refused != "") || err != nil && !strings.Contains(err.Error(), refused) {
+			t.Errorf("%s, %d became final: %v", when, settled, err)
+		}
+	}
+	s.Database.Clock.Advance(time.Hour)
+	holding, err := s.Backups.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Database.Clock.Advance(time.Hour)
+	path := erased(t, s, acme, "held")
+	finish("pending", 0, "")
+	settles(t, s, 1)
+	s.Database.Clock.Advance(time.Hour)
+	if _, err := s.Backups.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	finish("with a backup from before", 0, "")
+	if _, err := s.Database.Superuser(t).Exec(t.Context(), "update backups set state = 'deleted', deleted_at = now() where id = $1", holding.ID); err != nil {
+		t.Fatal(err)
+	}
+	finish("with one that only the store knows", 0, "")
+	if err := s.Backups.Delete(t.Context(), holding.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Create(t.Context(), "backups/copy-of-"+holding.ID.String()+".age", strings.NewReader("?")); err != nil {
+		t.Fatal(err)
+	}
+	finish("with something strange in the store", 0, "none of them")
+	if err := store.Delete(t.Context(), "backups/copy-of-"+holding.ID.String()+".age"); err != nil {
+		t.Fatal(err)
+	}
+	finish("with a backup of afterwards alone", 1, "")
+	signed := stateOf(t, s, acme, path)
+	if signed.Receipt.State != client.ErasureReceiptStateFinal || !signed.Receipt.FinalAt.Equal(s.Database.Clock.Now()) || signed.Receipt.BackupsExpireAt == nil {
+		t.Errorf("%+v", signed)
+	}
+	finish("a second time", 0, "")
+}
+
+// Every table with a personal column is vacuumed, and so is every store that an erasure removes.
+func TestEveryTableOfPeopleIsVacuumed(t *testing.T) {
+	t.Parallel()
+	s := apptest.Start(t)
+	rows, err := s.Database.Superuser(t).Query(t.Context(), `
+		select distinct c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
+		where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
+			and col_description(c.oid, a.attnum) ~ '^personal(:|$)'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) < 8 {
+		t.Fatalf("%v: %q", err, tables)
+	}
+	for _, table := range append(tables, "sessions", "refresh_tokens", "password_links", "recovery_codes", "alert_deliveries", "alert_digests", "user_import_rows") {
+		if !slices.Contains(s.Users.Tables(), table) {
+			t.Errorf("%s is not vacuumed: a Holding has to name it", table)
+		}
 	}
 }

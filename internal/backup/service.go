@@ -428,10 +428,15 @@ func (s *Service) Earliest(ctx context.Context) (earliest *time.Time, err error)
 		return nil, fmt.Errorf("%s lies among the backups and is none of them; nobody can tell whom it holds", strange[0])
 	}
 	for backup := range there {
-		// The name is older than the backup, and cannot be changed without making it a strange one or another's.
-		seconds, nanoseconds := backup.Time().UnixTime()
-		if named := time.Unix(seconds, nanoseconds); earliest == nil || named.Before(*earliest) {
-			earliest = &named
+		b, err := s.vault.Get(ctx, backup)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil { // without an entry that counts, the name tells: it was made before the backup was taken
+			b.TakenAt = time.Unix(backup.Time().UnixTime())
+		}
+		if earliest == nil || b.TakenAt.Before(*earliest) {
+			earliest = &b.TakenAt
 		}
 	}
 	return utc(earliest), nil
