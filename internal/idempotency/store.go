@@ -74,6 +74,9 @@ func (Answers) Remove(tx *postgres.Tx, user id.User) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
+// Tables names the table that Remove changes.
+func (Answers) Tables() []string { return []string{"idempotency_answers"} }
+
 // Expire drops, for all customers, at most limit answers that were made before the time, and tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`

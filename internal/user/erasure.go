@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -24,6 +26,8 @@ type Holding interface {
 	Count(tx *postgres.Tx, user id.User) (int64, error)
 	// Remove removes it and tells how much there was.
 	Remove(tx *postgres.Tx, user id.User) (int64, error)
+	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
+	Tables() []string
 }
 
 // Rows is a Holding that is rows of one table.
@@ -41,11 +45,32 @@ func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return count
 // Remove implements Holding.
 func (r Rows) Remove(tx *postgres.Tx, user id.User) (int64, error) { return removeRows(tx, r.Of, user) }
 
+// Tables implements Holding.
+func (r Rows) Tables() []string {
+	table, _, _ := strings.Cut(r.Of, " ")
+	return []string{table}
+}
+
+// Tables are all tables that an erasure changes and that hold something of people.
+func (s *Service) Tables() []string {
+	tables := []string{"users", marks}
+	for _, holding := range s.holdings {
+		tables = append(tables, holding.Tables()...)
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
+
 // profile names this package's own store in plans and receipts.
 const profile = "profile"
 
-// trail names the audit trail in receipts.
-const trail = "audit_entries"
+// What stays, and why, in plans and receipts.
+const (
+	trail    = "audit_entries"
+	marks    = "suppressed_addresses"
+	whyTrail = "audit_trail"
+	whyMarks = "suppression"
+)
 
 // labelLength is how many characters a label has at first; where it is taken, the next try has one more.
 const labelLength = 4
@@ -70,6 +95,10 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		}
 		plan.CanRedact = !plan.LastAdministrator
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
+		plan.Keeps = keptOf(plan.Blocking)
+		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
+			plan.Keeps = append(plan.Keeps, Kept{Store: marks, Count: 1, Why: whyMarks})
+		}
 		plan.Removes = []Removed{{Store: profile, Count: 1}}
 		for _, holding := range s.holdings {
 			count, err := holding.Count(tx, user)
@@ -101,12 +130,20 @@ func (s *Service) carryOutDeletion(tx *postgres.Tx, found User, receipt *Receipt
 	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
 		return err
 	}
-	if err := s.suppress(tx, found); err != nil {
+	if err := s.suppress(tx, found, receipt); err != nil {
 		return err
 	}
 	if err := remove(tx, receipt.UserID); postgres.Violates(err, "audit_entries_actor_user") {
 		return incomplete(receipt.UserID, nil) // the lock makes it impossible; the net holds nevertheless
 	} else if err != nil {
+		return err
+	}
+	return s.keepReceipt(tx, receipt)
+}
+
+// keepReceipt signs the receipt of what was carried out in this transaction, and stores it.
+func (s *Service) keepReceipt(tx *postgres.Tx, receipt *Receipt) error {
+	if err := s.sign(receipt, tx.Now); err != nil {
 		return err
 	}
 	return insertReceipt(tx, *receipt)
@@ -189,7 +226,7 @@ func (s *Service) Redact(ctx context.Context, caller principal.Principal, user i
 func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
 	found, err := s.prepare(tx, user, lock, condition)
 	if fault.Is(err, fault.UserRedacted) {
-		return receiptByID(tx, *found.ReceiptID)
+		return s.receiptTx(tx, *found.ReceiptID)
 	}
 	if err != nil {
 		return Receipt{}, err
@@ -216,22 +253,29 @@ func (s *Service) carryOutRedaction(tx *postgres.Tx, found User, receipt *Receip
 	if err != nil {
 		return err
 	}
-	for _, reference := range references {
-		if len(receipt.Kept) == 0 {
-			receipt.Kept = []Kept{{Store: trail, Why: "audit_trail"}}
-		}
-		receipt.Kept[0].Count += reference.Count
-	}
+	receipt.Kept = keptOf(references)
 	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
 		return err
 	}
-	if err := s.suppress(tx, found); err != nil {
+	if err := s.suppress(tx, found, receipt); err != nil {
 		return err
 	}
 	if err := redactRow(tx, receipt.UserID, receipt.ID, *receipt.Label, receipt.CompletedAt); err != nil {
 		return err
 	}
-	return insertReceipt(tx, *receipt)
+	return s.keepReceipt(tx, receipt)
+}
+
+// keptOf is what stays of somebody because the trail refers to it.
+func keptOf(references []fault.Reference) []Kept {
+	if len(references) == 0 {
+		return []Kept{}
+	}
+	entries := Kept{Store: trail, Why: whyTrail}
+	for _, reference := range references {
+		entries.Count += reference.Count
+	}
+	return []Kept{entries}
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -261,12 +305,14 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 	return found, nil
 }
 
-// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
-func (s *Service) suppress(tx *postgres.Tx, person User) error {
+// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed, and notes in the receipt that it
+// stays.
+func (s *Service) suppress(tx *postgres.Tx, person User, receipt *Receipt) error {
 	address, err := ParseAddress(*person.Email, "/email")
 	if err != nil {
 		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
 	}
+	receipt.Kept = append(receipt.Kept, Kept{Store: marks, Count: 1, Why: whyMarks})
 	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
 }
 
@@ -289,7 +335,7 @@ func incomplete(user id.User, references []fault.Reference) error {
 }
 
 func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
-	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}, State: Pending}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
@@ -323,13 +369,4 @@ func newLabel(length int) string {
 		random[i] = alphabet[random[i]%byte(len(alphabet))]
 	}
 	return "Redacted user " + string(random)
-}
-
-// Receipt returns a receipt of the caller's customer. Fault: ResourceNotFound.
-func (s *Service) Receipt(ctx context.Context, caller principal.Principal, receipt id.Receipt) (found Receipt, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = receiptByID(tx, receipt)
-		return err
-	})
-	return found, err
 }

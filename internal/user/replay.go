@@ -68,7 +68,7 @@ func (s *Service) replayRedaction(tx *postgres.Tx, entry ledger.Entry) (ledger.O
 	found, err := lock(tx, entry.User())
 	switch {
 	case fault.Is(err, fault.ResourceNotFound):
-		return ledger.Absent, audit.Act{}, insertReceiptAgain(tx, receipt)
+		return ledger.Absent, audit.Act{}, s.keepReceiptAgain(tx, receipt)
 	case err != nil:
 		return "", audit.Act{}, err
 	case found.Status == Redacted:
@@ -85,7 +85,7 @@ func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Ou
 	found, err := lockForDelete(tx, entry.User())
 	switch {
 	case fault.Is(err, fault.ResourceNotFound):
-		return ledger.Absent, audit.Act{}, insertReceiptAgain(tx, receipt)
+		return ledger.Absent, audit.Act{}, s.keepReceiptAgain(tx, receipt)
 	case err != nil:
 		return "", audit.Act{}, err
 	case found.Status == Redacted:
@@ -102,6 +102,14 @@ func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Ou
 	label := newLabel(labelLength)
 	receipt.Kind, receipt.Label = Redaction, &label
 	return ledger.Instead, redactionAct(), s.redactAgain(tx, found, &receipt)
+}
+
+// keepReceiptAgain signs and stores the receipt of somebody who is not there, unless it is there.
+func (s *Service) keepReceiptAgain(tx *postgres.Tx, receipt Receipt) error {
+	if err := s.sign(&receipt, tx.Now); err != nil {
+		return err
+	}
+	return insertReceiptAgain(tx, receipt)
 }
 
 func redactionAct() audit.Act {
@@ -126,7 +134,7 @@ func (s *Service) redactAgain(tx *postgres.Tx, found User, receipt *Receipt) err
 func (s *Service) receiptOf(tx *postgres.Tx, entry ledger.Entry) (Receipt, error) {
 	receipt := Receipt{
 		ID: id.New[id.Receipt](), Kind: Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
-		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{},
+		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{}, State: Pending,
 	}
 	if entry.Receipt != nil {
 		receipt.ID = *entry.Receipt
