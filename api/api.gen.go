@@ -323,6 +323,27 @@ func (e ErasureReceiptKind) Valid() bool {
 	}
 }
 
+// Defines values for ErasureReceiptState.
+const (
+	ErasureReceiptStateFinal        ErasureReceiptState = "final"
+	ErasureReceiptStateLiveComplete ErasureReceiptState = "live-complete"
+	ErasureReceiptStatePending      ErasureReceiptState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ErasureReceiptState enum.
+func (e ErasureReceiptState) Valid() bool {
+	switch e {
+	case ErasureReceiptStateFinal:
+		return true
+	case ErasureReceiptStateLiveComplete:
+		return true
+	case ErasureReceiptStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventType.
 const (
 	AlertSent                 EventType = "alert.sent"
@@ -409,13 +430,16 @@ func (e JobState) Valid() bool {
 
 // Defines values for KeptWhy.
 const (
-	AuditTrail KeptWhy = "audit_trail"
+	AuditTrail  KeptWhy = "audit_trail"
+	Suppression KeptWhy = "suppression"
 )
 
 // Valid indicates whether the value is a known member of the KeptWhy enum.
 func (e KeptWhy) Valid() bool {
 	switch e {
 	case AuditTrail:
+		return true
+	case Suppression:
 		return true
 	default:
 		return false
@@ -1606,6 +1630,9 @@ type ErasurePlan struct {
 	// CanRedact Whether the redaction would be carried out.
 	CanRedact bool `json:"can_redact"`
 
+	// Keeps What would stay, by store, and why.
+	Keeps []Kept `json:"keeps"`
+
 	// LastAdministrator Whether this is the last administrator who can sign in and so can be neither deleted nor redacted.
 	LastAdministrator bool                   `json:"last_administrator"`
 	Recommended       ErasurePlanRecommended `json:"recommended"`
@@ -1619,21 +1646,27 @@ type ErasurePlanRecommended string
 
 // ErasureReceipt defines model for ErasureReceipt.
 type ErasureReceipt struct {
-	BackupsExpireAt *NullableTime `json:"backups_expire_at"`
+	// BackupsExpireAt By when no backup holds the person, as it was foreseen when erasing; null if none ever did. Whether it has come to that, `state` says.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
 
 	// CompletedAt A time according to RFC 3339; the service answers in UTC.
-	CompletedAt Time `json:"completed_at"`
+	CompletedAt Time          `json:"completed_at"`
+	FinalAt     *NullableTime `json:"final_at"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
+
+	// Jws All other members, signed. `GET /v1/erasure-receipts/{id}` tells the form.
+	Jws string `json:"jws"`
 
 	// Kept What stays, by store, and why.
 	Kept []Kept             `json:"kept"`
 	Kind ErasureReceiptKind `json:"kind"`
 
 	// Label What a redacted user is called; null for a deletion.
-	Label     *string   `json:"label"`
-	OrderedBy OrderedBy `json:"ordered_by"`
+	Label          *string       `json:"label"`
+	LiveCompleteAt *NullableTime `json:"live_complete_at"`
+	OrderedBy      OrderedBy     `json:"ordered_by"`
 
 	// Reason One of the reasons of a redaction, if one was given.
 	Reason *string `json:"reason"`
@@ -1641,12 +1674,24 @@ type ErasureReceipt struct {
 	// Removed What was removed, by store.
 	Removed []StoreCount `json:"removed"`
 
+	// State How far the erasure has come.
+	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+	// - `live-complete`: those are gone too. Backups may hold the person still.
+	// - `final`: no backup that may hold the person is left.
+	State ErasureReceiptState `json:"state"`
+
 	// UserID A UUID of version 7 in its canonical form.
 	UserID ID `json:"user_id"`
 }
 
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
+
+// ErasureReceiptState How far the erasure has come.
+// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+// - `live-complete`: those are gone too. Backups may hold the person still.
+// - `final`: no backup that may hold the person is left.
+type ErasureReceiptState string
 
 // Event defines model for Event.
 type Event struct {
@@ -1756,11 +1801,13 @@ type Kept struct {
 	Count int64  `json:"count"`
 	Store string `json:"store"`
 
-	// Why `audit_trail`: the trail must stay complete; it holds the id alone.
+	// Why - `audit_trail`: the trail must stay complete; it holds the id alone.
+	// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 	Why KeptWhy `json:"why"`
 }
 
-// KeptWhy `audit_trail`: the trail must stay complete; it holds the id alone.
+// KeptWhy - `audit_trail`: the trail must stay complete; it holds the id alone.
+// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 type KeptWhy string
 
 // LeakedAPIKey defines model for LeakedAPIKey.
@@ -3311,7 +3358,7 @@ type ServerInterface interface {
 	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 	// (GET /.well-known/audit-trail-keys.json)
 	GetTrailKeys(ctx echo.Context) error
-	// GetSigningKeys Read the public keys that access tokens are signed with
+	// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx echo.Context) error
 	// GetLiveness Tell whether the process lives
@@ -18315,7 +18362,7 @@ type StrictServerInterface interface {
 	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 	// (GET /.well-known/audit-trail-keys.json)
 	GetTrailKeys(ctx context.Context, request GetTrailKeysRequestObject) (GetTrailKeysResponseObject, error)
-	// GetSigningKeys Read the public keys that access tokens are signed with
+	// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx context.Context, request GetSigningKeysRequestObject) (GetSigningKeysResponseObject, error)
 	// GetLiveness Tell whether the process lives

@@ -43,6 +43,8 @@ import (
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
+	"github.com/fusionspim/steward/internal/receipt"
 	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
@@ -57,11 +59,12 @@ import (
 )
 
 const (
-	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery   = 500 * time.Millisecond
-	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
-	sweepEvery  = 10 * time.Minute
-	sweepBatch  = 5000
+	keysEvery     = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery     = 500 * time.Millisecond
+	alertsEvery   = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	sweepEvery    = 10 * time.Minute
+	receiptsEvery = 3 * time.Second
+	sweepBatch    = 5000
 )
 
 // Settings of one replica.
@@ -74,12 +77,13 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings  // nil: no mail is sent
-	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
-	Outbound                          dial.Policy     // what may be dialled besides the public Internet
-	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
-	Backups                           backup.Settings // of the database
-	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings   // nil: no mail is sent
+	PasswordPage                      string           // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy      // what may be dialled besides the public Internet
+	Blobs                             blob.Store       // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings  // of the database
+	MaintenanceURL                    sensitive.String // of a user that owns the tables, for vacuuming after erasures; empty: receipts stay pending
+	Workers                           int              // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -102,6 +106,7 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 
+	Receipts *receipt.Service
 	ledger   *ledger.Ledger
 	replayed *replayMetrics
 	presence *postgres.Presence // nil: not opened yet
@@ -188,8 +193,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt), Issuer: settings.PublicURL}
+	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	if err := users.LoadReceiptKeys(ctx); err != nil {
+		return nil, err
+	}
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err
@@ -216,6 +225,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
+	app.Receipts = receipt.NewService(db, users, backups, settings.MaintenanceURL, settings.Log)
+	if lacking := app.Receipts.Lacks(); lacking != nil {
+		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
+	}
 	app.Replays = replay.New(db, customers, app.Users, links, queue, mailing)
 	if app.replayed, err = newReplayMetrics(registry); err != nil {
 		return nil, err
@@ -226,7 +239,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	app.Registry.MustRegister(backupMetrics{backups})
+	app.Registry.MustRegister(backupMetrics{backups}, receiptMetrics{users, settings.Clock})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	if err := app.begin(background); err != nil {
@@ -247,11 +260,13 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
 			a.Replays.Handlers(),
+			a.Receipts.Handlers(),
 		),
 		Periodic: slices.Concat(
 			a.Trail.Periodic(),
 			a.Backups.Periodic(),
 			a.Requests.Periodic(),
+			a.Receipts.Periodic(),
 		),
 	}
 	if a.workers > 0 {
@@ -266,13 +281,14 @@ func (a *App) start(ctx context.Context) (err error) {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
 	}
+	a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
 }
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
 func (a *App) ReloadKeys(ctx context.Context) error {
-	return session.LoadKeys(ctx, a.DB, a.box, a.keys)
+	return errors.Join(session.LoadKeys(ctx, a.DB, a.box, a.keys), a.Users.LoadReceiptKeys(ctx))
 }
 
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.

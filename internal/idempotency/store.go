@@ -77,6 +77,9 @@ func (Answers) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, erro
 		returning before.subject_user_id, 1`, tx.Customer, users).Rows())
 }
 
+// Tables names the table that Remove changes.
+func (Answers) Tables() []string { return []string{"idempotency_answers"} }
+
 // Expire drops, for all customers, at most limit answers that were made before the time, and tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`

@@ -387,6 +387,9 @@ func Holdings() []user.Holding {
 // Store implements user.Holding.
 func (open) Store() string { return "data_subject_requests" }
 
+// Tables implements user.Holding.
+func (open) Tables() []string { return []string{"data_subject_requests"} }
+
 // Count counts the open requests of the person.
 func (open) Count(tx *postgres.Tx, person id.User) (int64, error) { return countOpen(tx, person) }
 

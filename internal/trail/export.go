@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -62,7 +63,7 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 		keys, err = signing.keyring(ctx)
 	} else {
 		err = db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-			keys.keys, err = storedKeys(tx)
+			keys.Keys, err = proofkey.KeysTx(tx, proofkey.Trail)
 			return err
 		})
 	}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -169,21 +169,21 @@ func checkKeys(ctx context.Context, db *postgres.DB, check Check) (keys []ed2551
 	from = KeysPublished
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		keys = nil
-		kept, err := storedKeys(tx)
+		kept, err := proofkey.KeysTx(tx, proofkey.Trail)
 		if err != nil {
 			return err
 		}
 		for _, one := range kept {
-			public := one.public
+			public := one.Public
 			if check.Box != nil {
 				from = KeysOpened
-				opened, err := openKey(one, check.Box)
+				opened, err := one.Open(check.Box)
 				if err != nil {
 					return err
 				}
 				public = opened.Public()
-			} else if token.KeyID(public) != one.id {
-				return fmt.Errorf("trail: the key %s was replaced", one.id)
+			} else if err := one.Check(); err != nil {
+				return err
 			}
 			keys = append(keys, public)
 		}

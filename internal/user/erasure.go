@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -25,6 +27,8 @@ type Holding interface {
 	Count(tx *postgres.Tx, user id.User) (int64, error)
 	// Remove removes it of everybody named, and tells how much there was of whom.
 	Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error)
+	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
+	Tables() []string
 }
 
 // Rows is a Holding that is rows of one table.
@@ -45,11 +49,32 @@ func (r Rows) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error
 	return removeRows(tx, r.Of, cmp.Or(r.Owner, "user_id"), users)
 }
 
+// Tables implements Holding.
+func (r Rows) Tables() []string {
+	table, _, _ := strings.Cut(r.Of, " ")
+	return []string{table}
+}
+
+// Tables are all tables that an erasure changes and that hold something of people.
+func (s *Service) Tables() []string {
+	tables := []string{"users", marks}
+	for _, holding := range s.holdings {
+		tables = append(tables, holding.Tables()...)
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
+
 // profile names this package's own store in plans and receipts.
 const profile = "profile"
 
-// trail names the audit trail in receipts.
-const trail = "audit_entries"
+// What stays, and why, in plans and receipts.
+const (
+	trail    = "audit_entries"
+	marks    = "suppressed_addresses"
+	whyTrail = "audit_trail"
+	whyMarks = "suppression"
+)
 
 // labelLength is how many characters a label has at first; where it is taken, the next try has one more.
 const labelLength = 4
@@ -74,6 +99,10 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		}
 		plan.CanRedact = !plan.LastAdministrator
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
+		plan.Keeps = keptOf(plan.Blocking)
+		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
+			plan.Keeps = append(plan.Keeps, Kept{Store: marks, Count: 1, Why: whyMarks})
+		}
 		plan.Removes = []Removed{{Store: profile, Count: 1}}
 		for _, holding := range s.holdings {
 			count, err := holding.Count(tx, user)
@@ -141,7 +170,7 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 		return err
 	}
 	for _, one := range erasures {
-		if err := insertReceipt(tx, *one.receipt); err != nil {
+		if err := s.keepReceipt(tx, one.receipt); err != nil {
 			return err
 		}
 	}
@@ -162,14 +191,17 @@ func keep(tx *postgres.Tx, redacted []erasure) error {
 		return err
 	}
 	for _, one := range redacted {
-		for _, reference := range named[one.person.ID] {
-			if len(one.receipt.Kept) == 0 {
-				one.receipt.Kept = []Kept{{Store: trail, Why: "audit_trail"}}
-			}
-			one.receipt.Kept[0].Count += reference.Count
-		}
+		one.receipt.Kept = keptOf(named[one.person.ID])
 	}
 	return nil
+}
+
+// keepReceipt signs the receipt of what was carried out in this transaction, and stores it.
+func (s *Service) keepReceipt(tx *postgres.Tx, receipt *Receipt) error {
+	if err := s.sign(receipt, tx.Now); err != nil {
+		return err
+	}
+	return insertReceipt(tx, *receipt)
 }
 
 func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (Receipt, error) {
@@ -249,7 +281,7 @@ func (s *Service) Redact(ctx context.Context, caller principal.Principal, user i
 func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
 	found, err := s.prepare(tx, user, lock, condition)
 	if fault.Is(err, fault.UserRedacted) {
-		return receiptByID(tx, *found.ReceiptID)
+		return s.receiptTx(tx, *found.ReceiptID)
 	}
 	if err != nil {
 		return Receipt{}, err
@@ -268,6 +300,18 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	return receipt, audit.AppendTx(tx, audit.Act{
 		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
 	})
+}
+
+// keptOf is what stays of somebody because the trail refers to it.
+func keptOf(references []fault.Reference) []Kept {
+	if len(references) == 0 {
+		return []Kept{}
+	}
+	entries := Kept{Store: trail, Why: whyTrail}
+	for _, reference := range references {
+		entries.Count += reference.Count
+	}
+	return []Kept{entries}
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -297,15 +341,17 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 	return found, nil
 }
 
-// suppress keeps the marks of the addresses of people who are about to be erased, so that an import does not bring them back unnoticed.
+// suppress keeps the marks of the addresses of people who are about to be erased, so that an import does not bring them back unnoticed, and notes in their receipts that they
+// stay.
 func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
-	var marks [][]byte
+	var hashes [][]byte
 	for _, one := range erasures {
 		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
-			marks = append(marks, s.mark(tx.Customer, address.Key))
+			one.receipt.Kept = append(one.receipt.Kept, Kept{Store: marks, Count: 1, Why: whyMarks})
+			hashes = append(hashes, s.mark(tx.Customer, address.Key))
 		}
 	}
-	return insertSuppressed(tx, marks)
+	return insertSuppressed(tx, hashes)
 }
 
 // removeHoldings removes what is held of people elsewhere, and writes it into their receipts.
@@ -332,7 +378,7 @@ func incomplete(user id.User, references []fault.Reference) error {
 }
 
 func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
-	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}, State: Pending}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
@@ -366,13 +412,4 @@ func newLabel(length int) string {
 		random[i] = alphabet[random[i]%byte(len(alphabet))]
 	}
 	return "Redacted user " + string(random)
-}
-
-// Receipt returns a receipt of the caller's customer. Fault: ResourceNotFound.
-func (s *Service) Receipt(ctx context.Context, caller principal.Principal, receipt id.Receipt) (found Receipt, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = receiptByID(tx, receipt)
-		return err
-	})
-	return found, err
 }

@@ -142,7 +142,7 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 		switch {
 		case !there:
 			outcomes[at] = ledger.Absent
-			if err := insertReceiptAgain(tx, receipt); err != nil {
+			if err := s.keepReceiptAgain(tx, receipt); err != nil {
 				return err
 			}
 			continue
@@ -197,11 +197,19 @@ func relabel(tx *postgres.Tx, erasures []erasure) error {
 	return nil
 }
 
+// keepReceiptAgain signs and stores the receipt of somebody who is not there, unless it is there.
+func (s *Service) keepReceiptAgain(tx *postgres.Tx, receipt Receipt) error {
+	if err := s.sign(&receipt, tx.Now); err != nil {
+		return err
+	}
+	return insertReceiptAgain(tx, receipt)
+}
+
 // receiptOf is the receipt that an entry was made of, before it is known what is removed.
 func receiptOf(entry ledger.Entry, horizon *time.Time) Receipt {
 	receipt := Receipt{
 		ID: id.New[id.Receipt](), Kind: Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
-		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{}, BackupsExpireAt: horizon,
+		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{}, State: Pending, BackupsExpireAt: horizon,
 	}
 	if entry.Receipt != nil {
 		receipt.ID = *entry.Receipt

@@ -174,6 +174,9 @@ type told struct{}
 // Store implements user.Holding.
 func (told) Store() string { return "user_import_rows" }
 
+// Tables implements user.Holding.
+func (told) Tables() []string { return []string{"user_import_rows", "user_imports"} }
+
 // Count implements user.Holding.
 func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
 	err = tx.ORM().Raw("select count(*) from user_import_rows where customer_id = ? and user_id = ?", tx.Customer, person).Row().Scan(&count)

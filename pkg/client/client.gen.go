@@ -321,6 +321,27 @@ func (e ErasureReceiptKind) Valid() bool {
 	}
 }
 
+// Defines values for ErasureReceiptState.
+const (
+	ErasureReceiptStateFinal        ErasureReceiptState = "final"
+	ErasureReceiptStateLiveComplete ErasureReceiptState = "live-complete"
+	ErasureReceiptStatePending      ErasureReceiptState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ErasureReceiptState enum.
+func (e ErasureReceiptState) Valid() bool {
+	switch e {
+	case ErasureReceiptStateFinal:
+		return true
+	case ErasureReceiptStateLiveComplete:
+		return true
+	case ErasureReceiptStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventType.
 const (
 	EventTypeAlertSent                 EventType = "alert.sent"
@@ -407,13 +428,16 @@ func (e JobState) Valid() bool {
 
 // Defines values for KeptWhy.
 const (
-	KeptWhyAuditTrail KeptWhy = "audit_trail"
+	KeptWhyAuditTrail  KeptWhy = "audit_trail"
+	KeptWhySuppression KeptWhy = "suppression"
 )
 
 // Valid indicates whether the value is a known member of the KeptWhy enum.
 func (e KeptWhy) Valid() bool {
 	switch e {
 	case KeptWhyAuditTrail:
+		return true
+	case KeptWhySuppression:
 		return true
 	default:
 		return false
@@ -1604,6 +1628,9 @@ type ErasurePlan struct {
 	// CanRedact Whether the redaction would be carried out.
 	CanRedact bool `json:"can_redact"`
 
+	// Keeps What would stay, by store, and why.
+	Keeps []Kept `json:"keeps"`
+
 	// LastAdministrator Whether this is the last administrator who can sign in and so can be neither deleted nor redacted.
 	LastAdministrator bool                   `json:"last_administrator"`
 	Recommended       ErasurePlanRecommended `json:"recommended"`
@@ -1617,21 +1644,27 @@ type ErasurePlanRecommended string
 
 // ErasureReceipt defines model for ErasureReceipt.
 type ErasureReceipt struct {
-	BackupsExpireAt *NullableTime `json:"backups_expire_at"`
+	// BackupsExpireAt By when no backup holds the person, as it was foreseen when erasing; null if none ever did. Whether it has come to that, `state` says.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
 
 	// CompletedAt A time according to RFC 3339; the service answers in UTC.
-	CompletedAt Time `json:"completed_at"`
+	CompletedAt Time          `json:"completed_at"`
+	FinalAt     *NullableTime `json:"final_at"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
+
+	// Jws All other members, signed. `GET /v1/erasure-receipts/{id}` tells the form.
+	Jws string `json:"jws"`
 
 	// Kept What stays, by store, and why.
 	Kept []Kept             `json:"kept"`
 	Kind ErasureReceiptKind `json:"kind"`
 
 	// Label What a redacted user is called; null for a deletion.
-	Label     *string   `json:"label"`
-	OrderedBy OrderedBy `json:"ordered_by"`
+	Label          *string       `json:"label"`
+	LiveCompleteAt *NullableTime `json:"live_complete_at"`
+	OrderedBy      OrderedBy     `json:"ordered_by"`
 
 	// Reason One of the reasons of a redaction, if one was given.
 	Reason *string `json:"reason"`
@@ -1639,12 +1672,24 @@ type ErasureReceipt struct {
 	// Removed What was removed, by store.
 	Removed []StoreCount `json:"removed"`
 
+	// State How far the erasure has come.
+	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+	// - `live-complete`: those are gone too. Backups may hold the person still.
+	// - `final`: no backup that may hold the person is left.
+	State ErasureReceiptState `json:"state"`
+
 	// UserID A UUID of version 7 in its canonical form.
 	UserID ID `json:"user_id"`
 }
 
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
+
+// ErasureReceiptState How far the erasure has come.
+// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+// - `live-complete`: those are gone too. Backups may hold the person still.
+// - `final`: no backup that may hold the person is left.
+type ErasureReceiptState string
 
 // Event defines model for Event.
 type Event struct {
@@ -1754,11 +1799,13 @@ type Kept struct {
 	Count int64  `json:"count"`
 	Store string `json:"store"`
 
-	// Why `audit_trail`: the trail must stay complete; it holds the id alone.
+	// Why - `audit_trail`: the trail must stay complete; it holds the id alone.
+	// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 	Why KeptWhy `json:"why"`
 }
 
-// KeptWhy `audit_trail`: the trail must stay complete; it holds the id alone.
+// KeptWhy - `audit_trail`: the trail must stay complete; it holds the id alone.
+// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 type KeptWhy string
 
 // LeakedAPIKey defines model for LeakedAPIKey.
@@ -3329,8 +3376,8 @@ type Raw struct {
 
 // GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 //
-// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs. The others stay for good, because what they signed is to be verified for
-// good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs, from a minute after it was made. The others stay for good, because what
+// they signed is to be verified for good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
 // base64 of the byte 0x01 and the 32 bytes of the public key, and hash is the first four bytes, in hexadecimal, of the SHA-256 of the origin, a newline, and those 33
 // bytes.
 //
@@ -3347,9 +3394,10 @@ func (c *Raw) GetTrailKeys(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
-// GetSigningKeys Read the public keys that access tokens are signed with
+// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 //
-// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037).
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037). Those of access tokens come and go; those of erasure receipts stay for good. Each key signs one of the two
+// and never the other; what a signature is for says the `typ` of its header.
 //
 // Corresponds with GET /.well-known/jwks.json (the `GetSigningKeys` operationId).
 func (c *Raw) GetSigningKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3934,6 +3982,15 @@ func (c *Raw) WithdrawDataSubjectRequest(ctx context.Context, id DataSubjectRequ
 }
 
 // GetErasureReceipt View the receipt of a deletion or redaction
+//
+// The receipt says how far the erasure has come: `pending` at first, `live-complete` once the database holds not even a dead row of the person, usually within a
+// minute, and `final` once no backup that may hold the person is left. Each time it is signed anew, so that `jws` says what the other members say.
+//
+// `jws` is a JWS in compact form (RFC 7515, section 7.1): three parts in base64url with dots between them. The header is
+// `{"alg":"EdDSA","kid":"…","typ":"steward-erasure-receipt+jws"}`, with these three members and no other; `kid` names a key of `/.well-known/jwks.json`, where keys of
+// receipts stay for good. The payload is `{"iss":"…","iat":…,"receipt":{…}}`: the public URL of the service, when it was signed in seconds since 1970, and every
+// member of the receipt but `jws`, with the same values. Whoever verifies checks the signature (Ed25519, RFC 8037) and compares the members. `steward receipt verify
+// FILE` and `VerifyReceipt` of the Go SDK do so, offline if they are given the keys.
 //
 // Corresponds with GET /v1/erasure-receipts/{id} (the `GetErasureReceipt` operationId).
 func (c *Raw) GetErasureReceipt(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
