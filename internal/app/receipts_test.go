@@ -364,6 +364,36 @@ func settles(t *testing.T, s *apptest.Service, want int64) {
 	}
 }
 
+// plainOwner makes a database whose tables of people belong to somebody who is no superuser and sees nothing else of the server, and returns it with the URL of that one.
+func plainOwner(t *testing.T) (*dbtest.Database, sensitive.String) {
+	t.Helper()
+	outlives := dbtest.New(t)
+	owner := "steward_owner_" + strings.ReplaceAll(id.New[id.Request]().String(), "-", "")
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), outlives.URL.Reveal())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+		if _, err := conn.Exec(context.Background(), "drop role "+owner); err != nil {
+			t.Error(err)
+		}
+	})
+	database := dbtest.New(t)
+	_, err := database.Superuser(t).Exec(t.Context(), `
+		create role `+owner+`; grant usage on schema public, jobs to `+owner+`;
+		do $$ declare name text; begin
+			for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('public', 'jobs') loop
+				execute 'alter table ' || name || ' owner to `+owner+`';
+			end loop;
+		end $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return database, sensitive.New(database.URL.Reveal() + "&role=" + owner)
+}
+
 // quietly starts a service whose receipts nobody brings forward but the test.
 func quietly(t *testing.T, change ...func(*app.Settings)) *apptest.Service {
 	t.Helper()
@@ -381,7 +411,8 @@ func quietly(t *testing.T, change ...func(*app.Settings)) *apptest.Service {
 // whichever database of the server it is in.
 func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	s := quietly(t)
+	database, owner := plainOwner(t)
+	s := apptest.ReplicaWith(t, database, func(settings *app.Settings) { settings.MaintenanceURL, settings.Workers = owner, 0 })
 	acme := s.Customer(t, "acme")
 	superuser := s.Database.Superuser(t)
 	dead := func() (rows int) {

@@ -392,7 +392,7 @@ func unsigned(tx *postgres.Tx, limit int) ([]Unsettled, error) {
 }
 
 func waiting(tx *postgres.Tx) (count int64, since *time.Time, err error) {
-	err = tx.Raw("select count(*), min(completed_at) from erasure_receipts where state = 'pending'").Row().Scan(&count, &since)
+	err = tx.Raw("select count(*), min(erased_at) from erasure_receipts where state = 'pending'").Row().Scan(&count, &since)
 	return count, since, err
 }
 
