@@ -307,16 +307,16 @@ func (e ErasurePlanRecommended) Valid() bool {
 
 // Defines values for ErasureReceiptKind.
 const (
-	Deletion  ErasureReceiptKind = "deletion"
-	Redaction ErasureReceiptKind = "redaction"
+	ErasureReceiptKindDeletion  ErasureReceiptKind = "deletion"
+	ErasureReceiptKindRedaction ErasureReceiptKind = "redaction"
 )
 
 // Valid indicates whether the value is a known member of the ErasureReceiptKind enum.
 func (e ErasureReceiptKind) Valid() bool {
 	switch e {
-	case Deletion:
+	case ErasureReceiptKindDeletion:
 		return true
-	case Redaction:
+	case ErasureReceiptKindRedaction:
 		return true
 	default:
 		return false
@@ -572,6 +572,138 @@ func (e RejectionReason) Valid() bool {
 	case RejectionReasonNotApplicable:
 		return true
 	case RejectionReasonRightsOfOthers:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayCause.
+const (
+	Crash   ReplayCause = "crash"
+	Restore ReplayCause = "restore"
+)
+
+// Valid indicates whether the value is a known member of the ReplayCause enum.
+func (e ReplayCause) Valid() bool {
+	switch e {
+	case Crash:
+		return true
+	case Restore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayState.
+const (
+	ReplayStateDone       ReplayState = "done"
+	ReplayStateUnfinished ReplayState = "unfinished"
+)
+
+// Valid indicates whether the value is a known member of the ReplayState enum.
+func (e ReplayState) Valid() bool {
+	switch e {
+	case ReplayStateDone:
+		return true
+	case ReplayStateUnfinished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayDropStore.
+const (
+	ReplayDropStoreAlertDeliveries    ReplayDropStore = "alert_deliveries"
+	ReplayDropStoreIdempotencyAnswers ReplayDropStore = "idempotency_answers"
+	ReplayDropStoreJobs               ReplayDropStore = "jobs"
+	ReplayDropStorePasswordLinks      ReplayDropStore = "password_links"
+	ReplayDropStoreSessions           ReplayDropStore = "sessions"
+)
+
+// Valid indicates whether the value is a known member of the ReplayDropStore enum.
+func (e ReplayDropStore) Valid() bool {
+	switch e {
+	case ReplayDropStoreAlertDeliveries:
+		return true
+	case ReplayDropStoreIdempotencyAnswers:
+		return true
+	case ReplayDropStoreJobs:
+		return true
+	case ReplayDropStorePasswordLinks:
+		return true
+	case ReplayDropStoreSessions:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeKind.
+const (
+	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
+	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
+	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
+	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
+	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
+	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
+	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
+	ReplayOutcomeKindVoid               ReplayOutcomeKind = "void"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeKind enum.
+func (e ReplayOutcomeKind) Valid() bool {
+	switch e {
+	case ReplayOutcomeKindAPIKeyEnds:
+		return true
+	case ReplayOutcomeKindAPIKeyRevoked:
+		return true
+	case ReplayOutcomeKindAlertsSet:
+		return true
+	case ReplayOutcomeKindCorrection:
+		return true
+	case ReplayOutcomeKindCredentialsChanged:
+		return true
+	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindRedaction:
+		return true
+	case ReplayOutcomeKindRoleSet:
+		return true
+	case ReplayOutcomeKindStatusSet:
+		return true
+	case ReplayOutcomeKindVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeOutcome.
+const (
+	ReplayOutcomeOutcomeAbsent          ReplayOutcomeOutcome = "absent"
+	ReplayOutcomeOutcomeAlready         ReplayOutcomeOutcome = "already"
+	ReplayOutcomeOutcomeDone            ReplayOutcomeOutcome = "done"
+	ReplayOutcomeOutcomeRedactedInstead ReplayOutcomeOutcome = "redacted_instead"
+	ReplayOutcomeOutcomeSuperseded      ReplayOutcomeOutcome = "superseded"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeOutcome enum.
+func (e ReplayOutcomeOutcome) Valid() bool {
+	switch e {
+	case ReplayOutcomeOutcomeAbsent:
+		return true
+	case ReplayOutcomeOutcomeAlready:
+		return true
+	case ReplayOutcomeOutcomeDone:
+		return true
+	case ReplayOutcomeOutcomeRedactedInstead:
+		return true
+	case ReplayOutcomeOutcomeSuperseded:
 		return true
 	default:
 		return false
@@ -2078,6 +2210,79 @@ type RejectionOrder struct {
 // RejectionReason defines model for RejectionReason.
 type RejectionReason string
 
+// Replay defines model for Replay.
+type Replay struct {
+	// Cause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+	Cause ReplayCause `json:"cause"`
+
+	// Dropped What of before a restore stood for a moment, and was dropped.
+	Dropped []ReplayDrop `json:"dropped"`
+
+	// Entries How many entries were looked into because the database lacked them.
+	Entries    int64         `json:"entries"`
+	FinishedAt *NullableTime `json:"finished_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerFrom The ledger was looked at behind the entry of this number.
+	LedgerFrom int64 `json:"ledger_from"`
+
+	// LedgerTo And up to the entry of this number.
+	LedgerTo int64 `json:"ledger_to"`
+
+	// LostCorrections How many entries tell of a correction that is lost.
+	LostCorrections int64           `json:"lost_corrections"`
+	Outcomes        []ReplayOutcome `json:"outcomes"`
+
+	// Seconds How long it took; null while it is unfinished.
+	Seconds *float32 `json:"seconds"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+	State ReplayState `json:"state"`
+}
+
+// ReplayCause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+type ReplayCause string
+
+// ReplayState `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+type ReplayState string
+
+// ReplayDrop defines model for ReplayDrop.
+type ReplayDrop struct {
+	Count int64           `json:"count"`
+	Store ReplayDropStore `json:"store"`
+}
+
+// ReplayDropStore defines model for ReplayDrop.Store.
+type ReplayDropStore string
+
+// ReplayOutcome defines model for ReplayOutcome.
+type ReplayOutcome struct {
+	Count int64             `json:"count"`
+	Kind  ReplayOutcomeKind `json:"kind"`
+
+	// Outcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+	Outcome ReplayOutcomeOutcome `json:"outcome"`
+}
+
+// ReplayOutcomeKind defines model for ReplayOutcome.Kind.
+type ReplayOutcomeKind string
+
+// ReplayOutcomeOutcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+type ReplayOutcomeOutcome string
+
+// ReplayPage defines model for ReplayPage.
+type ReplayPage struct {
+	Data []Replay `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // Role defines model for Role.
 type Role string
 
@@ -2882,6 +3087,15 @@ type RetryJobParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -3291,6 +3505,9 @@ type ServerInterface interface {
 	// RetryJob Have a job tried at once
 	// (POST /v1/operator/jobs/{id}/retry)
 	RetryJob(ctx echo.Context, id string, params RetryJobParams) error
+	// ListReplays List when orders were carried out again
+	// (GET /v1/operator/replays)
+	ListReplays(ctx echo.Context, params ListReplaysParams) error
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error
@@ -4700,6 +4917,31 @@ func (w *ServerInterfaceWrapper) RetryJob(ctx echo.Context) error {
 	return err
 }
 
+// ListReplays converts echo context to params.
+func (w *ServerInterfaceWrapper) ListReplays(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListReplaysParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListReplays(ctx, params)
+	return err
+}
+
 // RequestPasswordReset converts echo context to params.
 func (w *ServerInterfaceWrapper) RequestPasswordReset(ctx echo.Context) error {
 	var err error
@@ -5644,6 +5886,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/rejection", wrapper.RejectDataSubjectRequest, options.OperationMiddlewares["rejectDataSubjectRequest"]...)
 	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
+	router.GET(options.BaseURL+"/v1/operator/replays", wrapper.ListReplays, options.OperationMiddlewares["listReplays"]...)
 	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
 	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
 	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
@@ -13443,6 +13686,136 @@ func (response RetryJob503ApplicationProblemPlusJSONResponse) VisitRetryJobRespo
 	return err
 }
 
+type ListReplaysRequestObject struct {
+	Params ListReplaysParams
+}
+
+type ListReplaysResponseObject interface {
+	VisitListReplaysResponse(w http.ResponseWriter) error
+}
+
+type ListReplays200ResponseHeaders struct {
+	Link *string
+}
+
+type ListReplays200JSONResponse struct {
+	Body    ReplayPage
+	Headers ListReplays200ResponseHeaders
+}
+
+func (response ListReplays200JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays400ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays401ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays403ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays406ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays500ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays503ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RequestPasswordResetRequestObject struct {
 	Params RequestPasswordResetParams
 	Body   *RequestPasswordResetJSONRequestBody
@@ -18136,6 +18509,9 @@ type StrictServerInterface interface {
 	// RetryJob Have a job tried at once
 	// (POST /v1/operator/jobs/{id}/retry)
 	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
+	// ListReplays List when orders were carried out again
+	// (GET /v1/operator/replays)
+	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx context.Context, request RequestPasswordResetRequestObject) (RequestPasswordResetResponseObject, error)
@@ -19866,6 +20242,31 @@ func (sh *strictHandler) RetryJob(ctx echo.Context, id string, params RetryJobPa
 		return err
 	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
 		return validResponse.VisitRetryJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListReplays operation middleware
+func (sh *strictHandler) ListReplays(ctx echo.Context, params ListReplaysParams) error {
+	var request ListReplaysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListReplays(ctx.Request().Context(), request.(ListReplaysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListReplays")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListReplaysResponseObject); ok {
+		return validResponse.VisitListReplaysResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -454,6 +454,63 @@ func withDigestsDue(tx *postgres.Tx) (due []id.Customer, err error) {
 	return due, rows.Err()
 }
 
+// withUnsent returns the customers who have alerts that are not finished, or mails that gather.
+func withUnsent(tx *postgres.Tx) (customers []id.Customer, err error) {
+	rows, err := tx.Raw("select customer_id from alerts where finished_at is null union select customer_id from alert_digests where state = 'pending' order by customer_id").Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one id.Customer
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		customers = append(customers, one)
+	}
+	return customers, rows.Err()
+}
+
+// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It returns those alerts, with nothing to count.
+func stopFanOuts(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(`
+		update alerts set fanned_out_at = coalesce(fanned_out_at, ?::timestamptz), joining = false where customer_id = ? and finished_at is null
+		returning id`, tx.Now, tx.Customer).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	counts := make(map[id.Alert]tally)
+	for rows.Next() {
+		var one id.Alert
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		counts[one] = tally{}
+	}
+	return counts, rows.Err()
+}
+
+func skipDigests(tx *postgres.Tx) error {
+	return tx.ORM().Exec("update alert_digests set state = 'skipped' where customer_id = ? and state = 'pending'", tx.Customer).Error
+}
+
+// skipBatch is how many deliveries are skipped at once.
+const skipBatch = 5000
+
+// skipUnsent skips some of the deliveries that are not settled, and counts them alert by alert.
+func skipUnsent(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(fmt.Sprintf(`
+		update alert_deliveries d set state = 'skipped', reason = ?, settled_at = ?::timestamptz
+		from (
+			select d.alert_id, d.user_id from alerts a join alert_deliveries d on d.customer_id = a.customer_id and d.alert_id = a.id
+			where a.customer_id = ? and a.finished_at is null and d.state in ('pending', 'collected') limit %d
+		) unsent
+		where d.customer_id = ? and d.alert_id = unsent.alert_id and d.user_id = unsent.user_id
+		returning d.alert_id, d.state`, skipBatch), restored, tx.Now, tx.Customer, tx.Customer).Rows()
+	return scanCounts(rows, err)
+}
+
 // Expire drops, for all customers, at most limit rows of what was raised before the time: deliveries first, then what is left without any. It tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	var dropped int64
@@ -481,27 +538,27 @@ func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 type deliveries struct{ user.Rows }
 
 // Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an alert add up to its recipients.
-func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = ? returning alert_id, state", tx.Customer, person).Rows()
+func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = any (?) returning user_id, alert_id, state", tx.Customer, people).Rows()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
-	var removed int64
-	counts := make(map[id.Alert]tally)
+	removed, counts := make(map[id.User]int64), make(map[id.Alert]tally)
 	for rows.Next() {
+		var person id.User
 		var alert id.Alert
 		var state string
-		if err := rows.Scan(&alert, &state); err != nil {
-			return 0, err
+		if err := rows.Scan(&person, &alert, &state); err != nil {
+			return nil, err
 		}
-		removed++
+		removed[person]++
 		if state == "pending" || state == "collected" {
-			counts[alert] = tally{Skipped: 1}
+			counts[alert] = tally{Skipped: counts[alert].Skipped + 1}
 		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return 0, err
+		return nil, err
 	}
 	return removed, settle(tx, counts)
 }
@@ -509,7 +566,7 @@ func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = ?"}},
-		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = ?"},
+		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = any (?)"}},
+		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = any (?)"},
 	}
 }

@@ -108,7 +108,7 @@ type App struct {
 
 	Receipts *receipt.Service
 	ledger   *ledger.Ledger
-	replay   *replay.Conductor
+	replayed *replayMetrics
 	presence *postgres.Presence // nil: not opened yet
 	workers  int
 	opened   chan struct{}
@@ -229,7 +229,10 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if lacking := app.Receipts.Lacks(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}
-	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
+	app.Replays = replay.New(db, customers, app.Users, links, queue, mailing)
+	if app.replayed, err = newReplayMetrics(registry); err != nil {
+		return nil, err
+	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
@@ -256,7 +259,7 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Webhooks.Handlers(),
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
-			a.replay.Handlers(),
+			a.Replays.Handlers(),
 			a.Receipts.Handlers(),
 		),
 		Periodic: slices.Concat(
@@ -277,7 +280,6 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
-		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}
 	a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)

@@ -144,6 +144,7 @@ var matrix = []row{
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listReplays", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
@@ -650,6 +651,8 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
 	case "listBackups", "createBackup":
 		return "/v1/operator/backups", nil
+	case "listReplays":
+		return "/v1/operator/replays", nil
 	case "listJobs":
 		return "/v1/operator/jobs", nil
 	case "retryJob":

@@ -576,6 +576,138 @@ func (e RejectionReason) Valid() bool {
 	}
 }
 
+// Defines values for ReplayCause.
+const (
+	ReplayCauseCrash   ReplayCause = "crash"
+	ReplayCauseRestore ReplayCause = "restore"
+)
+
+// Valid indicates whether the value is a known member of the ReplayCause enum.
+func (e ReplayCause) Valid() bool {
+	switch e {
+	case ReplayCauseCrash:
+		return true
+	case ReplayCauseRestore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayState.
+const (
+	ReplayStateDone       ReplayState = "done"
+	ReplayStateUnfinished ReplayState = "unfinished"
+)
+
+// Valid indicates whether the value is a known member of the ReplayState enum.
+func (e ReplayState) Valid() bool {
+	switch e {
+	case ReplayStateDone:
+		return true
+	case ReplayStateUnfinished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayDropStore.
+const (
+	ReplayDropStoreAlertDeliveries    ReplayDropStore = "alert_deliveries"
+	ReplayDropStoreIdempotencyAnswers ReplayDropStore = "idempotency_answers"
+	ReplayDropStoreJobs               ReplayDropStore = "jobs"
+	ReplayDropStorePasswordLinks      ReplayDropStore = "password_links"
+	ReplayDropStoreSessions           ReplayDropStore = "sessions"
+)
+
+// Valid indicates whether the value is a known member of the ReplayDropStore enum.
+func (e ReplayDropStore) Valid() bool {
+	switch e {
+	case ReplayDropStoreAlertDeliveries:
+		return true
+	case ReplayDropStoreIdempotencyAnswers:
+		return true
+	case ReplayDropStoreJobs:
+		return true
+	case ReplayDropStorePasswordLinks:
+		return true
+	case ReplayDropStoreSessions:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeKind.
+const (
+	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
+	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
+	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
+	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
+	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
+	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
+	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
+	ReplayOutcomeKindVoid               ReplayOutcomeKind = "void"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeKind enum.
+func (e ReplayOutcomeKind) Valid() bool {
+	switch e {
+	case ReplayOutcomeKindAPIKeyEnds:
+		return true
+	case ReplayOutcomeKindAPIKeyRevoked:
+		return true
+	case ReplayOutcomeKindAlertsSet:
+		return true
+	case ReplayOutcomeKindCorrection:
+		return true
+	case ReplayOutcomeKindCredentialsChanged:
+		return true
+	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindRedaction:
+		return true
+	case ReplayOutcomeKindRoleSet:
+		return true
+	case ReplayOutcomeKindStatusSet:
+		return true
+	case ReplayOutcomeKindVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeOutcome.
+const (
+	ReplayOutcomeOutcomeAbsent          ReplayOutcomeOutcome = "absent"
+	ReplayOutcomeOutcomeAlready         ReplayOutcomeOutcome = "already"
+	ReplayOutcomeOutcomeDone            ReplayOutcomeOutcome = "done"
+	ReplayOutcomeOutcomeRedactedInstead ReplayOutcomeOutcome = "redacted_instead"
+	ReplayOutcomeOutcomeSuperseded      ReplayOutcomeOutcome = "superseded"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeOutcome enum.
+func (e ReplayOutcomeOutcome) Valid() bool {
+	switch e {
+	case ReplayOutcomeOutcomeAbsent:
+		return true
+	case ReplayOutcomeOutcomeAlready:
+		return true
+	case ReplayOutcomeOutcomeDone:
+		return true
+	case ReplayOutcomeOutcomeRedactedInstead:
+		return true
+	case ReplayOutcomeOutcomeSuperseded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	RoleCustomer Role = "customer"
@@ -2076,6 +2208,79 @@ type RejectionOrder struct {
 // RejectionReason defines model for RejectionReason.
 type RejectionReason string
 
+// Replay defines model for Replay.
+type Replay struct {
+	// Cause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+	Cause ReplayCause `json:"cause"`
+
+	// Dropped What of before a restore stood for a moment, and was dropped.
+	Dropped []ReplayDrop `json:"dropped"`
+
+	// Entries How many entries were looked into because the database lacked them.
+	Entries    int64         `json:"entries"`
+	FinishedAt *NullableTime `json:"finished_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerFrom The ledger was looked at behind the entry of this number.
+	LedgerFrom int64 `json:"ledger_from"`
+
+	// LedgerTo And up to the entry of this number.
+	LedgerTo int64 `json:"ledger_to"`
+
+	// LostCorrections How many entries tell of a correction that is lost.
+	LostCorrections int64           `json:"lost_corrections"`
+	Outcomes        []ReplayOutcome `json:"outcomes"`
+
+	// Seconds How long it took; null while it is unfinished.
+	Seconds *float32 `json:"seconds"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+	State ReplayState `json:"state"`
+}
+
+// ReplayCause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+type ReplayCause string
+
+// ReplayState `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+type ReplayState string
+
+// ReplayDrop defines model for ReplayDrop.
+type ReplayDrop struct {
+	Count int64           `json:"count"`
+	Store ReplayDropStore `json:"store"`
+}
+
+// ReplayDropStore defines model for ReplayDrop.Store.
+type ReplayDropStore string
+
+// ReplayOutcome defines model for ReplayOutcome.
+type ReplayOutcome struct {
+	Count int64             `json:"count"`
+	Kind  ReplayOutcomeKind `json:"kind"`
+
+	// Outcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+	Outcome ReplayOutcomeOutcome `json:"outcome"`
+}
+
+// ReplayOutcomeKind defines model for ReplayOutcome.Kind.
+type ReplayOutcomeKind string
+
+// ReplayOutcomeOutcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+type ReplayOutcomeOutcome string
+
+// ReplayPage defines model for ReplayPage.
+type ReplayPage struct {
+	Data []Replay `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // Role defines model for Role.
 type Role string
 
@@ -2878,6 +3083,15 @@ type ListJobsParams struct {
 type RetryJobParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
@@ -4408,6 +4622,25 @@ func (c *Raw) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors .
 // Corresponds with POST /v1/operator/jobs/{id}/retry (the `RetryJob` operationId).
 func (c *Raw) RetryJob(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newRetryJobRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListReplays List when orders were carried out again
+//
+// Newest first. What must outlive a restore of the database (erasures, opt-outs, revocations, and that something was corrected) is also written down outside it. What a restored
+// database lacks of it is carried out again before anybody is let in; what a crash left open, within minutes. Each act is in the trail of its customer, and each replay in the trail of
+// Fusions. A correction cannot be carried out again: the user carries `correction_lost_at`, and the customer's administrators are told.
+//
+// Corresponds with GET /v1/operator/replays (the `ListReplays` operationId).
+func (c *Raw) ListReplays(ctx context.Context, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListReplaysRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7849,6 +8082,72 @@ func newRetryJobRequest(server string, id string, params *RetryJobParams) (*http
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newListReplaysRequest constructs an http.Request for the ListReplays method
+func newListReplaysRequest(server string, params *ListReplaysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/replays")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -11330,6 +11629,41 @@ func readRetryJobResponse(rsp *http.Response) (*RetryJobResponse, error) {
 	if rsp.StatusCode == 202 {
 		response.JSON202 = new(Job)
 		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListReplaysResponse is the answer to ListReplays.
+type ListReplaysResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *ReplayPage // with status 200
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListReplaysResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListReplaysWithResponse is ListReplays with the answer read and decoded.
+func (c *Raw) ListReplaysWithResponse(ctx context.Context, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*ListReplaysResponse, error) {
+	rsp, err := c.ListReplays(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListReplaysResponse(rsp)
+}
+
+func readListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) {
+	response := &ListReplaysResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(ReplayPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}
