@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -448,6 +449,11 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	}
 	if count, since, err := s.Users.Waiting(t.Context()); err != nil || count != 1 || since == nil {
 		t.Errorf("%d since %v (%v) are waiting", count, since, err)
+	}
+	metrics := httptest.NewRecorder()
+	s.Metrics().ServeHTTP(metrics, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if !strings.Contains(metrics.Body.String(), "\nsteward_receipts_pending 1\n") || !strings.Contains(metrics.Body.String(), "\nsteward_receipts_pending_oldest_seconds 0\n") {
+		t.Error("the metrics do not tell of it")
 	}
 	if state := stateOf(t, s, acme, path).Receipt; state.State != client.ErasureReceiptStatePending || state.LiveCompleteAt != nil {
 		t.Errorf("%+v", state)
