@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -113,6 +114,7 @@ func (s *Service) Advance(ctx context.Context) (settled int64, err error) {
 	}
 	for len(ready) > 0 {
 		some, err := s.settle(ctx, ready, user.LiveComplete)
+		seen.next = math.MaxInt64 // what is read from here on may have been erased after the look
 		settled += some
 		if err != nil {
 			return settled, err
