@@ -1229,7 +1229,8 @@ type AuditActorType string
 
 // AuditCheckpoint defines model for AuditCheckpoint.
 type AuditCheckpoint struct {
-	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, the word `time` with the moment of signing, an empty one, and the signature. Old
+	// ones have no line with the time.
 	Checkpoint CheckpointNote `json:"checkpoint"`
 
 	// ConsistencyPath The hashes of a proof, in the order of RFC 6962.
@@ -1291,7 +1292,8 @@ type AuditEntryPage struct {
 
 // AuditEntryProof defines model for AuditEntryProof.
 type AuditEntryProof struct {
-	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+	// Checkpoint The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, the word `time` with the moment of signing, an empty one, and the signature. Old
+	// ones have no line with the time.
 	Checkpoint CheckpointNote `json:"checkpoint"`
 
 	// InclusionPath The hashes of a proof, in the order of RFC 6962.
@@ -1394,7 +1396,8 @@ type BackupPage struct {
 // BackupState `expired`: its time had come and it was deleted; `deleted`: an operator had it deleted before; `missing`, `damaged`: an alarm.
 type BackupState string
 
-// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, an empty one, and the signature.
+// CheckpointNote The checkpoint itself, a signed note. Its lines are the name of the trail, the size, the root, the word `time` with the moment of signing, an empty one, and the signature. Old
+// ones have no line with the time.
 type CheckpointNote = string
 
 // Contact defines model for Contact.

@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fusionspim/steward/internal/app"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/password"
@@ -57,7 +62,27 @@ func (c serveCommand) Run(s surroundings) error {
 	}
 	starting, cancel := context.WithTimeout(s.context, c.StartTimeout)
 	defer cancel()
+	probed := make(chan error, 1)
+	go func() { // beside the rest, which takes longer
+		unfit := probe(starting, settings.Blobs, settings.Log)
+		if unfit != nil {
+			cancel()
+		}
+		probed <- unfit
+	}()
 	service, err := app.WaitForDatabase(starting, settings)
+	if err != nil {
+		cancel()
+	}
+	if unfit := <-probed; unfit != nil {
+		if service != nil {
+			return errors.Join(unfit, service.Close())
+		}
+		if errors.Is(starting.Err(), context.DeadlineExceeded) { // both stayed away
+			return errors.Join(unfit, err)
+		}
+		return unfit
+	}
 	if err != nil {
 		return err
 	}
@@ -71,6 +96,31 @@ func (c serveCommand) Run(s surroundings) error {
 	}
 	settings.Log.Info("serving", "address", listener.Addr().String(), "metrics", metrics.Addr().String(), "public_url", c.PublicURL)
 	return serve(s.context, service, listener, metrics, c.StopTimeout, settings.Log)
+}
+
+// probe makes sure that the store of objects keeps what is written and writes over nothing. While it is away it is waited for, as the database is.
+func probe(ctx context.Context, store blob.Store, log *slog.Logger) error {
+	for first := true; ; first = false {
+		err := blob.Probe(ctx, store, "probe/"+strings.ToLower(rand.Text()))
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("STEWARD_BLOB_URL: the store of objects cannot be used: %w", err)
+		if errors.Is(err, blob.ErrUnfit) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return err
+		}
+		if first && ctx.Err() == nil {
+			log.Warn("the store of objects cannot be written to; trying again every second", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) { // the start is given up for another reason
+				return nil
+			}
+			return err
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func (c serveCommand) settings(s surroundings) (app.Settings, error) {

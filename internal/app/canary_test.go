@@ -3,8 +3,6 @@ package app_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,14 +11,12 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/audit"
@@ -30,101 +26,12 @@ import (
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/traces"
 	"github.com/fusionspim/steward/internal/user"
 )
 
 // The canary: a person whose every detail is a made-up word that occurs nowhere else. The person goes through every operation of the contract, by
 // every kind of caller, rightly and wrongly. Then the person is erased, and none of the words may be found anywhere.
-
-// marks are texts that must be gone. They know the shapes in which a text can hide.
-type marks struct {
-	texts   []string
-	needles map[string]string // shape → text, to be found as it is
-	folded  map[string]string // shape in lower case → text, to be found whatever the case
-}
-
-// shortest is the length from which on a text is no accident.
-const shortest = 8
-
-func (m *marks) add(texts ...string) {
-	if m.needles == nil {
-		m.needles, m.folded = make(map[string]string), make(map[string]string)
-	}
-	for _, text := range texts {
-		if len(text) < shortest {
-			panic("too short for a mark: " + text)
-		}
-		m.texts = append(m.texts, text)
-		for _, form := range []string{text, strings.ToLower(text), strings.ToUpper(text), user.Key(text), norm.NFD.String(text)} {
-			quoted := strconv.QuoteToASCII(form)
-			reversed := []rune(form)
-			slices.Reverse(reversed)
-			for _, shape := range []string{
-				form, string(reversed), url.QueryEscape(form), url.PathEscape(form), quoted[1 : len(quoted)-1], hex.EncodeToString([]byte(form)),
-				url.QueryEscape(string(reversed)),
-			} {
-				m.folded[strings.ToLower(shape)] = text
-			}
-			// Base64 looks different at each of three positions in a longer text; what is common to all neighbours is in the middle.
-			for shift := range 3 {
-				for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-					encoded := encoding.EncodeToString(append(make([]byte, shift), form...))
-					m.needles[encoded[(shift*8+5)/6:len(encoded)-1]] = text
-				}
-			}
-		}
-	}
-}
-
-// bytes adds a value that is not text.
-func (m *marks) bytes(value []byte, name string) {
-	if m.needles == nil {
-		m.needles, m.folded = make(map[string]string), make(map[string]string)
-	}
-	m.needles[string(value)] = name
-	m.needles[base64.RawStdEncoding.EncodeToString(value)] = name
-	m.folded[hex.EncodeToString(value)] = name
-}
-
-// in returns the marks that content holds.
-func (m *marks) in(content []byte) []string {
-	found := make(map[string]bool)
-	for shape, text := range m.needles {
-		if !found[text] && bytes.Contains(content, []byte(shape)) {
-			found[text] = true
-		}
-	}
-	lower := bytes.ToLower(content)
-	for shape, text := range m.folded {
-		if !found[text] && bytes.Contains(lower, []byte(shape)) {
-			found[text] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
-}
-
-// A canary that does not sing proves nothing: every shape is found.
-func TestMarksAreFoundInEveryShape(t *testing.T) {
-	t.Parallel()
-	const text = "Žoraquél-Vintrix"
-	var m marks
-	m.add(text)
-	for _, hidden := range []string{
-		text, "žoraquél-vintrix", "ŽORAQUÉL-VINTRIX", norm.NFD.String(text), user.Key(text), "xirtniV-léuqaroŽ", url.QueryEscape(text), url.PathEscape(text),
-		`\u017doraqu\u00e9l-Vintrix`, hex.EncodeToString([]byte(text)), strings.ToUpper(hex.EncodeToString([]byte(text))),
-		base64.StdEncoding.EncodeToString([]byte(text)), base64.StdEncoding.EncodeToString([]byte("x" + text + "yz")),
-		base64.URLEncoding.EncodeToString([]byte("xy" + text + "z")), base64.StdEncoding.EncodeToString([]byte(`{"name":"` + strings.ToLower(text) + `"}`)),
-	} {
-		if len(m.in([]byte("before "+hidden+" after"))) != 1 {
-			t.Errorf("%q is overlooked", hidden)
-		}
-	}
-	for _, innocent := range []string{"", "Žora", "something else altogether"} {
-		if found := m.in([]byte(innocent)); len(found) != 0 {
-			t.Errorf("%v is found in %q", found, innocent)
-		}
-	}
-}
 
 // word makes up a word in mixed case. Of letters outside ASCII it is no word that the trail would take.
 func word(vowels string) string {
@@ -153,7 +60,7 @@ type canary struct {
 	key     apptest.Option
 	other   apptest.Customer // another customer, with an administrator who tries too
 
-	marks    marks
+	marks    traces.Marks
 	keys     []string        // every Idempotency-Key that was sent
 	called   map[string]bool // operations, by their ids
 	id       string          // of the person
@@ -185,7 +92,7 @@ func (c *canary) call(method, path string, options ...apptest.Option) apptest.An
 		var whole bytes.Buffer
 		_ = answer.Header.Write(&whole) // to memory: does not fail
 		whole.Write(answer.Body)
-		if found := c.marks.in(whole.Bytes()); len(found) > 0 {
+		if found := c.marks.In(whole.Bytes()); len(found) > 0 {
 			c.Errorf("%s %s: the problem tells %q: %s", method, path, found, whole.Bytes())
 		}
 	}
@@ -216,7 +123,7 @@ func fits(template, path string) bool {
 // once sends an Idempotency-Key, a new one.
 func (c *canary) once() (string, apptest.Option) {
 	key := "key-of-" + plain() + plain()
-	c.marks.add(key)
+	c.marks.Add(key)
 	c.keys = append(c.keys, key)
 	return key, apptest.Header("Idempotency-Key", key)
 }
@@ -238,8 +145,8 @@ func newCanary(t *testing.T) *canary {
 	c.admin, c.key = apptest.As(service.SignIn(t, c.of.Slug, c.of.Admin)), apptest.As(c.of.APIKey)
 	c.known()
 	for _, address := range []netip.Addr{c.four, c.six} {
-		c.marks.add(address.String(), address.StringExpanded())
-		c.marks.bytes(address.AsSlice(), address.String())
+		c.marks.Add(address.String(), address.StringExpanded())
+		c.marks.AddBytes(address.AsSlice(), address.String())
 	}
 	return c
 }
@@ -247,9 +154,9 @@ func newCanary(t *testing.T) *canary {
 // known adds what the person is called now to the marks, whole and in parts.
 func (c *canary) known() {
 	local, domain, _ := strings.Cut(c.email, "@")
-	c.marks.add(c.first, c.last, c.email, local, domain)
-	c.marks.add(strings.Fields(c.last)...)
-	c.marks.add(strings.Split(local, ".")...)
+	c.marks.Add(c.first, c.last, c.email, local, domain)
+	c.marks.Add(strings.Fields(c.last)...)
+	c.marks.Add(strings.Split(local, ".")...)
 }
 
 // rename corrects the person by PATCH, which is one of both media types in turn.
@@ -276,7 +183,7 @@ func (c *canary) rename(as apptest.Option, mediaType string, members object) {
 func (c *canary) setPassword() {
 	c.Helper()
 	c.password = strings.Join([]string{plain(), plain(), plain()}, " ")
-	c.marks.add(c.password)
+	c.marks.Add(c.password)
 	hash, err := c.service.Hasher.Hash(c.Context(), sensitive.New(c.password))
 	if err != nil {
 		c.Fatal(err)
@@ -335,7 +242,7 @@ func (c *canary) live(role principal.Role, withEntries bool) (p person) {
 		c.call("GET", address, c.key).Want(c, http.StatusOK)
 	}
 	for _, filter := range []string{"email=" + url.QueryEscape(c.email), "q=" + url.QueryEscape(c.first), "q=" + url.QueryEscape(c.last[:9]) + "&limit=1"} {
-		if answer := c.call("GET", "/v1/users?"+filter, c.key).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+		if answer := c.call("GET", "/v1/users?"+filter, c.key).Want(c, http.StatusOK); len(c.marks.In(answer.Body)) == 0 {
 			c.Errorf("the list by %s does not show the person, so the marks cannot be found: %s", filter, answer.Body)
 		}
 	}
@@ -451,7 +358,7 @@ func (c *canary) importFiles() {
 	header, row := "first_name,last_name,email", strings.Join([]string{c.first, c.last, c.email}, ",")
 	send := func(query, content string, options ...apptest.Option) imported {
 		answer := c.call("POST", "/v1/user-imports"+query, append(options, c.key, apptest.Raw("text/csv", content))...).Want(c, http.StatusCreated)
-		if found := c.marks.in(answer.Body); len(found) > 0 {
+		if found := c.marks.In(answer.Body); len(found) > 0 {
 			c.Errorf("an import tells %q", found)
 		}
 		var out imported
@@ -478,7 +385,7 @@ func (c *canary) importFiles() {
 	}
 	for _, line := range []string{c.email, `{"first_name":"` + c.first + `","` + c.email + `":1}`, `{"email":"` + c.email + `","email":"` + c.email + `"}`, `{"role":"` + c.last + `"}`} {
 		answer := c.call("POST", "/v1/user-imports", c.admin, apptest.Raw("application/x-ndjson", line)).Want(c, http.StatusCreated)
-		if found := c.marks.in(answer.Body); len(found) > 0 || !bytes.Contains(answer.Body, []byte(`"refused":1`)) {
+		if found := c.marks.In(answer.Body); len(found) > 0 || !bytes.Contains(answer.Body, []byte(`"refused":1`)) {
 			c.Errorf("an import tells %q: %s", found, answer.Body)
 		}
 	}
@@ -501,15 +408,15 @@ func (c *canary) enter(p *person) {
 	for range 2 { // the second time replayed
 		refreshed := c.call("POST", "/v1/sessions/refresh", p.refreshOnce, apptest.JSON(object{"refresh_token": p.refreshed})).Want(c, http.StatusOK)
 		p.refresh, p.access = refreshed.Text(c, "refresh_token"), apptest.As(apptest.Credential(refreshed.Text(c, "access_token")))
-		c.marks.add(p.refreshed, p.refresh, refreshed.Text(c, "access_token"), signedIn.Text(c, "access_token"))
+		c.marks.Add(p.refreshed, p.refresh, refreshed.Text(c, "access_token"), signedIn.Text(c, "access_token"))
 	}
-	if answer := c.call("GET", "/v1/me", p.access).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+	if answer := c.call("GET", "/v1/me", p.access).Want(c, http.StatusOK); len(c.marks.In(answer.Body)) == 0 {
 		c.Errorf("/v1/me does not show the person: %s", answer.Body)
 	}
 	c.call("GET", "/v1/me/alerts", p.access).Want(c, http.StatusOK)
 	c.call("PUT", "/v1/me/alerts", p.access, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
 	next := strings.Join([]string{plain(), plain(), plain()}, " ")
-	c.marks.add(next)
+	c.marks.Add(next)
 	c.call("PUT", "/v1/me/password", p.access, apptest.JSON(object{"current_password": c.last, "new_password": next})).
 		WantProblem(c, http.StatusUnprocessableEntity, "current-password-wrong")
 	c.call("PUT", "/v1/me/password", p.access, apptest.JSON(object{"current_password": c.password, "new_password": c.email})).
@@ -537,7 +444,7 @@ func (c *canary) forget() {
 		c.call("POST", "/v1/password-resets", key, apptest.JSON(object{"customer": c.of.Slug, "email": strings.ToUpper(c.email)})).Want(c, http.StatusAccepted)
 		eventually(c.T, "the mailed link", func() bool { return len(links()) > before })
 		token = links()[0].Token(c)
-		c.marks.add(token)
+		c.marks.Add(token)
 		return token
 	}
 	settled(c.T, c.service) // the invitation
@@ -547,7 +454,7 @@ func (c *canary) forget() {
 	_, key := c.once()
 	token := ask(key)
 	next := strings.Join([]string{plain(), plain(), plain()}, " ")
-	c.marks.add(next)
+	c.marks.Add(next)
 	confirm := func(token, password string, options ...apptest.Option) apptest.Answer {
 		return c.call("POST", "/v1/password-resets/confirm", append(options, apptest.JSON(object{"token": token, "new_password": password}))...)
 	}
@@ -569,7 +476,7 @@ func (c *canary) codes(answer apptest.Answer) []string {
 		RecoveryCodes []string `json:"recovery_codes"`
 	}
 	answer.Want(c, http.StatusOK).Into(c, &made)
-	c.marks.add(made.RecoveryCodes...)
+	c.marks.Add(made.RecoveryCodes...)
 	return made.RecoveryCodes
 }
 
@@ -582,11 +489,11 @@ func (c *canary) enrol(access apptest.Option) []string {
 	for range 2 { // the second time replayed
 		made := c.call("POST", factor, access, key, apptest.JSON(object{"current_password": c.password})).Want(c, http.StatusCreated)
 		c.secret = made.Text(c, "secret")
-		if found := c.marks.in([]byte(strings.ReplaceAll(string(made.Body), c.secret, ""))); len(found) > 0 {
+		if found := c.marks.In([]byte(strings.ReplaceAll(string(made.Body), c.secret, ""))); len(found) > 0 {
 			c.Errorf("an authenticator is told %q, and keeps it for ever", found)
 		}
 	}
-	c.marks.add(c.secret)
+	c.marks.Add(c.secret)
 	c.call("POST", confirmation, access, apptest.JSON(object{"one_time_code": c.first})).WantProblem(c, http.StatusUnprocessableEntity, "one-time-code-wrong")
 	_, key = c.once()
 	proof := apptest.JSON(object{"one_time_code": codeOf(c, c.service, c.secret)})
@@ -600,7 +507,7 @@ func (c *canary) enrol(access apptest.Option) []string {
 func (c *canary) protect() {
 	enter := func(answer apptest.Answer) apptest.Option {
 		token := answer.Want(c, http.StatusCreated).Text(c, "access_token")
-		c.marks.add(token)
+		c.marks.Add(token)
 		return apptest.As(apptest.Credential(token))
 	}
 	access := enter(c.signIn(c.password))
@@ -643,10 +550,10 @@ func (c *canary) browse() {
 		if err != nil {
 			c.Fatalf("%v: %v", err, answer.Header)
 		}
-		c.marks.add(cookie.Value)
+		c.marks.Add(cookie.Value)
 		browser = apptest.Header("Cookie", cookie.Name+"="+cookie.Value)
 	}
-	if answer := c.call("GET", "/v1/me", browser).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+	if answer := c.call("GET", "/v1/me", browser).Want(c, http.StatusOK); len(c.marks.In(answer.Body)) == 0 {
 		c.Errorf("/v1/me does not show the person: %s", answer.Body)
 	}
 	c.call("PUT", "/v1/me/alerts", browser, apptest.JSON(object{"opted_in": true})).Want(c, http.StatusOK)
@@ -662,7 +569,7 @@ func (c *canary) browse() {
 	}
 	answer := c.call("GET", "/v1/me/sessions", browser).Want(c, http.StatusOK)
 	answer.Into(c, &sessions)
-	if found := c.marks.in(answer.Body); len(found) > 0 || len(sessions.Data) < 3 || sessions.Data[0].Current {
+	if found := c.marks.In(answer.Body); len(found) > 0 || len(sessions.Data) < 3 || sessions.Data[0].Current {
 		c.Fatalf("the list of sessions: %q of %s", found, answer.Body)
 	}
 	c.call("DELETE", "/v1/me/sessions/"+sessions.Data[0].ID, browser).Want(c, http.StatusNoContent)
@@ -689,12 +596,12 @@ func (c *canary) operate() {
 	}
 	one := customers + "/" + c.of.ID.String()
 	for _, path := range []string{customers, one} {
-		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+		if found := c.marks.In(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
 			c.Errorf("an operator is told %q", found)
 		}
 	}
 	for _, path := range []string{"/v1/operator/jobs", "/v1/operator/jobs?state=dead"} {
-		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+		if found := c.marks.In(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
 			c.Errorf("a job tells an operator %q", found)
 		}
 	}
@@ -721,7 +628,7 @@ func (c *canary) ask(operator apptest.Option) {
 	}
 	_, key := c.once()
 	bundled := file("access", nil, c.key, key)
-	if answer := c.call("GET", work+"/"+bundled, operator).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+	if answer := c.call("GET", work+"/"+bundled, operator).Want(c, http.StatusOK); len(c.marks.In(answer.Body)) == 0 {
 		c.Errorf("the operator is not shown whom the request is about: %s", answer.Body)
 	}
 	_, key = c.once()
@@ -729,7 +636,7 @@ func (c *canary) ask(operator apptest.Option) {
 	_, key = c.once()
 	c.call("POST", work+"/"+bundled+"/fulfilment", operator, key).Want(c, http.StatusOK)
 	for _, path := range []string{work, work + "/" + bundled} {
-		if found := c.marks.in(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+		if found := c.marks.In(c.call("GET", path, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
 			c.Errorf("of a closed request an operator is told %q", found)
 		}
 	}
@@ -745,11 +652,11 @@ func (c *canary) ask(operator apptest.Option) {
 
 	wanted := object{"first_name": name(), "last_name": name(), "email": plain() + "@" + plain() + ".example"}
 	for _, one := range wanted {
-		c.marks.add(one.(string))
+		c.marks.Add(one.(string))
 	}
 	_, key = c.once()
 	open := file("rectification", object{"corrections": wanted}, c.admin, key)
-	if answer := c.call("GET", requests+"/"+open, c.key).Want(c, http.StatusOK); len(c.marks.in(answer.Body)) == 0 {
+	if answer := c.call("GET", requests+"/"+open, c.key).Want(c, http.StatusOK); len(c.marks.In(answer.Body)) == 0 {
 		c.Errorf("the request does not say what is to be corrected: %s", answer.Body)
 	}
 	c.call("GET", requests+"?user_id="+c.id, c.key).Want(c, http.StatusOK)
@@ -798,7 +705,7 @@ func (c *canary) listen() {
 	c.call("POST", c.endpoint+"/deliveries/"+deliveries.Data[0].ID+"/retry", c.key, key).Want(c, http.StatusAccepted)
 	c.call("POST", c.endpoint+"/deliveries/"+url.PathEscape(c.email)+"/retry", c.key).WantProblem(c, http.StatusNotFound, "not-found")
 	for _, path := range []string{"/v1/webhook-endpoints", c.endpoint, c.endpoint + "/deliveries", "/v1/events"} {
-		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+		if found := c.marks.In(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
 			c.Errorf("%s tells %q", path, found)
 		}
 	}
@@ -830,7 +737,7 @@ func (c *canary) checkTold(kind string) {
 		var whole bytes.Buffer
 		_ = one.header.Write(&whole) // to memory: does not fail
 		whole.Write(one.body)
-		if found := c.marks.in(whole.Bytes()); len(found) > 0 {
+		if found := c.marks.In(whole.Bytes()); len(found) > 0 {
 			c.Errorf("a webhook tells %q: %s", found, whole.Bytes())
 		}
 	}
@@ -894,14 +801,14 @@ func (c *canary) record(withEntries bool) {
 				c.Errorf("the trail took %v: %d %s", hidden, answer.Status, answer.Body)
 			}
 			batch := c.call("POST", "/v1/audit-entries", c.key, apptest.JSON([]any{entry}))
-			if found := c.marks.in(batch.Body); batch.Status == http.StatusOK && !bytes.Contains(batch.Body, []byte(`"refused":1`)) || len(found) > 0 {
+			if found := c.marks.In(batch.Body); batch.Status == http.StatusOK && !bytes.Contains(batch.Body, []byte(`"refused":1`)) || len(found) > 0 {
 				c.Errorf("the trail took %v: %d %s", hidden, batch.Status, batch.Body)
 			}
 		}
 	}
 	for _, filter := range []string{"", "?actor_user_id=" + c.id, "?target_type=user&target_id=" + c.id, "?action=user.corrected", "?limit=2"} {
 		answer := c.call("GET", "/v1/audit-entries"+filter, c.key).Want(c, http.StatusOK)
-		if found := c.marks.in(answer.Body); len(found) > 0 {
+		if found := c.marks.In(answer.Body); len(found) > 0 {
 			c.Errorf("the trail tells %q", found)
 		}
 	}
@@ -928,7 +835,7 @@ func (c *canary) alarm() {
 		c.Error("no alert waits for the person")
 	}
 	for _, path := range []string{"/v1/alerts", "/v1/alerts/" + alert} {
-		if found := c.marks.in(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
+		if found := c.marks.In(c.call("GET", path, c.key).Want(c, http.StatusOK).Body); len(found) > 0 {
 			c.Errorf("%s tells %q", path, found)
 		}
 	}
@@ -936,7 +843,7 @@ func (c *canary) alarm() {
 	for _, path := range []string{link, "/unsubscribe/" + url.PathEscape(c.email)} {
 		for _, method := range []string{"GET", "POST"} {
 			answer := c.call(method, path, apptest.Raw("application/x-www-form-urlencoded", url.QueryEscape(c.email)+"="+url.QueryEscape(c.last)))
-			if found := c.marks.in(answer.Body); len(found) > 0 {
+			if found := c.marks.In(answer.Body); len(found) > 0 {
 				c.Errorf("%s %s tells %q", method, path, found)
 			}
 		}
@@ -984,68 +891,19 @@ func (c *canary) administer(access apptest.Option) {
 	c.call("DELETE", "/v1/api-keys/"+apiKey, access).Want(c, http.StatusNoContent)
 }
 
-// column is one column of one table.
-type column struct{ schema, table, name, kind string }
-
-func (c column) String() string { return c.table + "." + c.name }
-
-// scan looks for the marks in every column of every table of the database, whatever its schema, and in what PostgreSQL itself keeps of values. It
-// returns where each mark was found.
+// scan looks for the marks in everything that the database keeps, and returns where each was found.
 func (c *canary) scan() map[string][]string {
 	c.Helper()
 	c.settle()
-	rows, err := c.conn.Query(c.Context(), `
-		select table_schema, table_name, column_name, data_type from information_schema.columns join information_schema.tables t using (table_schema, table_name)
-		where t.table_type in ('BASE TABLE', 'FOREIGN') and table_schema not in ('pg_catalog', 'information_schema')
-		union all -- materialised views are not in the standard's view of things
-		select n.nspname, r.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a
-		join pg_class r on r.oid = a.attrelid join pg_namespace n on n.oid = r.relnamespace where r.relkind = 'm' and a.attnum > 0 and not a.attisdropped
-		union all
-		values ('pg_catalog', 'pg_stats', 'most_common_vals', 'anyarray'), ('pg_catalog', 'pg_stats', 'histogram_bounds', 'anyarray'),
-			('pg_catalog', 'pg_stats', 'most_common_elems', 'anyarray'), ('pg_catalog', 'pg_largeobject', 'data', 'bytea'),
-			('pg_catalog', 'pg_stat_activity', 'query', 'text'), ('pg_catalog', 'pg_description', 'description', 'text')
-		order by 1, 2, 3`)
+	found, err := c.marks.InDatabase(c.Context(), c.conn)
 	if err != nil {
 		c.Fatal(err)
-	}
-	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one column, err error) {
-		return one, row.Scan(&one.schema, &one.table, &one.name, &one.kind)
-	})
-	if err != nil {
-		c.Fatal(err)
-	}
-	found := make(map[string][]string)
-	for _, one := range columns {
-		value := pgx.Identifier{one.name}.Sanitize()
-		if one.kind != "bytea" {
-			value += "::text"
-		}
-		where := ""
-		if one.table == "pg_stat_activity" {
-			where = " and datname = current_database()"
-		}
-		rows, err := c.conn.Query(c.Context(), "select "+value+" from "+pgx.Identifier{one.schema, one.table}.Sanitize()+" where "+
-			pgx.Identifier{one.name}.Sanitize()+" is not null"+where)
-		if err != nil {
-			c.Fatal(err)
-		}
-		var content bytes.Buffer
-		for rows.Next() {
-			content.Write(rows.RawValues()[0])
-			content.WriteByte('\n')
-		}
-		if rows.Err() != nil {
-			c.Fatalf("%v: %v", one, rows.Err())
-		}
-		if held := c.marks.in(content.Bytes()); len(held) > 0 {
-			found[one.String()] = held
-		}
 	}
 	return found
 }
 
 // personalColumns are those that the schema says are personal.
-func (c *canary) personalColumns() []column {
+func (c *canary) personalColumns() []traces.Column {
 	c.Helper()
 	rows, err := c.conn.Query(c.Context(), `
 		select n.nspname, r.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_description d
@@ -1054,8 +912,8 @@ func (c *canary) personalColumns() []column {
 	if err != nil {
 		c.Fatal(err)
 	}
-	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one column, err error) {
-		return one, row.Scan(&one.schema, &one.table, &one.name, &one.kind)
+	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one traces.Column, err error) {
+		return one, row.Scan(&one.Schema, &one.Table, &one.Name, &one.Kind)
 	})
 	if err != nil {
 		c.Fatal(err)
@@ -1117,7 +975,7 @@ func (c *canary) checkFilled() {
 				c.Fatal(err)
 			}
 			opened, err := box.Open("request bundle", values[0], request[:])
-			return err == nil && len(c.marks.in(unzipped(c.T, opened)["data.json"])) > 3
+			return err == nil && len(c.marks.In(unzipped(c.T, opened)["data.json"])) > 3
 		},
 		"idempotency_answers.answer":      func([][]byte) bool { return len(c.answers()) > 0 },
 		"user_imports.fingerprint":        func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the file: see the replay
@@ -1133,16 +991,16 @@ func (c *canary) checkFilled() {
 			}
 			continue
 		}
-		rows, ok := ofPerson[one.table]
+		rows, ok := ofPerson[one.Table]
 		if !ok {
-			c.Errorf("the table %s has personal columns and is unknown to the canary: say in ofPerson which rows are a person's", one.table)
+			c.Errorf("the table %s has personal columns and is unknown to the canary: say in ofPerson which rows are a person's", one.Table)
 			continue
 		}
-		value := pgx.Identifier{one.name}.Sanitize()
-		if one.kind != "bytea" {
+		value := pgx.Identifier{one.Name}.Sanitize()
+		if one.Kind != "bytea" {
 			value += "::text"
 		}
-		held, err := c.conn.Query(c.Context(), "select "+value+" from "+pgx.Identifier{one.schema, one.table}.Sanitize()+" where "+rows, c.id)
+		held, err := c.conn.Query(c.Context(), "select "+value+" from "+pgx.Identifier{one.Schema, one.Table}.Sanitize()+" where "+rows, c.id)
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -1164,11 +1022,11 @@ func (c *canary) checkFilled() {
 			c.Errorf("the personal column %v holds no mark, or the scan is blind: fill it, or say above what it is derived from", one)
 		}
 		for _, value := range values {
-			c.marks.bytes(value, "what "+one.String()+" held")
+			c.marks.AddBytes(value, "what "+one.String()+" held")
 		}
 	}
 	for place := range found {
-		if !slices.ContainsFunc(c.personalColumns(), func(one column) bool { return one.String() == place }) {
+		if !slices.ContainsFunc(c.personalColumns(), func(one traces.Column) bool { return one.String() == place }) {
 			c.Errorf("%s holds %q of a person and is not classed as personal", place, found[place])
 		}
 	}
@@ -1206,7 +1064,7 @@ func (c *canary) answers() (telling []string) {
 				if err := json.Unmarshal(answer, &kept); err != nil {
 					c.Fatal(err)
 				}
-				if found := c.marks.in(answer); len(found) > 0 {
+				if found := c.marks.In(answer); len(found) > 0 {
 					telling = append(telling, fmt.Sprintf("%q in %s", found, answer))
 				}
 			}
@@ -1229,10 +1087,10 @@ func (c *canary) checkGone() {
 	}
 	for _, table := range slices.Sorted(maps.Keys(ofPerson)) {
 		for _, one := range c.personalColumns() {
-			if one.table != table {
+			if one.Table != table {
 				continue
 			}
-			if left := number(c, c.conn, "select count("+one.name+") from "+table+" where "+ofPerson[table], c.id); left != 0 {
+			if left := number(c, c.conn, "select count("+one.Name+") from "+table+" where "+ofPerson[table], c.id); left != 0 {
 				c.Errorf("%v is still filled", one)
 			}
 		}
@@ -1247,7 +1105,7 @@ func (c *canary) checkGone() {
 	if !strings.Contains(log, "/v1/users/:id") || !strings.Contains(log, `"route":"/v1/sessions"`) {
 		c.Error("the log is not the one of these requests")
 	}
-	if found := c.marks.in([]byte(log)); len(found) > 0 {
+	if found := c.marks.In([]byte(log)); len(found) > 0 {
 		c.Errorf("the log tells %q", found)
 	}
 }
@@ -1257,7 +1115,7 @@ func (c *canary) checkRefused(p person) {
 	c.Helper()
 	back := "first_name,last_name,email\n" + strings.Join([]string{c.first, c.last, c.email}, ",")
 	brought := c.call("POST", "/v1/user-imports", c.key, apptest.Raw("text/csv", back)).Want(c, http.StatusCreated)
-	if !bytes.Contains(brought.Body, []byte("/problems/address-suppressed")) || len(c.marks.in(brought.Body)) > 0 {
+	if !bytes.Contains(brought.Body, []byte("/problems/address-suppressed")) || len(c.marks.In(brought.Body)) > 0 {
 		c.Errorf("an import brings the person back, or tells of the person: %s", brought.Body)
 	}
 	people := number(c, c.conn, "select count(*) from users")
@@ -1282,7 +1140,7 @@ func (c *canary) checkRefused(p person) {
 	}
 	for _, path := range []string{"/v1/users?limit=200", "/v1/audit-entries?limit=200"} {
 		for _, as := range []apptest.Option{c.admin, c.key} {
-			if found := c.marks.in(c.call("GET", path, as).Want(c, http.StatusOK).Body); len(found) > 0 {
+			if found := c.marks.In(c.call("GET", path, as).Want(c, http.StatusOK).Body); len(found) > 0 {
 				c.Errorf("%s tells %q", path, found)
 			}
 		}
@@ -1385,7 +1243,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	answer.Into(t, &shown)
 	receiptPath := "/v1/erasure-receipts/" + receipt.Text(t, "id")
 	if shown.Status != "redacted" || shown.Label != label || shown.Receipt != receiptPath || shown.RedactedAt.IsZero() || shown.Alerts.OptedIn ||
-		len(c.marks.in(answer.Body)) > 0 || !bytes.Contains(answer.Body, []byte(`"first_name":null`)) {
+		len(c.marks.In(answer.Body)) > 0 || !bytes.Contains(answer.Body, []byte(`"first_name":null`)) {
 		t.Errorf("shown as %s", answer.Body)
 	}
 	for _, try := range []struct {
@@ -1451,7 +1309,7 @@ func (c *canary) prove(entry string) {
 		answer := c.call("GET", path, c.key).Want(c, http.StatusOK)
 		var shown struct{ Leaf []byte }
 		_ = json.Unmarshal(answer.Body, &shown) // only a proof has one
-		if found := slices.Concat(c.marks.in(answer.Body), c.marks.in(shown.Leaf)); len(found) > 0 {
+		if found := slices.Concat(c.marks.In(answer.Body), c.marks.In(shown.Leaf)); len(found) > 0 {
 			c.Errorf("%s tells %q", path, found)
 		}
 	}
@@ -1470,7 +1328,7 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 		Kept []struct{ Store string }
 	}
 	answer.Into(c, &receipt)
-	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.in(answer.Body)) > 0 {
+	if receipt.Kind != kind || receipt.UserID != c.id || (receipt.Label == "") == (kind == "redaction") || len(c.marks.In(answer.Body)) > 0 {
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
 	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",

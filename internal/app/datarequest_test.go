@@ -615,7 +615,7 @@ func TestRequestsForget(t *testing.T) {
 	call(t, w.Service, "GET", requestsPath+"/"+closed.ID+"/bundle", apptest.As(w.acme.APIKey)).WantProblem(t, 410, "bundle-gone")
 }
 
-// Operators are reminded on the tenth day and on the twentieth, once each, of what is open then.
+// Operators are told of what is filed, and reminded on the tenth day and on the twentieth, once each, of what is open then.
 func TestReminders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -625,13 +625,28 @@ func TestReminders(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiting, closed := w.ask(t, "access", w.acme.User.ID, nil), w.ask(t, "objection", w.acme.User.ID, nil)
+	call(t, w.Service, "POST", requestsPath, apptest.As(w.admin), apptest.JSON(members{"kind": "access", "user_id": w.acme.User.ID.String()})).Want(t, 200) // joins the first
+	const filed = 2
+	operators := []string{colleague.Email, w.fusions.Admin.Email}
+	for _, to := range operators {
+		eventually(t, "being told of what was filed", func() bool { return len(w.Mailbox.To(t, to)) >= filed })
+	}
+	settled(t, w.Service)
+	for _, to := range operators {
+		for _, mail := range w.Mailbox.To(t, to) {
+			if !strings.Contains(mail.Subject, "was filed") || !strings.Contains(mail.Text, waiting.ID) && !strings.Contains(mail.Text, closed.ID) {
+				t.Errorf("told of what was filed: %s: %s", mail.Subject, mail.Text)
+			}
+		}
+	}
 	call(t, w.Service, "POST", requestsPath+"/"+closed.ID+"/withdrawal", apptest.As(w.admin)).Want(t, 200)
 	beside := apptest.Replica(t, w.Database)
-	mails := 0
+	mails := filed
 	for _, step := range []struct {
 		days  int
 		mails int
 	}{{9, 0}, {1, 1}, {1, 1}, {8, 1}, {1, 2}, {5, 2}, {40, 2}} {
+		step.mails += filed
 		w.Database.Clock.Advance(time.Duration(step.days) * 24 * time.Hour)
 		var both sync.WaitGroup
 		for _, replica := range []*apptest.Service{w.Service, beside, w.Service} {
@@ -649,7 +664,7 @@ func TestReminders(t *testing.T) {
 		}
 		settled(t, w.Service)
 		mails = step.mails
-		for _, to := range []string{colleague.Email, w.fusions.Admin.Email} {
+		for _, to := range operators {
 			if got := len(w.Mailbox.To(t, to)); got != mails {
 				t.Fatalf("after %d more days %s has %d mails, want %d", step.days, to, got, mails)
 			}

@@ -59,7 +59,7 @@ var shelves = [][]string{
 }
 
 // testOnly are packages that no program of the product is made of.
-var testOnly = []string{"internal/dbtest", "internal/app/apptest", "internal/archtest", "internal/bench", "examples"}
+var testOnly = []string{"internal/dbtest", "internal/app/apptest", "internal/archtest", "internal/bench", "internal/traces", "examples"}
 
 // keepers say which package of ours alone may import a library, so that a change of library is a change of one package.
 var keepers = map[string][]string{

@@ -26,6 +26,7 @@ import (
 var (
 	ErrExists   = errors.New("the object exists")
 	ErrNotFound = errors.New("there is no such object")
+	ErrUnfit    = errors.New("the store does not do what is asked of it")
 )
 
 // Info is what is known of an object without reading it.
@@ -164,7 +165,7 @@ func Probe(ctx context.Context, store Store, name string) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Delete(context.WithoutCancel(ctx), name)) }()
 	if err := store.Create(ctx, name, strings.NewReader(second)); !errors.Is(err, ErrExists) {
-		return errors.Join(errors.New("blob: the store writes over objects that exist; it must refuse that (for S3: honour If-None-Match)"), err)
+		return errors.Join(fmt.Errorf("blob: %w: it writes over objects that exist, and must refuse that (for S3: honour If-None-Match)", ErrUnfit), err)
 	}
 	reader, err := store.Open(ctx, name)
 	if err != nil {
@@ -175,7 +176,7 @@ func Probe(ctx context.Context, store Store, name string) (err error) {
 		return err
 	}
 	if string(content) != first {
-		return errors.New("blob: the store does not give back what was written")
+		return fmt.Errorf("blob: %w: it does not give back what was written", ErrUnfit)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func (round) Kind() string { return "request_reminder_round" }
 // Policy says how jobs treat it: the next one comes within the hour.
 func (round) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1, Unique: true} }
 
-// reminder has all operators reminded of one request.
+// reminder has all operators told or reminded of one request.
 type reminder struct {
 	Customer id.Customer    `json:"customer_id"`
 	Request  id.DataRequest `json:"request_id"`
@@ -102,6 +102,14 @@ func (s *Service) Remind(ctx context.Context) error {
 	return nil
 }
 
+// announceTx has operators told of a request that was just filed.
+func (s *Service) announceTx(tx *postgres.Tx, filed Request) error {
+	if s.mailing.Sender == nil {
+		return nil
+	}
+	return s.queue.EnqueueTx(tx, reminder{Customer: tx.Customer, Request: filed.ID})
+}
+
 // fanOut asks for a mail to each operator.
 func (s *Service) fanOut(ctx context.Context, _ jobs.Job, asked reminder) error {
 	operators, known, err := s.customers.Find(ctx, customer.OperatorsSlug)
@@ -169,7 +177,12 @@ func (s *Service) send(ctx context.Context, job jobs.Job, asked reminderMail) er
 // wording says how far a request is. It names the customer and the request, and nobody.
 func wording(about Request, customerName string, now time.Time) mail.Notice {
 	const day = 24 * time.Hour
+	title := "A data-subject request is waiting"
 	open := fmt.Sprintf("The request %s of %s, of the kind %s, has been open for %d days.", about.ID, customerName, about.Kind, int(now.Sub(about.ReceivedAt)/day))
+	if now.Sub(about.ReceivedAt) < day {
+		title = "A data-subject request was filed"
+		open = fmt.Sprintf("The request %s of %s, of the kind %s, was filed on %s.", about.ID, customerName, about.Kind, about.ReceivedAt.UTC().Format("2 January 2006, 15:04 UTC"))
+	}
 	due := "It has to be answered by " + about.DueAt.UTC().Format("2 January 2006, 15:04 UTC") + "."
 	if now.After(about.DueAt) {
 		due = "It should have been answered by " + about.DueAt.UTC().Format("2 January 2006, 15:04 UTC") + "."
@@ -178,5 +191,5 @@ func wording(about Request, customerName string, now time.Time) mail.Notice {
 	if about.State == Acknowledged {
 		next = "It was acknowledged, and neither fulfilled nor rejected."
 	}
-	return mail.Notice{CustomerName: customerName, Title: "A data-subject request is waiting", Paragraphs: []string{open, due, next}}
+	return mail.Notice{CustomerName: customerName, Title: title, Paragraphs: []string{open, due, next}}
 }

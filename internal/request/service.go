@@ -51,7 +51,7 @@ func note(tx *postgres.Tx, caller principal.Principal, of Request, changed ...st
 	return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.DataRequestUpdated, Target: audit.OnDataRequest(of.ID), Changed: changed, Details: details})
 }
 
-// File files a request of a person, or joins it to the open one of the same person and kind: what it says besides is taken over, and the term stays that of the first.
+// File files a request of a person, of which operators are told by mail, or joins it to the open one of the same person and kind: what it says besides is taken over, and the term stays that of the first.
 // Faults: ResourceNotFound and UserRedacted for the person, MalformedRequest, InvalidRecipient, InvalidName, InvalidEmail.
 func (s *Service) File(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Filed]) (filed Filed, err error) {
 	if in, err = in.clean(); err != nil {
@@ -60,6 +60,9 @@ func (s *Service) File(ctx context.Context, caller principal.Principal, in New, 
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		filed, err = once.Do(tx, func() (Filed, id.User, error) {
 			filed, err := file(tx, caller, in)
+			if err == nil && !filed.Joined {
+				err = s.announceTx(tx, filed.Request)
+			}
 			return filed, in.UserID, err
 		})
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -44,10 +45,18 @@ func (r ring) open(kept storedCheckpoint) (Checkpoint, error) {
 	}
 	for _, key := range keys {
 		if opened, err := trailproof.OpenCheckpoint(kept.note, key); err == nil {
-			return Checkpoint{Checkpoint: opened, Note: kept.note, CreatedAt: kept.createdAt, VerifierKey: key}, nil
+			return Checkpoint{Checkpoint: opened, Note: kept.note, CreatedAt: signedAt(opened, kept), VerifierKey: key}, nil
 		}
 	}
 	return Checkpoint{}, errors.New("trail: a checkpoint is not signed by any of the keys")
+}
+
+// signedAt is when a checkpoint was signed, as it says itself; of an older one, which does not say, what is kept beside it.
+func signedAt(opened trailproof.Checkpoint, kept storedCheckpoint) time.Time {
+	if opened.At.IsZero() {
+		return kept.createdAt
+	}
+	return opened.At
 }
 
 // sign makes a checkpoint.

@@ -275,6 +275,9 @@ func claimsOf(kept []storedCheckpoint, keys []ed25519.PublicKey, customerID stri
 			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries does not count: %v", one.size, err)})
 		case opened.Size != uint64(one.size):
 			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries is one of %d", one.size, opened.Size)})
+		case !signedAt(opened, one).Equal(one.createdAt):
+			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries was signed at %s, and the database says %s", one.size,
+				opened.At.Format(time.RFC3339Nano), one.createdAt.UTC().Format(time.RFC3339Nano))})
 		default:
 			claims = append(claims, claim{size: opened.Size, root: opened.Root, what: fmt.Sprintf("of %d entries", one.size)})
 		}

@@ -279,6 +279,7 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 		"delete from audit_heads " + of:                                                                               {"checkpoint", -1},
 		"update audit_checkpoints set size = size + 1 " + of + "and size = (select max(size) from audit_checkpoints)": {"checkpoint", -1},
 		"update audit_checkpoints set note = replace(note, 'steward.test', 'steward.best') " + of:                     {"checkpoint", -1},
+		"update audit_checkpoints set created_at = created_at - interval '1 microsecond' " + of:                       {"checkpoint", -1},
 		"update audit_checkpoints a set note = b.note from audit_checkpoints b where a.customer_id = '" + w.acme.ID.String() +
 			"' and b.customer_id = a.customer_id and a.size < b.size": {"checkpoint", -1},
 		"insert into audit_entries select customer_id, gen_random_uuid(), source, 'late', actor_type, actor_user_id, actor_api_key_id, action, target_type, target_id, " +

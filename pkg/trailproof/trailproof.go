@@ -19,6 +19,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/proof"
@@ -34,6 +35,7 @@ type Checkpoint struct {
 	Origin string // names the trail: <host>/customers/<customer id>/trail
 	Size   uint64
 	Root   [HashSize]byte
+	At     time.Time // when it was signed, to the microsecond; zero: an older one, which does not say
 }
 
 // VerifierKey writes a public key in the form of signed notes, as the key of a trail.
@@ -97,15 +99,34 @@ func readCheckpoint(body string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("trailproof: not a checkpoint: %w", err)
 	}
-	if len(rest) > 0 || len(head.Hash) != HashSize || head.Size > math.MaxInt64 || string(head.Marshal()) != body {
+	if len(head.Hash) != HashSize || head.Size > math.MaxInt64 {
 		return Checkpoint{}, errors.New("trailproof: not a checkpoint of a trail")
 	}
-	return Checkpoint{Origin: head.Origin, Size: head.Size, Root: [HashSize]byte(head.Hash)}, nil
+	checkpoint := Checkpoint{Origin: head.Origin, Size: head.Size, Root: [HashSize]byte(head.Hash)}
+	if at, says := strings.CutPrefix(string(rest), timePrefix); says {
+		if checkpoint.At, err = time.Parse(timeForm, strings.TrimSuffix(at, "\n")); err != nil || checkpoint.At.IsZero() {
+			return Checkpoint{}, errors.New("trailproof: the checkpoint does not say when it was signed in the way that checkpoints do")
+		}
+	}
+	if checkpoint.Body() != body {
+		return Checkpoint{}, errors.New("trailproof: not a checkpoint of a trail")
+	}
+	return checkpoint, nil
 }
+
+// The time stands in a line of its own behind the root, where the format of checkpoints lets each log add lines.
+const (
+	timePrefix = "time "
+	timeForm   = "2006-01-02T15:04:05.000000Z"
+)
 
 // Body is what is signed of a checkpoint.
 func (c Checkpoint) Body() string {
-	return string(log.Checkpoint{Origin: c.Origin, Size: c.Size, Hash: c.Root[:]}.Marshal())
+	body := string(log.Checkpoint{Origin: c.Origin, Size: c.Size, Hash: c.Root[:]}.Marshal())
+	if c.At.IsZero() {
+		return body
+	}
+	return body + timePrefix + c.At.UTC().Format(timeForm) + "\n"
 }
 
 // Proof is the answer of GET /v1/audit-entries/{id}/proof, which unmarshals into it.

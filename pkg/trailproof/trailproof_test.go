@@ -256,7 +256,11 @@ func (g *tree) path(t rapid.TB, needed proof.Nodes, err error) [][]byte {
 }
 
 func (g *tree) checkpoint(size int) trailproof.Checkpoint {
-	return trailproof.Checkpoint{Origin: origin, Size: uint64(size), Root: g.roots[size]}
+	made := trailproof.Checkpoint{Origin: origin, Size: uint64(size), Root: g.roots[size]}
+	if size%4 != 0 { // the old ones do not say when they were signed
+		made.At = time.Date(2026, 11, 27, 9, 30, 0, 120_000, time.UTC)
+	}
+	return made
 }
 
 func (g *tree) proof(t rapid.TB, by signer, index, size int) trailproof.Proof {
@@ -348,9 +352,18 @@ func TestCheckpointsOfOthersAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	extended, err := note.Sign(&note.Note{Text: grown.checkpoint(3).Body() + "more\n"}, by)
-	if err != nil {
-		t.Fatal(err)
+	written := func(body string) string {
+		t.Helper()
+		text, err := note.Sign(&note.Note{Text: body}, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	old := grown.checkpoint(3)
+	old.At = time.Time{}
+	if got, err := trailproof.OpenCheckpoint(sign(t, by, old), by.verifierKey()); err != nil || got != old {
+		t.Errorf("one without a time: %v %v", got, err)
 	}
 	for what, bad := range map[string]struct {
 		text string
@@ -362,7 +375,13 @@ func TestCheckpointsOfOthersAreRefused(t *testing.T) {
 		"another name":         {sign(t, named, grown.checkpoint(3)), []string{named.verifierKey()}},
 		"two signatures":       {string(both), []string{by.verifierKey()}},
 		"two known signatures": {string(both), []string{by.verifierKey(), stranger.verifierKey()}},
-		"more lines":           {string(extended), []string{by.verifierKey()}},
+		"more lines":           {written(grown.checkpoint(3).Body() + "more\n"), []string{by.verifierKey()}},
+		"a line that is none":  {written(old.Body() + "more\n"), []string{by.verifierKey()}},
+		"two times":            {written(old.Body() + "time 2026-11-27T09:30:00.000120Z\ntime 2026-11-27T09:30:00.000120Z\n"), []string{by.verifierKey()}},
+		"a short time":         {written(old.Body() + "time 2026-11-27T09:30:00Z\n"), []string{by.verifierKey()}},
+		"a time elsewhere":     {written(old.Body() + "time 2026-11-27T09:30:00.000120+01:00\n"), []string{by.verifierKey()}},
+		"no time":              {written(old.Body() + "time \n"), []string{by.verifierKey()}},
+		"the beginning":        {written(old.Body() + "time 0001-01-01T00:00:00.000000Z\n"), []string{by.verifierKey()}},
 		"nothing":              {"", []string{by.verifierKey()}},
 		"no signature":         {grown.checkpoint(3).Body(), []string{by.verifierKey()}},
 	} {

@@ -3,13 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/devpg"
+	"github.com/fusionspim/steward/internal/traces"
 )
 
 const secret = "plum lantern quietly orbits nine harbours"
@@ -457,20 +455,7 @@ func (d *drill) check(service *serving, people []*person, key, revoked string) {
 	}
 }
 
-// shapes are the forms in which a text can hide.
-func shapes(text string) []string {
-	lower := strings.ToLower(text)
-	forms := []string{lower, hex.EncodeToString([]byte(text)), hex.EncodeToString([]byte(lower)), strings.ToLower(url.QueryEscape(text))}
-	for _, form := range []string{text, lower} {
-		for shift := range 3 { // base64 looks different at each of three positions in a longer text
-			encoded := base64.RawStdEncoding.EncodeToString(append(make([]byte, shift), form...))
-			forms = append(forms, strings.ToLower(encoded[(shift*8+5)/6:len(encoded)-1]))
-		}
-	}
-	return forms
-}
-
-// look looks for the erased in a dump of the restored database, which holds every column of every table, in the log and in the store of objects.
+// look looks for the erased in every table of the restored database, in a dump of it, in the log and in the store of objects, in every shape in which a text can hide.
 func (d *drill) look(people []*person) error {
 	places := map[string][]byte{"log": []byte(d.said.String())}
 	programs, _, err := devpg.FindPrograms()
@@ -494,34 +479,36 @@ func (d *drill) look(people []*person) error {
 	if err != nil {
 		return err
 	}
-	for place, content := range places {
-		d.result.Looked[place] = len(content)
-		places[place] = bytes.ToLower(content)
-	}
-	sings := false
+	var erased, living traces.Marks
 	for _, p := range people {
 		local, domain, _ := strings.Cut(p.email, "@")
-		words := []string{p.first, p.last}
-		if !p.stays {
-			words = append(words, local, domain)
+		marks := &living
+		if p.receipt != "" {
+			marks = &erased
 		}
-		for _, word := range words {
-			for _, shape := range shapes(word) {
-				for place, content := range places {
-					if !bytes.Contains(content, []byte(shape)) {
-						continue
-					}
-					if p.receipt != "" {
-						d.fail("%s of an erased person is in the %s", word, place)
-					}
-					sings = sings || place == "dump"
-				}
-				d.result.Shapes++
-			}
+		marks.Add(p.first, p.last)
+		if !p.stays {
+			marks.Add(local, domain)
 		}
 	}
-	if !sings {
+	d.result.Shapes = erased.Shapes()
+	for place, content := range places {
+		d.result.Looked[place] = len(content)
+		for _, word := range erased.In(content) {
+			d.fail("%s of an erased person is in the %s", word, place)
+		}
+	}
+	if len(living.In(places["dump"])) == 0 {
 		d.fail("not even those who are there were found: the search is blind")
 	}
-	return nil
+	conn, err := pgx.Connect(d.ctx, d.server.URL(d.name+"_restored"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(d.ctx) //nolint:errcheck // nothing is left to be written
+	found, err := erased.InDatabase(d.ctx, conn)
+	for column, words := range found {
+		d.fail("%q of erased people are in %s", words, column)
+	}
+	return err
 }
