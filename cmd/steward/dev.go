@@ -199,7 +199,7 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, bac
 			if not exists (select from pg_roles where rolname = '`+devRole+`') then
 				create role `+devRole+` login noinherit;
 			end if;
-			grant steward_app, steward_platform, steward_worker to `+devRole+`;
+			grant steward_app, steward_platform, steward_worker, steward_offboarder to `+devRole+`;
 			if not exists (select from pg_roles where rolname = '`+devBackup+`') then
 				create role `+devBackup+` login bypassrls in role pg_read_all_data;
 			end if;

@@ -44,7 +44,7 @@ type serveCommand struct {
 // Help implements kong.HelpProvider.
 func (serveCommand) Help() string {
 	return `The database must have been brought up to date by "steward migrate up". Any number of replicas may serve one database; they share the master key
-and the public URL. The service takes the roles steward_app, steward_platform and steward_worker, whatever the connection's own rights are.`
+and the public URL. The service takes the roles steward_app, steward_platform, steward_worker and steward_offboarder, whatever the connection's own rights are.`
 }
 
 // Run serves until the process is told to stop.
