@@ -39,6 +39,7 @@ import (
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -60,6 +61,7 @@ const (
 	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
 	sealEvery   = 500 * time.Millisecond
 	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	endsEvery   = 2 * time.Second // how soon what is due of an offboarding is done
 	sweepEvery  = 10 * time.Minute
 	sweepBatch  = 5000
 )
@@ -79,6 +81,7 @@ type Settings struct {
 	Outbound                          dial.Policy     // what may be dialled besides the public Internet
 	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
 	Backups                           backup.Settings // of the database
+	OffboardingWait                   time.Duration   // from its approval to the deletion; 0: 30 days
 	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
@@ -195,6 +198,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, offboarding.Mailing{Sender: mailing.Sender, Domain: mailing.Domain}, backups.HorizonTx,
+		settings.OffboardingWait, settings.Log)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -204,6 +209,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Offboardings:  offboardings,
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 			Backups:       backups,
@@ -216,7 +222,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
-	app.replay = replay.New(db, app.Users, links, queue, mailing, settings.Log)
+	app.replay = replay.New(db, app.Users, links, offboardings, queue, mailing, settings.Log)
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
@@ -243,6 +249,7 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Webhooks.Handlers(),
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
+			a.Offboardings.Handlers(),
 			a.replay.Handlers(),
 		),
 		Periodic: slices.Concat(
@@ -262,6 +269,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.LookAfter)
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)

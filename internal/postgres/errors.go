@@ -107,3 +107,6 @@ func (e *databaseError) Error() string {
 }
 
 func (e *databaseError) Unwrap() error { return e.reported }
+
+// Refers tells whether PostgreSQL refused to delete a row because another one points at it.
+func Refers(err error) bool { return sqlState(err) == "23503" }

@@ -17,10 +17,12 @@ import (
 
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/secondfactor"
@@ -36,17 +38,19 @@ const (
 
 // Conductor carries entries out once more. Safe for concurrent use.
 type Conductor struct {
-	db      *postgres.DB
-	users   *user.Service
-	links   *passwordlink.Service
-	queue   *jobs.Queue
-	mailing passwordlink.Mailing
-	log     *slog.Logger
+	db           *postgres.DB
+	users        *user.Service
+	links        *passwordlink.Service
+	offboardings *offboarding.Service
+	queue        *jobs.Queue
+	mailing      passwordlink.Mailing
+	log          *slog.Logger
 }
 
 // New makes a conductor.
-func New(db *postgres.DB, users *user.Service, links *passwordlink.Service, queue *jobs.Queue, mailing passwordlink.Mailing, log *slog.Logger) *Conductor {
-	return &Conductor{db: db, users: users, links: links, queue: queue, mailing: mailing, log: log}
+func New(db *postgres.DB, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing passwordlink.Mailing, log *slog.Logger,
+) *Conductor {
+	return &Conductor{db: db, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing, log: log}
 }
 
 // Report tells what was done.
@@ -158,10 +162,19 @@ func (r *Report) add(outcomes []outcome) {
 	}
 }
 
-// carryOutFor does some entries of one customer in one transaction.
+// carryOutFor does some entries of one customer in one transaction. Where one of them is the end of the customer, it alone is carried out, in as many transactions as it takes: what the others
+// are about is deleted with everything else.
 func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.Placed) (outcomes []outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	ends := make(map[int64]ledger.Outcome)
+	for _, entry := range entries {
+		if entry.Kind == ledger.Offboarding {
+			if ends[entry.Number], err = c.offboardings.Again(ctx, entry.Entry); err != nil {
+				return nil, err
+			}
+		}
 	}
 	err = c.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
 		outcomes = outcomes[:0]
@@ -172,9 +185,23 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 		if err != nil {
 			return err
 		}
+		_, err = customer.GetTx(tx)
+		gone := fault.Is(err, fault.ResourceNotFound) // or not there yet
+		if err != nil && !gone {
+			return err
+		}
 		lost := false
 		for _, entry := range open {
-			is, err := c.replay(tx, entry)
+			is, ended := ends[entry.Number]
+			switch {
+			case ended:
+			case len(ends) > 0:
+				is = ledger.Overtaken
+			case gone:
+				is = ledger.Absent
+			default:
+				is, err = c.replay(tx, entry)
+			}
 			if err != nil {
 				return err
 			}
@@ -208,7 +235,7 @@ func (c *Conductor) replay(tx *postgres.Tx, entry ledger.Placed) (ledger.Outcome
 			return "", err
 		}
 		return is, c.links.ResetTx(tx, entry.User())
-	case ledger.Redaction, ledger.Deletion, ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.Correction, ledger.Void:
+	case ledger.Redaction, ledger.Deletion, ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.Correction, ledger.Offboarding, ledger.Void:
 	}
 	return c.users.ReplayTx(tx, entry.Entry)
 }

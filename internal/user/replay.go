@@ -46,7 +46,7 @@ func (s *Service) replay(tx *postgres.Tx, entry ledger.Entry) (outcome ledger.Ou
 	case ledger.Correction:
 		act = audit.Act{Action: audit.UserCorrectionLost, Changed: []string{"correction_lost_at"}}
 		outcome, err = changed(tx, entry.User(), "correction_lost_at = ?", tx.Now)
-	case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Void:
+	case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
 		outcome = ledger.Absent
 	}
 	return outcome, act, err

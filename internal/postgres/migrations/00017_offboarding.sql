@@ -108,23 +108,22 @@ comment on column offboardings.updated_at is 'time';
 create function check_offboarding() returns trigger language plpgsql as $$
 begin
   if tg_op = 'INSERT' and new.state = 'requested' then
-    return new;
+    return null;
   end if;
   if tg_op = 'UPDATE' and (new.state = old.state or (old.state, new.state) in
       (('requested', 'approved'), ('requested', 'cancelled'), ('approved', 'cancelled'), ('approved', 'deleting'), ('deleting', 'deleted'))) then
-    return new;
+    return null;
   end if;
   raise exception 'an offboarding goes forward step by step' using errcode = 'integrity_constraint_violation';
 end
 $$;
 -- +goose StatementEnd
-create trigger offboardings_step_by_step before insert or update on offboardings for each row execute function check_offboarding();
+create trigger offboardings_step_by_step after insert or update on offboardings for each row execute function check_offboarding();
 
 alter table offboardings enable row level security;
 alter table offboardings force row level security;
-create policy own_customer on offboardings to steward_app using (customer_id = current_customer()) with check (customer_id = current_customer());
+create policy own_customer on offboardings to steward_app, steward_offboarder using (customer_id = current_customer()) with check (customer_id = current_customer());
 create policy oversee on offboardings to steward_platform using (true) with check (true);
-create policy own_customer on offboardings to steward_offboarder using (customer_id = current_customer()) with check (customer_id = current_customer());
 grant select, insert on offboardings to steward_app;
 grant update (state, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at, deleted_at, backups_expire_at, wake_at, notices, recipient,
               bundle_wanted_at, bundle_id, bundle_key, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at) on offboardings to steward_app;
