@@ -34,6 +34,7 @@ create table offboardings (
   slug                 text        not null check (slug <> 'fusions'),
   name                 text        not null,
   state                text        not null check (state in ('requested', 'approved', 'cancelled', 'deleting', 'deleted')),
+  shut                 boolean     not null generated always as (state in ('deleting', 'deleted')) stored,
   requested_at         timestamptz not null,
   requested_by         uuid        not null,
   approved_at          timestamptz,
@@ -71,6 +72,7 @@ create table offboardings (
 );
 -- One customer is offboarded once at a time.
 create unique index offboardings_open on offboardings (customer_id) where state in ('requested', 'approved', 'deleting');
+create unique index offboardings_shut on offboardings (customer_id) where shut;
 create index offboardings_wake on offboardings (wake_at) where wake_at is not null;
 comment on table offboardings is 'Contracts that end or have ended: who ordered it, what is to be deleted when, and what was deleted. They outlive the customer.';
 comment on column offboardings.customer_id is 'id';
@@ -78,6 +80,7 @@ comment on column offboardings.id is 'id';
 comment on column offboardings.slug is 'setting: of the business, when its offboarding was begun';
 comment on column offboardings.name is 'setting: of the business, when its offboarding was begun';
 comment on column offboardings.state is 'state';
+comment on column offboardings.shut is 'state: whether nobody sees or adds anything of the customer any more; asked by every statement';
 comment on column offboardings.requested_at is 'time';
 comment on column offboardings.requested_by is 'id: of the operator';
 comment on column offboardings.approved_at is 'time';
@@ -127,7 +130,7 @@ create policy oversee on offboardings to steward_platform using (true) with chec
 grant select, insert on offboardings to steward_app;
 grant update (state, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at, deleted_at, backups_expire_at, wake_at, notices, recipient,
               bundle_wanted_at, bundle_id, bundle_key, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at) on offboardings to steward_app;
-grant select (customer_id, id, slug, name, state, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
+grant select (customer_id, id, slug, name, state, shut, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
               deleted_at, removed, backups_expire_at, wake_at, notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at,
               version, updated_at) on offboardings to steward_platform;
 grant update (wake_at) on offboardings to steward_platform;
@@ -148,9 +151,9 @@ begin
                               'data_subject_requests', 'request_bundles'] loop
     key := case name when 'customers' then 'id' else 'customer_id' end;
     execute format('create policy not_offboarded on %I as restrictive to steward_app
-      using (not exists (select from offboardings o where o.customer_id = current_customer() and o.state in (''deleting'', ''deleted'')))', name);
+      using (not exists (select from offboardings o where o.shut and o.customer_id = current_customer()))', name);
     execute format('create policy not_offboarded_outside on %I as restrictive to steward_platform
-      using (not exists (select from offboardings o where o.customer_id = %I.%I and o.state in (''deleting'', ''deleted'')))', name, name, key);
+      using (not exists (select from offboardings o where o.shut and o.customer_id = %I.%I))', name, name, key);
     execute format('create policy offboard on %I to steward_offboarder using (%I = current_customer()
       and exists (select from offboardings o where o.customer_id = current_customer() and o.state = ''deleting'' and o.recorded_at is not null))', name, key);
     execute format('grant select, delete on %I to steward_offboarder', name);
@@ -160,7 +163,7 @@ $$;
 -- +goose StatementEnd
 
 create policy not_offboarded on jobs.river_job as restrictive to steward_app
-  using (not exists (select from offboardings o where o.customer_id = current_customer() and o.state in ('deleting', 'deleted')));
+  using (not exists (select from offboardings o where o.shut and o.customer_id = current_customer()));
 create policy offboard on jobs.river_job to steward_offboarder using (
   current_customer()::text in (args ->> 'customer_id', args ->> 'about_customer_id')
   and exists (select from offboardings o where o.customer_id = current_customer() and o.state = 'deleting' and o.recorded_at is not null));
