@@ -192,7 +192,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+		request.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/principal"
@@ -766,4 +768,277 @@ func TestNobodyIsDeletedUnannounced(t *testing.T) {
 	}
 	e.over(t)
 	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
+}
+
+// The program is killed in the middle of deleting a large customer. Another goes on, nothing is left, everything is counted once, and the customer beside it has what it had. Memory stays
+// small however much there is to be put into the bundle and to be deleted.
+func TestKillInTheMiddleOfADeletion(t *testing.T) {
+	t.Parallel()
+	const people, entries, most = 20_000, 100_000, 256 << 10 // KiB
+	program := buildSteward(t)
+	e := newEnding(t, func(settings *app.Settings) {
+		settings.Workers, settings.Mail, settings.OffboardingWait = 0, nil, time.Second
+	})
+	e.Database.Clock.Advance(time.Since(e.Database.Clock.Now())) // that of the program
+	for _, of := range []apptest.Customer{e.leaving, e.stay} {
+		count, acts := people, entries
+		if of.ID == e.stay.ID {
+			count, acts = 500, 1000
+		}
+		execute(t, e.conn, `
+			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, alerts_opted_in, alerts_set_by, alerts_set_at,
+				sessions_since, links_since, version, created_at, updated_at)
+			select $1, gen_random_uuid(), 'user', 'active', 'Many', 'People', i || '@many.example', 'many', 'people', i || '@many.example', true, 'creation', now(), now(), now(), 1, now(), now()
+			from generate_series(1, $2::int) i`, of.ID.String(), count)
+		execute(t, e.conn, `
+			insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
+			select $1, gen_random_uuid(), 'integration', 'user', u.id, 'product.updated', 'product', i::text, '{}', now(), now()
+			from generate_series(1, $2::int) i join (select id, row_number() over () as at from users where customer_id = $1) u on u.at = i % $3 + 1`, of.ID.String(), acts, count)
+	}
+	e.Seal(t)
+	for _, step := range []func() (offboarding.Offboarding, error){
+		func() (offboarding.Offboarding, error) {
+			return e.Offboardings.Begin(t.Context(), e.first, e.leaving.ID, nil)
+		},
+		func() (offboarding.Offboarding, error) {
+			return e.Offboardings.Approve(t.Context(), e.second, e.leaving.ID, anyVersion, nil)
+		},
+	} {
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Seal(t)
+	// The program publishes a checkpoint of each trail in between.
+	before, staying := rowsOf(t, e.conn, e.leaving.ID), number(t, e.conn, "select count(*) from users where customer_id = $1", e.stay.ID.String())
+	process := serve(t, program, e.Service)
+	eventually(t, "a deletion in the middle", func() bool {
+		return number(t, e.conn, "select count(*) from offboardings where coalesce((removed ->> 'audit_entries')::bigint, 0) > 0") == 1
+	})
+	peak := peakMemory(t, process.Process.Pid)
+	process.kill(t)
+	if half := number(t, e.conn, "select count(*) from audit_entries where customer_id = $1", e.leaving.ID.String()); half == 0 || half == entries {
+		t.Errorf("it was killed with %d entries left", half)
+	}
+	execute(t, e.conn, "update offboardings set wake_at = now()") // when its lease is over, which is half a minute later
+	process = serve(t, program, e.Service)
+	eventually(t, "the end", func() bool {
+		return number(t, e.conn, "select count(*) from offboardings where state = 'deleted'") == 1
+	})
+	peak = max(peak, peakMemory(t, process.Process.Pid))
+	t.Logf("at most %d MiB", peak>>10)
+	if peak > most {
+		t.Errorf("it took %d KiB of memory", peak)
+	}
+	if left := rowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
+		t.Errorf("left is %v", left)
+	}
+	if after := number(t, e.conn, "select count(*) from users where customer_id = $1", e.stay.ID.String()); after != staying {
+		t.Errorf("another customer had %d people and has %d", staying, after)
+	}
+	done, err := e.Offboardings.Newest(t.Context(), e.leaving.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range done.Removed {
+		if want := before[one.Store]; slices.Contains([]string{"users", "api_keys", "customers", "events"}, one.Store) && one.Count != want || one.Count < want {
+			t.Errorf("%s counts %d, and there were %d", one.Store, one.Count, want)
+		}
+	}
+	if objects := e.objects(t); len(objects) > 0 {
+		t.Errorf("the store has %q", objects)
+	}
+}
+
+// peakMemory is how much memory a process has had at once, in KiB.
+func peakMemory(t *testing.T, process int) (kib int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+// A database that was restored to before the end deletes the customer again before anybody is let in, whatever it remembers of the offboarding. Broken off, it goes on; done, it stays done.
+func TestARestoreBringsNoCustomerBack(t *testing.T) {
+	t.Parallel()
+	living := dbtest.New(t)
+	copies := make(map[string]*dbtest.Database)
+	var e *ending
+	apptest.BlobURL(t, living) // which lives as long as this test
+	// A database is copied when nobody is connected, so each step has connections of its own.
+	step := func(name string, do func(t *testing.T)) {
+		t.Helper()
+		if !t.Run(name, func(t *testing.T) {
+			service := apptest.Replica(t, living)
+			if e != nil {
+				e.Service = service
+			} else {
+				e = endingOn(t, service)
+			}
+			do(t)
+			quiet(t, service)
+			service.Stop()
+		}) {
+			t.FailNow()
+		}
+	}
+	pause := func(name string) {
+		copies[name] = living.Copy(t)
+		apptest.ShareBlobs(t, living, copies[name])
+	}
+	step("living", func(t *testing.T) {
+		e.fillStores(t, e.leaving)
+		e.fillStores(t, e.stay)
+	})
+	pause("before anything")
+	step("requesting", func(t *testing.T) {
+		if _, err := e.Offboardings.Begin(t.Context(), e.second, e.leaving.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	pause("another one was requested")
+	step("approving", func(t *testing.T) {
+		if _, err := e.Offboardings.Cancel(t.Context(), e.second, e.leaving.ID, anyVersion, nil); err != nil {
+			t.Fatal(err)
+		}
+		call(t, e.Service, "POST", "/v1/users/"+e.leaving.User.ID.String()+"/redaction", apptest.As(e.leaving.APIKey)).Want(t, 200)
+		waiting(t, e.Service, e.leaving, e.first, e.second)
+	})
+	pause("it was approved")
+	var done offboarding.Offboarding
+	var newcomer apptest.Customer
+	step("deleting", func(t *testing.T) {
+		e.over(t)
+		done = offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
+		newcomer = e.Customer(t, "leaving")
+	})
+	// On the living database nothing happens again.
+	again := apptest.Replica(t, living)
+	opened(t, again)
+	call(t, again, "GET", "/v1/customer", apptest.As(again.SignIn(t, "leaving", newcomer.Admin))).Want(t, 200)
+	again.Stop()
+
+	for name, database := range copies {
+		t.Run(name, func(t *testing.T) {
+			conn := database.Superuser(t)
+			database.Clock.Advance(time.Hour)
+			people := number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String())
+			// Something keeps the deletion from its end; meanwhile nobody is let in.
+			execute(t, conn, "begin")
+			execute(t, conn, "select from customers where id = $1 for key share", e.leaving.ID.String())
+			service := apptest.Replica(t, database)
+			eventually(t, "a deletion in the middle", func() bool {
+				return number(t, database.Superuser(t), "select count(*) from users where customer_id = $1", e.leaving.ID.String()) == 0
+			})
+			closed(t, service, e.stay)
+			service.Stop()
+			execute(t, conn, "commit")
+			service = apptest.Replica(t, database)
+			opened(t, service)
+			if left := rowsOf(t, conn, e.leaving.ID); len(left) > 0 {
+				t.Errorf("left is %v", left)
+			}
+			if now := number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String()); now != people {
+				t.Errorf("another customer had %d people and has %d", people, now)
+			}
+			found, err := service.Offboardings.Get(t.Context(), done.ID)
+			if err != nil || found.State != offboarding.Deleted || found.RequestedBy != e.first.User || *found.ApprovedBy != e.second.User || found.Slug != "leaving" {
+				t.Errorf("the record is %+v (%v)", found, err)
+			}
+			if open := number(t, conn, "select count(*) from offboardings where state not in ('deleted', 'cancelled')"); open != 0 {
+				t.Errorf("%d offboardings are open", open)
+			}
+			call(t, service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "leaving", "email": e.leaving.Admin.Email, "password": apptest.Password})).WantProblem(t, 401, "invalid-credentials")
+			heir := service.Customer(t, "leaving")
+			service.Stop()
+			service = apptest.Replica(t, database)
+			opened(t, service)
+			call(t, service, "GET", "/v1/customer", apptest.As(service.SignIn(t, "leaving", heir.Admin))).Want(t, 200)
+			if entries := number(t, conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
+				t.Errorf("it was deleted %d times", entries)
+			}
+		})
+	}
+}
+
+// An entry of the ledger whose transaction was not kept, as when the database went away in that moment, is carried out by whoever compares, and only once.
+func TestALedgerAheadOfADeletionDoesNoHarm(t *testing.T) {
+	t.Parallel()
+	e := newEnding(t, func(settings *app.Settings) { settings.Workers = 0 })
+	waiting(t, e.Service, e.leaving, e.first, e.second)
+	e.over(t)
+	// The database refuses to remember the entry, which is written by then.
+	execute(t, e.conn, `
+		create function refuse() returns trigger language plpgsql as 'begin raise exception ''not now''; end';
+		create trigger refuse before insert on ledger_applied for each row execute function refuse()`)
+	if err := e.Offboardings.LookAfter(t.Context()); err == nil {
+		t.Fatal("the ledger was told, and the database did not mind")
+	}
+	now, err := e.Offboardings.Newest(t.Context(), e.leaving.ID)
+	if err != nil || now.State != offboarding.Deleting || now.RecordedAt != nil || len(now.Removed) > 0 {
+		t.Fatalf("something was deleted before the ledger was remembered: %+v (%v)", now, err)
+	}
+	if _, err := e.Offboardings.Cancel(t.Context(), e.first, e.leaving.ID, anyVersion, nil); err == nil {
+		t.Error("it was cancelled when the ledger had it")
+	}
+	execute(t, e.conn, "drop trigger refuse on ledger_applied")
+	e.Database.Clock.Advance(time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := e.CompareLedger(ctx); err != nil {
+		t.Fatal(err)
+	}
+	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
+	if err := e.CompareLedger(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if entries := number(t, e.conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
+		t.Errorf("it was deleted %d times", entries)
+	}
+}
+
+// Whoever is erased while the customer waits for its end is in no bundle any more.
+func TestABundleForgetsWhoIsErased(t *testing.T) {
+	t.Parallel()
+	e := newEnding(t)
+	person := e.Person(t, e.leaving, principal.User, "forgotten@leaving.example")
+	waiting(t, e.Service, e.leaving, e.first, e.second)
+	admin := apptest.As(e.SignIn(t, "leaving", e.leaving.Admin))
+	bundle := func() []byte {
+		archive := call(t, e.Service, "GET", "/v1/customer/offboarding/bundle", admin).Want(t, 200).Body
+		return unzipped(t, archive)["stores/users.jsonl"]
+	}
+	if !bytes.Contains(bundle(), []byte(person.Email)) {
+		t.Error("the bundle lacks somebody")
+	}
+	old := e.objects(t)
+	var receipt struct {
+		Removed []struct {
+			Store string
+			Count int
+		}
+	}
+	call(t, e.Service, "POST", "/v1/users/"+person.ID.String()+"/redaction", admin).Want(t, 200).Into(t, &receipt)
+	if !slices.ContainsFunc(receipt.Removed, func(one struct {
+		Store string
+		Count int
+	},
+	) bool {
+		return one.Store == "offboarding_bundles" && one.Count == 1
+	}) {
+		t.Errorf("the receipt tells of no bundle: %+v", receipt)
+	}
+	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.Bundle != nil && now.BundleWantedAt == nil })
+	if now := e.objects(t); len(now) != 1 || now[0] == old[0] {
+		t.Errorf("the store had %q and has %q", old, now)
+	}
+	if bytes.Contains(bundle(), []byte(person.Email)) {
+		t.Error("the bundle still has who was erased")
+	}
 }

@@ -92,14 +92,13 @@ func (s *Service) makeBundle(ctx context.Context, of Offboarding) error {
 		_, err := putBundle(tx, of, made, sealed)
 		return err
 	})
-	if fault.Is(err, fault.ResourceNotFound) { // it was cancelled, or the deletion has begun
-		err = nil
-		of.Bundle = &made
+	if fault.Is(err, fault.ResourceNotFound) { // it was cancelled, or somebody was erased
+		return s.objects.Delete(ctx, name)
 	}
-	if err == nil && of.Bundle != nil {
-		err = s.objects.Delete(ctx, objectName(of.Customer, of.Bundle.ID))
+	if err != nil {
+		return err
 	}
-	return err
+	return s.dropObjects(ctx, of.Customer, name)
 }
 
 // recipient says what a bundle is encrypted to: the customer's key, or one that is made for this bundle and kept sealed.
@@ -241,14 +240,16 @@ func (s *Service) decrypt(bundle id.Bundle, content io.Reader, sealed []byte) (i
 	return age.Decrypt(content, identity)
 }
 
-// dropObjects removes every bundle that there is of a customer, also those that the database does not know of.
-func (s *Service) dropObjects(ctx context.Context, of id.Customer) error {
+// dropObjects removes every bundle that there is of a customer but one, also those that the database does not know of.
+func (s *Service) dropObjects(ctx context.Context, of id.Customer, but string) error {
 	var names []string
 	for info, err := range s.objects.List(ctx, folder(of), "") {
 		if err != nil {
 			return err
 		}
-		names = append(names, info.Name)
+		if info.Name != but {
+			names = append(names, info.Name)
+		}
 	}
 	for _, name := range names {
 		if err := s.objects.Delete(ctx, name); err != nil {

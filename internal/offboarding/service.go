@@ -19,6 +19,7 @@ import (
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/version"
 )
 
@@ -294,4 +295,28 @@ func (s *Service) claim(ctx context.Context, caller principal.Principal, look bo
 		return audit.AppendTx(tx, act(caller, audit.OffboardingBundleCollected, found))
 	})
 	return found, sealed, err
+}
+
+// bundles is what this package holds of a person.
+type bundles struct{}
+
+// Holdings are what this package holds of a person: the bundle of a customer whose offboarding waits has everybody in it.
+func Holdings() []user.Holding { return []user.Holding{bundles{}} }
+
+// Store implements user.Holding.
+func (bundles) Store() string { return "offboarding_bundles" }
+
+// Count implements user.Holding.
+func (bundles) Count(tx *postgres.Tx, _ id.User) (int64, error) {
+	count, _, err := countBundles(tx)
+	return count, err
+}
+
+// Remove implements user.Holding. Another bundle is made, without the person; a bundle that is being made just now is given up.
+func (bundles) Remove(tx *postgres.Tx, _ id.User) (int64, error) {
+	count, waits, err := countBundles(tx)
+	if err != nil || !waits {
+		return 0, err
+	}
+	return count, outdateBundles(tx)
 }

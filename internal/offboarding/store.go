@@ -146,13 +146,13 @@ func collect(tx *postgres.Tx, offboarding id.Offboarding) (sealed []byte, err er
 	return sealed, err
 }
 
-// putBundle puts a bundle in the place of the one before, if the offboarding still waits. What was asked for since remains to be done.
+// putBundle puts a bundle in the place of the one before, if nothing happened to the offboarding while it was made: if somebody was erased, the person may be in it.
 func putBundle(tx *postgres.Tx, of Offboarding, made Bundle, sealed []byte) (Offboarding, error) {
 	return scan(tx.Raw(`
 		update offboardings set bundle_id = ?, bundle_key = ?, bundle_size = ?, bundle_made_at = ?, bundle_for = ?, bundle_collected_at = null,
-			bundle_wanted_at = case when bundle_wanted_at > ? then bundle_wanted_at end, version = version + 1, updated_at = ?
-		where customer_id = ? and id = ? and state = 'approved' returning `+columns,
-		made.ID, sealed, made.Size, made.MadeAt, made.Recipient, *of.BundleWantedAt, tx.Now, tx.Customer, of.ID).Row())
+			bundle_wanted_at = null, version = version + 1, updated_at = ?
+		where customer_id = ? and id = ? and state = 'approved' and version = ? returning `+columns,
+		made.ID, sealed, made.Size, made.MadeAt, made.Recipient, tx.Now, tx.Customer, of.ID, of.Version).Row())
 }
 
 // noteNotice notes that administrators are told of the end, and has the bundle made anew.
@@ -164,6 +164,20 @@ func noteNotice(tx *postgres.Tx, offboarding id.Offboarding, number int, deletes
 func rest(tx *postgres.Tx, offboarding id.Offboarding, next time.Time) error {
 	return tx.ORM().Exec("update offboardings set wake_at = case when bundle_wanted_at is null then ?::timestamptz else ? end where customer_id = ? and id = ? and state = 'approved'",
 		next, tx.Now, tx.Customer, offboarding).Error
+}
+
+// countBundles tells whether there is a bundle, and whether one may be in the making.
+func countBundles(tx *postgres.Tx) (count int64, waits bool, err error) {
+	err = tx.Raw("select count(bundle_id), count(*) > 0 from offboardings where customer_id = ? and state = 'approved'", tx.Customer).Row().Scan(&count, &waits)
+	return count, waits, err
+}
+
+// outdateBundles forgets the bundle of an offboarding that waits, with the key that it takes to read it, and has another one made.
+func outdateBundles(tx *postgres.Tx) error {
+	return tx.ORM().Exec(`
+		update offboardings set bundle_id = null, bundle_key = null, bundle_size = null, bundle_made_at = null, bundle_for = null, bundle_collected_at = null,
+			bundle_wanted_at = ?, wake_at = ?, version = version + 1, updated_at = ? where customer_id = ? and state = 'approved'`,
+		tx.Now, tx.Now, tx.Now, tx.Customer).Error
 }
 
 // dropBundle forgets the bundle of an offboarding that waits no more.

@@ -103,12 +103,17 @@ func (s *Service) attend(ctx context.Context, one Offboarding) error {
 			return s.finish(ctx, one.Customer, one.ID, nil)
 		}
 		if one.BundleWantedAt != nil {
+			if one.Bundle == nil {
+				if err := s.dropObjects(ctx, one.Customer, ""); err != nil {
+					return err
+				}
+			}
 			return s.makeBundle(ctx, one)
 		}
 	case Deleting:
 		return s.finish(ctx, one.Customer, one.ID, nil)
 	case Cancelled:
-		if err := s.dropObjects(ctx, one.Customer); err != nil {
+		if err := s.dropObjects(ctx, one.Customer, ""); err != nil {
 			return err
 		}
 		return s.db.InCustomer(ctx, one.Customer, func(tx *postgres.Tx) error { return dropBundle(tx, one.ID) })
@@ -242,7 +247,7 @@ func (s *Service) empty(ctx context.Context, of id.Customer, offboarding id.Offb
 	if err := drain(func(tx *postgres.Tx) (int64, error) { return emptyJobs(tx, offboarding, batch) }); err != nil {
 		return err
 	}
-	if err := s.dropObjects(ctx, of); err != nil {
+	if err := s.dropObjects(ctx, of, ""); err != nil {
 		return err
 	}
 	for _, store := range Stores() {

@@ -185,10 +185,10 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 		if err != nil {
 			return err
 		}
-		_, err = customer.GetTx(tx)
-		gone := fault.Is(err, fault.ResourceNotFound) // or not there yet
-		if err != nil && !gone {
-			return err
+		_, missing := customer.GetTx(tx)
+		gone := fault.Is(missing, fault.ResourceNotFound) // or not there yet
+		if missing != nil && !gone {
+			return missing
 		}
 		lost := false
 		for _, entry := range open {
