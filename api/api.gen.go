@@ -1677,7 +1677,7 @@ type ErasureReceipt struct {
 	// State How far the erasure has come.
 	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
 	// - `live-complete`: those are gone too. Backups may hold the person still.
-	// - `final`: no backup that may hold the person is left.
+	// - `final`: no backup that the service made and that may hold the person is left.
 	State ErasureReceiptState `json:"state"`
 
 	// UserID A UUID of version 7 in its canonical form.
@@ -1690,7 +1690,7 @@ type ErasureReceiptKind string
 // ErasureReceiptState How far the erasure has come.
 // - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
 // - `live-complete`: those are gone too. Backups may hold the person still.
-// - `final`: no backup that may hold the person is left.
+// - `final`: no backup that the service made and that may hold the person is left.
 type ErasureReceiptState string
 
 // Event defines model for Event.

@@ -280,8 +280,12 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+<<<<<<< HEAD
+=======
+		a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
+		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
+>>>>>>> receipts
 	}
-	a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
 }

@@ -189,7 +189,11 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 		t.Errorf("the receipt: %+v, and was %s", receipt, redaction.Body)
 	}
 	service.Call(t, "GET", p.path("deleted"), as).WantProblem(t, http.StatusNotFound, "not-found")
-	service.Call(t, "GET", receiptOf(deletion), as).Want(t, http.StatusOK)
+	keys := publishedKeys(t, service)
+	for _, answer := range []apptest.Answer{redaction, deletion} { // as it was handed out, and as it is now
+		verified(t, answer.Body, keys)
+		verified(t, service.Call(t, "GET", receiptOf(answer), as).Want(t, http.StatusOK).Body, keys)
+	}
 	if actor := show(t, service, as, p.path("actor")); actor.Status != "redacted" || actor.FirstName != nil {
 		t.Errorf("a deletion that the trail stands in the way of: %+v", actor)
 	}

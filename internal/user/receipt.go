@@ -233,11 +233,16 @@ func (s *Service) Settle(ctx context.Context, of id.Customer, receipts []id.Rece
 // SignFirst signs receipts of one customer that are from before there were signatures.
 func (s *Service) SignFirst(ctx context.Context, of id.Customer, receipts []id.Receipt) error {
 	return s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		for _, one := range receipts {
-			if _, err := s.receiptTx(tx, one); err != nil {
+		found, err := lockUnsigned(tx, receipts)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			if err := s.sign(&found[i], tx.Now); err != nil {
 				return err
 			}
 		}
-		return nil
+		_, err = updateReceipts(tx, found)
+		return err
 	})
 }

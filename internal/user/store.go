@@ -411,13 +411,22 @@ func receiptByID(tx *postgres.Tx, receipt id.Receipt) (Receipt, error) {
 }
 
 // lockReceipts returns those of the receipts that are in a state, and holds them.
-func lockReceipts(tx *postgres.Tx, receipts []id.Receipt, state ReceiptState) (found []Receipt, err error) {
+func lockReceipts(tx *postgres.Tx, receipts []id.Receipt, state ReceiptState) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "state = ?", state)
+}
+
+// lockUnsigned returns those of the receipts that have no signature, and holds them.
+func lockUnsigned(tx *postgres.Tx, receipts []id.Receipt) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "signed_at is null")
+}
+
+func receiptsWhere(tx *postgres.Tx, receipts []id.Receipt, condition string, arguments ...any) (found []Receipt, err error) {
 	ids := make(postgres.Strings, len(receipts))
 	for i, one := range receipts {
 		ids[i] = one.String()
 	}
-	rows, err := tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = any (?::uuid[]) and state = ? order by id for update",
-		tx.Customer, ids, state).Rows()
+	rows, err := tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = any (?::uuid[]) and "+condition+" order by id for update",
+		append([]any{tx.Customer, ids}, arguments...)...).Rows()
 	if err != nil {
 		return nil, err
 	}

@@ -1675,7 +1675,7 @@ type ErasureReceipt struct {
 	// State How far the erasure has come.
 	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
 	// - `live-complete`: those are gone too. Backups may hold the person still.
-	// - `final`: no backup that may hold the person is left.
+	// - `final`: no backup that the service made and that may hold the person is left.
 	State ErasureReceiptState `json:"state"`
 
 	// UserID A UUID of version 7 in its canonical form.
@@ -1688,7 +1688,7 @@ type ErasureReceiptKind string
 // ErasureReceiptState How far the erasure has come.
 // - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
 // - `live-complete`: those are gone too. Backups may hold the person still.
-// - `final`: no backup that may hold the person is left.
+// - `final`: no backup that the service made and that may hold the person is left.
 type ErasureReceiptState string
 
 // Event defines model for Event.
@@ -3984,7 +3984,7 @@ func (c *Raw) WithdrawDataSubjectRequest(ctx context.Context, id DataSubjectRequ
 // GetErasureReceipt View the receipt of a deletion or redaction
 //
 // The receipt says how far the erasure has come: `pending` at first, `live-complete` once the database holds not even a dead row of the person, usually within a
-// minute, and `final` once no backup that may hold the person is left. Each time it is signed anew, so that `jws` says what the other members say.
+// minute, and `final` once no backup of the service's that may hold the person is left. Each time it is signed anew, so that `jws` says what the other members say.
 //
 // `jws` is a JWS in compact form (RFC 7515, section 7.1): three parts in base64url with dots between them. The header is
 // `{"alg":"EdDSA","kid":"…","typ":"steward-erasure-receipt+jws"}`, with these three members and no other; `kid` names a key of `/.well-known/jwks.json`, where keys of

@@ -62,7 +62,9 @@ func TestVerifyReceipt(t *testing.T) {
 			t.Errorf("%s: %v %+v", name, err, signed)
 		}
 	}
-	with := func(old, new string) string { return us.sign(us.header(), strings.Replace(receiptPayload, old, new, 1)) }
+	with := func(old, new string) string {
+		return us.sign(us.header(), strings.Replace(receiptPayload, old, new, 1))
+	}
 	for name, test := range map[string]struct {
 		text  string
 		want  error
