@@ -307,16 +307,37 @@ func (e ErasurePlanRecommended) Valid() bool {
 
 // Defines values for ErasureReceiptKind.
 const (
-	Deletion  ErasureReceiptKind = "deletion"
-	Redaction ErasureReceiptKind = "redaction"
+	ErasureReceiptKindDeletion  ErasureReceiptKind = "deletion"
+	ErasureReceiptKindRedaction ErasureReceiptKind = "redaction"
 )
 
 // Valid indicates whether the value is a known member of the ErasureReceiptKind enum.
 func (e ErasureReceiptKind) Valid() bool {
 	switch e {
-	case Deletion:
+	case ErasureReceiptKindDeletion:
 		return true
-	case Redaction:
+	case ErasureReceiptKindRedaction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ErasureReceiptState.
+const (
+	ErasureReceiptStateFinal        ErasureReceiptState = "final"
+	ErasureReceiptStateLiveComplete ErasureReceiptState = "live-complete"
+	ErasureReceiptStatePending      ErasureReceiptState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ErasureReceiptState enum.
+func (e ErasureReceiptState) Valid() bool {
+	switch e {
+	case ErasureReceiptStateFinal:
+		return true
+	case ErasureReceiptStateLiveComplete:
+		return true
+	case ErasureReceiptStatePending:
 		return true
 	default:
 		return false
@@ -409,13 +430,16 @@ func (e JobState) Valid() bool {
 
 // Defines values for KeptWhy.
 const (
-	AuditTrail KeptWhy = "audit_trail"
+	AuditTrail  KeptWhy = "audit_trail"
+	Suppression KeptWhy = "suppression"
 )
 
 // Valid indicates whether the value is a known member of the KeptWhy enum.
 func (e KeptWhy) Valid() bool {
 	switch e {
 	case AuditTrail:
+		return true
+	case Suppression:
 		return true
 	default:
 		return false
@@ -575,6 +599,138 @@ func (e RejectionReason) Valid() bool {
 	case RejectionReasonNotApplicable:
 		return true
 	case RejectionReasonRightsOfOthers:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayCause.
+const (
+	Crash   ReplayCause = "crash"
+	Restore ReplayCause = "restore"
+)
+
+// Valid indicates whether the value is a known member of the ReplayCause enum.
+func (e ReplayCause) Valid() bool {
+	switch e {
+	case Crash:
+		return true
+	case Restore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayState.
+const (
+	ReplayStateDone       ReplayState = "done"
+	ReplayStateUnfinished ReplayState = "unfinished"
+)
+
+// Valid indicates whether the value is a known member of the ReplayState enum.
+func (e ReplayState) Valid() bool {
+	switch e {
+	case ReplayStateDone:
+		return true
+	case ReplayStateUnfinished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayDropStore.
+const (
+	ReplayDropStoreAlertDeliveries    ReplayDropStore = "alert_deliveries"
+	ReplayDropStoreIdempotencyAnswers ReplayDropStore = "idempotency_answers"
+	ReplayDropStoreJobs               ReplayDropStore = "jobs"
+	ReplayDropStorePasswordLinks      ReplayDropStore = "password_links"
+	ReplayDropStoreSessions           ReplayDropStore = "sessions"
+)
+
+// Valid indicates whether the value is a known member of the ReplayDropStore enum.
+func (e ReplayDropStore) Valid() bool {
+	switch e {
+	case ReplayDropStoreAlertDeliveries:
+		return true
+	case ReplayDropStoreIdempotencyAnswers:
+		return true
+	case ReplayDropStoreJobs:
+		return true
+	case ReplayDropStorePasswordLinks:
+		return true
+	case ReplayDropStoreSessions:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeKind.
+const (
+	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
+	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
+	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
+	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
+	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
+	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
+	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
+	ReplayOutcomeKindVoid               ReplayOutcomeKind = "void"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeKind enum.
+func (e ReplayOutcomeKind) Valid() bool {
+	switch e {
+	case ReplayOutcomeKindAPIKeyEnds:
+		return true
+	case ReplayOutcomeKindAPIKeyRevoked:
+		return true
+	case ReplayOutcomeKindAlertsSet:
+		return true
+	case ReplayOutcomeKindCorrection:
+		return true
+	case ReplayOutcomeKindCredentialsChanged:
+		return true
+	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindRedaction:
+		return true
+	case ReplayOutcomeKindRoleSet:
+		return true
+	case ReplayOutcomeKindStatusSet:
+		return true
+	case ReplayOutcomeKindVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeOutcome.
+const (
+	ReplayOutcomeOutcomeAbsent          ReplayOutcomeOutcome = "absent"
+	ReplayOutcomeOutcomeAlready         ReplayOutcomeOutcome = "already"
+	ReplayOutcomeOutcomeDone            ReplayOutcomeOutcome = "done"
+	ReplayOutcomeOutcomeRedactedInstead ReplayOutcomeOutcome = "redacted_instead"
+	ReplayOutcomeOutcomeSuperseded      ReplayOutcomeOutcome = "superseded"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeOutcome enum.
+func (e ReplayOutcomeOutcome) Valid() bool {
+	switch e {
+	case ReplayOutcomeOutcomeAbsent:
+		return true
+	case ReplayOutcomeOutcomeAlready:
+		return true
+	case ReplayOutcomeOutcomeDone:
+		return true
+	case ReplayOutcomeOutcomeRedactedInstead:
+		return true
+	case ReplayOutcomeOutcomeSuperseded:
 		return true
 	default:
 		return false
@@ -1531,6 +1687,9 @@ type ErasurePlan struct {
 	// CanRedact Whether the redaction would be carried out.
 	CanRedact bool `json:"can_redact"`
 
+	// Keeps What would stay, by store, and why.
+	Keeps []Kept `json:"keeps"`
+
 	// LastAdministrator Whether this is the last administrator who can sign in and so can be neither deleted nor redacted.
 	LastAdministrator bool                   `json:"last_administrator"`
 	Recommended       ErasurePlanRecommended `json:"recommended"`
@@ -1544,21 +1703,27 @@ type ErasurePlanRecommended string
 
 // ErasureReceipt defines model for ErasureReceipt.
 type ErasureReceipt struct {
-	BackupsExpireAt *NullableTime `json:"backups_expire_at"`
+	// BackupsExpireAt By when no backup holds the person, as it was foreseen when erasing; null if none ever did. Whether it has come to that, `state` says.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
 
 	// CompletedAt A time according to RFC 3339; the service answers in UTC.
-	CompletedAt Time `json:"completed_at"`
+	CompletedAt Time          `json:"completed_at"`
+	FinalAt     *NullableTime `json:"final_at"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
+
+	// Jws All other members, signed. `GET /v1/erasure-receipts/{id}` tells the form.
+	Jws string `json:"jws"`
 
 	// Kept What stays, by store, and why.
 	Kept []Kept             `json:"kept"`
 	Kind ErasureReceiptKind `json:"kind"`
 
 	// Label What a redacted user is called; null for a deletion.
-	Label     *string   `json:"label"`
-	OrderedBy OrderedBy `json:"ordered_by"`
+	Label          *string       `json:"label"`
+	LiveCompleteAt *NullableTime `json:"live_complete_at"`
+	OrderedBy      OrderedBy     `json:"ordered_by"`
 
 	// Reason One of the reasons of a redaction, if one was given.
 	Reason *string `json:"reason"`
@@ -1566,12 +1731,24 @@ type ErasureReceipt struct {
 	// Removed What was removed, by store.
 	Removed []StoreCount `json:"removed"`
 
+	// State How far the erasure has come.
+	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+	// - `live-complete`: those are gone too. Backups may hold the person still.
+	// - `final`: no backup that the service made and that may hold the person is left.
+	State ErasureReceiptState `json:"state"`
+
 	// UserID A UUID of version 7 in its canonical form.
 	UserID ID `json:"user_id"`
 }
 
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
+
+// ErasureReceiptState How far the erasure has come.
+// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+// - `live-complete`: those are gone too. Backups may hold the person still.
+// - `final`: no backup that the service made and that may hold the person is left.
+type ErasureReceiptState string
 
 // Event defines model for Event.
 type Event struct {
@@ -1681,11 +1858,13 @@ type Kept struct {
 	Count int64  `json:"count"`
 	Store string `json:"store"`
 
-	// Why `audit_trail`: the trail must stay complete; it holds the id alone.
+	// Why - `audit_trail`: the trail must stay complete; it holds the id alone.
+	// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 	Why KeptWhy `json:"why"`
 }
 
-// KeptWhy `audit_trail`: the trail must stay complete; it holds the id alone.
+// KeptWhy - `audit_trail`: the trail must stay complete; it holds the id alone.
+// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 type KeptWhy string
 
 // LeakedAPIKey defines model for LeakedAPIKey.
@@ -2169,6 +2348,79 @@ type RejectionOrder struct {
 
 // RejectionReason defines model for RejectionReason.
 type RejectionReason string
+
+// Replay defines model for Replay.
+type Replay struct {
+	// Cause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+	Cause ReplayCause `json:"cause"`
+
+	// Dropped What of before a restore stood for a moment, and was dropped.
+	Dropped []ReplayDrop `json:"dropped"`
+
+	// Entries How many entries were looked into because the database lacked them.
+	Entries    int64         `json:"entries"`
+	FinishedAt *NullableTime `json:"finished_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerFrom The ledger was looked at behind the entry of this number.
+	LedgerFrom int64 `json:"ledger_from"`
+
+	// LedgerTo And up to the entry of this number.
+	LedgerTo int64 `json:"ledger_to"`
+
+	// LostCorrections How many entries tell of a correction that is lost.
+	LostCorrections int64           `json:"lost_corrections"`
+	Outcomes        []ReplayOutcome `json:"outcomes"`
+
+	// Seconds How long it took; null while it is unfinished.
+	Seconds *float32 `json:"seconds"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+	State ReplayState `json:"state"`
+}
+
+// ReplayCause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+type ReplayCause string
+
+// ReplayState `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+type ReplayState string
+
+// ReplayDrop defines model for ReplayDrop.
+type ReplayDrop struct {
+	Count int64           `json:"count"`
+	Store ReplayDropStore `json:"store"`
+}
+
+// ReplayDropStore defines model for ReplayDrop.Store.
+type ReplayDropStore string
+
+// ReplayOutcome defines model for ReplayOutcome.
+type ReplayOutcome struct {
+	Count int64             `json:"count"`
+	Kind  ReplayOutcomeKind `json:"kind"`
+
+	// Outcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+	Outcome ReplayOutcomeOutcome `json:"outcome"`
+}
+
+// ReplayOutcomeKind defines model for ReplayOutcome.Kind.
+type ReplayOutcomeKind string
+
+// ReplayOutcomeOutcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+type ReplayOutcomeOutcome string
+
+// ReplayPage defines model for ReplayPage.
+type ReplayPage struct {
+	Data []Replay `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
 
 // Role defines model for Role.
 type Role string
@@ -3025,6 +3277,15 @@ type ListOffboardingsParams struct {
 	State *OffboardingState `form:"state,omitempty" json:"state,omitempty"`
 }
 
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -3290,7 +3551,7 @@ type ServerInterface interface {
 	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 	// (GET /.well-known/audit-trail-keys.json)
 	GetTrailKeys(ctx echo.Context) error
-	// GetSigningKeys Read the public keys that access tokens are signed with
+	// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx echo.Context) error
 	// GetLiveness Tell whether the process lives
@@ -3467,6 +3728,9 @@ type ServerInterface interface {
 	// GetOffboarding View an offboarding, and the certificate of what was deleted
 	// (GET /v1/operator/offboardings/{id})
 	GetOffboarding(ctx echo.Context, id ID) error
+	// ListReplays List when orders were carried out again
+	// (GET /v1/operator/replays)
+	ListReplays(ctx echo.Context, params ListReplaysParams) error
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx echo.Context, params RequestPasswordResetParams) error
@@ -5154,6 +5418,31 @@ func (w *ServerInterfaceWrapper) GetOffboarding(ctx echo.Context) error {
 	return err
 }
 
+// ListReplays converts echo context to params.
+func (w *ServerInterfaceWrapper) ListReplays(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListReplaysParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListReplays(ctx, params)
+	return err
+}
+
 // RequestPasswordReset converts echo context to params.
 func (w *ServerInterfaceWrapper) RequestPasswordReset(ctx echo.Context) error {
 	var err error
@@ -6108,6 +6397,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
 	router.GET(options.BaseURL+"/v1/operator/offboardings", wrapper.ListOffboardings, options.OperationMiddlewares["listOffboardings"]...)
 	router.GET(options.BaseURL+"/v1/operator/offboardings/:id", wrapper.GetOffboarding, options.OperationMiddlewares["getOffboarding"]...)
+	router.GET(options.BaseURL+"/v1/operator/replays", wrapper.ListReplays, options.OperationMiddlewares["listReplays"]...)
 	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
 	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
 	router.POST(options.BaseURL+"/v1/sessions", wrapper.CreateSession, options.OperationMiddlewares["createSession"]...)
@@ -15623,6 +15913,136 @@ func (response GetOffboarding503ApplicationProblemPlusJSONResponse) VisitGetOffb
 	return err
 }
 
+type ListReplaysRequestObject struct {
+	Params ListReplaysParams
+}
+
+type ListReplaysResponseObject interface {
+	VisitListReplaysResponse(w http.ResponseWriter) error
+}
+
+type ListReplays200ResponseHeaders struct {
+	Link *string
+}
+
+type ListReplays200JSONResponse struct {
+	Body    ReplayPage
+	Headers ListReplays200ResponseHeaders
+}
+
+func (response ListReplays200JSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays400ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays401ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays403ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays406ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays500ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReplays503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListReplays503ApplicationProblemPlusJSONResponse) VisitListReplaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RequestPasswordResetRequestObject struct {
 	Params RequestPasswordResetParams
 	Body   *RequestPasswordResetJSONRequestBody
@@ -20169,7 +20589,7 @@ type StrictServerInterface interface {
 	// GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 	// (GET /.well-known/audit-trail-keys.json)
 	GetTrailKeys(ctx context.Context, request GetTrailKeysRequestObject) (GetTrailKeysResponseObject, error)
-	// GetSigningKeys Read the public keys that access tokens are signed with
+	// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 	// (GET /.well-known/jwks.json)
 	GetSigningKeys(ctx context.Context, request GetSigningKeysRequestObject) (GetSigningKeysResponseObject, error)
 	// GetLiveness Tell whether the process lives
@@ -20346,6 +20766,9 @@ type StrictServerInterface interface {
 	// GetOffboarding View an offboarding, and the certificate of what was deleted
 	// (GET /v1/operator/offboardings/{id})
 	GetOffboarding(ctx context.Context, request GetOffboardingRequestObject) (GetOffboardingResponseObject, error)
+	// ListReplays List when orders were carried out again
+	// (GET /v1/operator/replays)
+	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
 	// RequestPasswordReset Ask for a link to set a new password
 	// (POST /v1/password-resets)
 	RequestPasswordReset(ctx context.Context, request RequestPasswordResetRequestObject) (RequestPasswordResetResponseObject, error)
@@ -22348,6 +22771,31 @@ func (sh *strictHandler) GetOffboarding(ctx echo.Context, id ID) error {
 		return err
 	} else if validResponse, ok := response.(GetOffboardingResponseObject); ok {
 		return validResponse.VisitGetOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListReplays operation middleware
+func (sh *strictHandler) ListReplays(ctx echo.Context, params ListReplaysParams) error {
+	var request ListReplaysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListReplays(ctx.Request().Context(), request.(ListReplaysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListReplays")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListReplaysResponseObject); ok {
+		return validResponse.VisitListReplaysResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/trail"
@@ -232,41 +233,17 @@ func writeNew(path string, write func(io.Writer) error) (err error) {
 }
 
 type auditRotateKey struct {
-	databaseSettings `embed:""`
-	logSettings      `embed:""`
-	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
-	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
-	JSON             bool             `name:"json" help:"Print one JSON document."`
+	rotateProofKey `embed:""`
 }
 
 // Help implements kong.HelpProvider.
 func (auditRotateKey) Help() string {
-	return `The new key signs on every replica within half a minute and is published at /.well-known/audit-trail-keys.json. Checkpoints that the old ones signed stay good. If an old
-key is no longer to be trusted, have customers compare the checkpoints that they hold with a new one: GET /v1/audit-checkpoints/latest?since_size=`
+	return `The new key is published at /.well-known/audit-trail-keys.json at once and signs a minute later. Checkpoints that the old ones signed stay good. If an old key is no
+longer to be trusted, have customers compare the checkpoints that they hold with a new one: GET /v1/audit-checkpoints/latest?since_size=`
 }
 
 // Run rotates.
-func (c auditRotateKey) Run(s surroundings) error {
-	text, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
-	if err != nil {
-		return err
-	}
-	box, err := seal.ParseMasterKey(text)
-	if err != nil {
-		return err
-	}
-	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
-		made, err := trail.RotateKey(s.context, db, box)
-		if err != nil {
-			return plain(err)
-		}
-		if c.JSON {
-			return s.print(map[string]string{"key": made})
-		}
-		fmt.Fprintf(s.out, "the new key %s signs from now on\n", made)
-		return nil
-	})
-}
+func (c auditRotateKey) Run(s surroundings) error { return c.rotate(s, proofkey.Trail) }
 
 // onTrails opens the database for reading whole trails.
 func onTrails(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {

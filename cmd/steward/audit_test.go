@@ -104,7 +104,7 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 	if status, _, errors = once(t, environment, "audit", "verify", "--customer=nobody"); status == 0 || !strings.Contains(errors, "nobody") {
 		t.Errorf("a customer that does not exist: %d %s", status, errors)
 	}
-	if status, out, errors = once(t, signing, "audit", "rotate-key"); status != 0 || !strings.Contains(out, "signs from now on") {
+	if status, out, errors = once(t, signing, "audit", "rotate-key"); status != 0 || !strings.Contains(out, "signs from 2") {
 		t.Errorf("rotation: %d %s %s", status, out, errors)
 	}
 	verify(signing, 0, "master_key")

@@ -97,7 +97,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups,
+		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
@@ -124,7 +124,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 			"STEWARD_OFFBOARDING_WAIT":       devWait.String(),
 			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
 			"STEWARD_BLOB_URL": kept.blobURL, "STEWARD_BACKUP_DATABASE_URL": backupURL.Reveal(), "STEWARD_BACKUP_RECIPIENTS": kept.recipient,
-			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile,
+			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile, "STEWARD_MAINTENANCE_DATABASE_URL": server.URL(devDatabase),
 		},
 	}
 	if c.JSON {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/session"
@@ -49,6 +50,37 @@ func (c keysRotate) Run(s surroundings) error {
 		}
 		fmt.Fprintf(s.out, "the new key %s signs from %s; tokens of the old one count until %s\n", done.Key,
 			done.SignsFrom.Format(time.RFC3339), done.RetiredAt.Format(time.RFC3339))
+		return nil
+	})
+}
+
+// rotateProofKey makes a new key of those that sign what is to be verified for good.
+type rotateProofKey struct {
+	databaseSettings `embed:""`
+	logSettings      `embed:""`
+	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
+	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	JSON             bool             `name:"json" help:"Print one JSON document."`
+}
+
+func (c rotateProofKey) rotate(s surroundings, purpose proofkey.Purpose) error {
+	text, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
+	if err != nil {
+		return err
+	}
+	box, err := seal.ParseMasterKey(text)
+	if err != nil {
+		return err
+	}
+	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
+		made, err := proofkey.Rotate(s.context, db, box, purpose)
+		if err != nil {
+			return plain(err)
+		}
+		if c.JSON {
+			return s.print(made)
+		}
+		fmt.Fprintf(s.out, "the new key %s signs from %s\n", made.Key, made.SignsFrom.Format(time.RFC3339))
 		return nil
 	})
 }

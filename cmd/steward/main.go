@@ -37,6 +37,7 @@ type commands struct {
 	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
 	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
 	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
+	Receipt  receiptCommand  `cmd:"" help:"Verify erasure receipts, and manage the keys that they are signed with."`
 	Audit    auditCommand    `cmd:"" help:"Check the audit trails, and export them."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }

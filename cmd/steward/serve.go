@@ -25,6 +25,8 @@ type serveCommand struct {
 	blobSettings     `embed:""`
 	backupSettings   `embed:""`
 
+	maintenanceSettings `embed:""`
+
 	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
 	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
 	HTTPAddr       string           `name:"http-addr" env:"STEWARD_HTTP_ADDR" default:"127.0.0.1:8080" help:"Where to listen for requests."`
@@ -117,8 +119,12 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
+	maintenance, err := c.maintenance()
+	if err != nil {
+		return app.Settings{}, err
+	}
 	return app.Settings{
-		Blobs: store, Backups: backups,
+		Blobs: store, Backups: backups, MaintenanceURL: maintenance,
 		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers, Outbound: outbound, OffboardingWait: c.Offboarding,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",

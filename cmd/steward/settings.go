@@ -27,6 +27,19 @@ func (d databaseSettings) url() (sensitive.String, error) {
 	return secret("STEWARD_DATABASE_URL", d.DatabaseURL, d.DatabaseURLFile)
 }
 
+// maintenanceSettings say as whom tables are vacuumed.
+type maintenanceSettings struct {
+	MaintenanceURL     sensitive.String `name:"maintenance-database-url" env:"STEWARD_MAINTENANCE_DATABASE_URL" placeholder:"URL" help:"The same database as a user that owns the tables, for vacuuming after erasures. Without it, erasure receipts stay pending."`
+	MaintenanceURLFile string           `name:"maintenance-database-url-file" env:"STEWARD_MAINTENANCE_DATABASE_URL_FILE" placeholder:"FILE" help:"A file that holds that URL."`
+}
+
+func (m maintenanceSettings) maintenance() (sensitive.String, error) {
+	if m.MaintenanceURL.IsEmpty() && m.MaintenanceURLFile == "" {
+		return sensitive.String{}, nil
+	}
+	return secret("STEWARD_MAINTENANCE_DATABASE_URL", m.MaintenanceURL, m.MaintenanceURLFile)
+}
+
 // secret reads a secret from its setting or from the file that the setting beside it names.
 func secret(name string, value sensitive.String, file string) (sensitive.String, error) {
 	switch {

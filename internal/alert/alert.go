@@ -136,6 +136,7 @@ const (
 	expired          reason = "expired"
 	optedOut         reason = "opted_out"
 	notActive        reason = "not_active"
+	restored         reason = "restored" // the delivery is of before a restore of the database, and may have been made long ago
 )
 
 // reasonOf says why a mail is refused for good.

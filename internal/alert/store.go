@@ -106,10 +106,10 @@ func fanOut(tx *postgres.Tx, of Alert) (recipients int64, done bool, err error) 
 	hour := hourOf(tx.Now)
 	var found, made int64
 	var last *id.User
-	err = tx.Raw(fmt.Sprintf(`
+	err = tx.RawAnew(fmt.Sprintf(`
 		with next as materialized (
 			select u.id from users u
-			where u.customer_id = ? and u.id > coalesce((select fanned_to from alerts where customer_id = ? and id = ?), '00000000-0000-0000-0000-000000000000')
+			where u.customer_id = ? and u.id > (select coalesce(fanned_to, '00000000-0000-0000-0000-000000000000') from alerts where customer_id = ? and id = ?)
 				and u.status = 'active' and u.alerts_opted_in
 			order by u.id limit %d for share of u
 		), judged as (
@@ -170,23 +170,23 @@ const holdingUsers = `
 
 // takeDeliveries takes deliveries of an alert that are due: until the lease is over nobody else does.
 func takeDeliveries(tx *postgres.Tx, alert id.Alert) ([]taken, error) {
-	rows, err := tx.Raw(fmt.Sprintf(`
+	rows, err := tx.RawAnew(fmt.Sprintf(`
 		with due as materialized (
-			select user_id from alert_deliveries where customer_id = ? and alert_id = ? and state = 'pending' and due_at <= ?
+			select alert_id, user_id from alert_deliveries where customer_id = ? and alert_id = ? and state = 'pending' and due_at <= ?
 			order by due_at limit %d for update skip locked
 		), held as materialized (
-			select due.user_id, u.* from due `+holdingUsers+`
+			select due.alert_id, due.user_id, u.* from due `+holdingUsers+`
 		)
 		update alert_deliveries d set attempts = d.attempts + 1, due_at = ? from held
-		where d.customer_id = ? and d.alert_id = ? and d.user_id = held.user_id
+		where d.customer_id = ? and d.alert_id = held.alert_id and d.user_id = held.user_id
 		returning d.user_id, d.created_at, d.created_at, d.attempts, coalesce(held.email, ''), held.status = 'active', held.alerts_opted_in`, atOnce),
-		tx.Customer, alert, tx.Now, tx.Customer, tx.Now.Add(lease), tx.Customer, alert).Rows()
+		tx.Customer, alert, tx.Now, tx.Customer, tx.Now.Add(lease), tx.Customer).Rows()
 	return scanTaken(rows, err, false)
 }
 
 // takeDigests takes mails that gather, of any hour that is over.
 func takeDigests(tx *postgres.Tx) ([]taken, error) {
-	rows, err := tx.Raw(fmt.Sprintf(`
+	rows, err := tx.RawAnew(fmt.Sprintf(`
 		with due as materialized (
 			select user_id, hour from alert_digests where customer_id = ? and state = 'pending' and due_at <= ?
 			order by due_at limit %d for update skip locked
@@ -228,6 +228,7 @@ func scanTaken(rows *sql.Rows, err error, gathers bool) (all []taken, _ error) {
 
 // wireTaken names a mail in a statement, and what became of it.
 type wireTaken struct {
+	Alert    *id.Alert  `json:"alert_id,omitempty"`
 	User     id.User    `json:"user_id"`
 	Hour     *time.Time `json:"hour,omitempty"`
 	Attempts int16      `json:"attempts"`
@@ -247,7 +248,7 @@ func gather(tx *postgres.Tx, all []taken) error {
 			places[place(all[i].user, all[i].hour)] = &all[i]
 		}
 	}
-	rows, err := tx.Raw(fmt.Sprintf(`
+	rows, err := tx.RawAnew(fmt.Sprintf(`
 		select w.user_id, w.hour, a.severity, a.subject, a.created_at, a.times, c.total
 		from jsonb_to_recordset(?::jsonb) as w(user_id uuid, hour timestamptz)
 		join lateral (
@@ -281,22 +282,29 @@ func gather(tx *postgres.Tx, all []taken) error {
 }
 
 // recordDeliveries says what became of deliveries. Of one that another has taken meanwhile, only that it was sent counts, and that once.
+//
+// The alert comes with each of the outcomes and the state is asked for in a roundabout way, so that the planner finds no better way than the whole primary key: told one alert
+// and no more, it reads everything of that alert each time, for it takes an alert of which it has no statistics yet for a small one.
 func recordDeliveries(tx *postgres.Tx, alert id.Alert, outcomes []wireTaken) (counts map[id.Alert]tally, err error) {
-	rows, err := tx.Raw(`
-		with o as (
-			select * from jsonb_to_recordset(?::jsonb) as o(user_id uuid, attempts smallint, state text, reason text, due_at timestamptz, back boolean)
+	for i := range outcomes {
+		outcomes[i].Alert = &alert
+	}
+	rows, err := tx.RawAnew(`
+		with o as materialized (
+			select * from jsonb_to_recordset(?::jsonb) as o(alert_id uuid, user_id uuid, attempts smallint, state text, reason text, due_at timestamptz, back boolean)
+			where alert_id = ?
 		)
 		update alert_deliveries d set state = o.state, reason = o.reason, due_at = coalesce(o.due_at, d.due_at),
 			attempts = d.attempts - case when o.back then 1 else 0 end, settled_at = case when o.state <> 'pending' then ?::timestamptz end
 		from o
-		where d.customer_id = ? and d.alert_id = ? and d.user_id = o.user_id and d.state = 'pending' and (d.attempts = o.attempts or o.state = 'sent')
-		returning d.alert_id, d.state`, postgres.JSON[[]wireTaken]{Of: outcomes}, tx.Now, tx.Customer, alert).Rows()
+		where d.customer_id = ? and d.alert_id = o.alert_id and d.user_id = o.user_id and (d.state = 'pending') is true and (d.attempts = o.attempts or o.state = 'sent')
+		returning d.alert_id, d.state`, postgres.JSON[[]wireTaken]{Of: outcomes}, alert, tx.Now, tx.Customer).Rows()
 	return scanCounts(rows, err)
 }
 
 // recordDigests says what became of mails that gather, and with them of what they tell of.
 func recordDigests(tx *postgres.Tx, outcomes []wireTaken) (counts map[id.Alert]tally, err error) {
-	rows, err := tx.Raw(`
+	rows, err := tx.RawAnew(`
 		with o as (
 			select * from jsonb_to_recordset(?::jsonb) as o(user_id uuid, hour timestamptz, attempts smallint, state text, reason text, due_at timestamptz, back boolean)
 		), settled as (
@@ -446,6 +454,63 @@ func withDigestsDue(tx *postgres.Tx) (due []id.Customer, err error) {
 	return due, rows.Err()
 }
 
+// withUnsent returns the customers who have alerts that are not finished, or mails that gather.
+func withUnsent(tx *postgres.Tx) (customers []id.Customer, err error) {
+	rows, err := tx.Raw("select customer_id from alerts where finished_at is null union select customer_id from alert_digests where state = 'pending' order by customer_id").Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one id.Customer
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		customers = append(customers, one)
+	}
+	return customers, rows.Err()
+}
+
+// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It returns those alerts, with nothing to count.
+func stopFanOuts(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(`
+		update alerts set fanned_out_at = coalesce(fanned_out_at, ?::timestamptz), joining = false where customer_id = ? and finished_at is null
+		returning id`, tx.Now, tx.Customer).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	counts := make(map[id.Alert]tally)
+	for rows.Next() {
+		var one id.Alert
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		counts[one] = tally{}
+	}
+	return counts, rows.Err()
+}
+
+func skipDigests(tx *postgres.Tx) error {
+	return tx.ORM().Exec("update alert_digests set state = 'skipped' where customer_id = ? and state = 'pending'", tx.Customer).Error
+}
+
+// skipBatch is how many deliveries are skipped at once.
+const skipBatch = 5000
+
+// skipUnsent skips some of the deliveries that are not settled, and counts them alert by alert.
+func skipUnsent(tx *postgres.Tx) (map[id.Alert]tally, error) {
+	rows, err := tx.Raw(fmt.Sprintf(`
+		update alert_deliveries d set state = 'skipped', reason = ?, settled_at = ?::timestamptz
+		from (
+			select d.alert_id, d.user_id from alerts a join alert_deliveries d on d.customer_id = a.customer_id and d.alert_id = a.id
+			where a.customer_id = ? and a.finished_at is null and d.state in ('pending', 'collected') limit %d
+		) unsent
+		where d.customer_id = ? and d.alert_id = unsent.alert_id and d.user_id = unsent.user_id
+		returning d.alert_id, d.state`, skipBatch), restored, tx.Now, tx.Customer, tx.Customer).Rows()
+	return scanCounts(rows, err)
+}
+
 // Expire drops, for all customers, at most limit rows of what was raised before the time: deliveries first, then what is left without any. It tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	var dropped int64
@@ -473,27 +538,27 @@ func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 type deliveries struct{ user.Rows }
 
 // Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an alert add up to its recipients.
-func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = ? returning alert_id, state", tx.Customer, person).Rows()
+func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = any (?) returning user_id, alert_id, state", tx.Customer, people).Rows()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
-	var removed int64
-	counts := make(map[id.Alert]tally)
+	removed, counts := make(map[id.User]int64), make(map[id.Alert]tally)
 	for rows.Next() {
+		var person id.User
 		var alert id.Alert
 		var state string
-		if err := rows.Scan(&alert, &state); err != nil {
-			return 0, err
+		if err := rows.Scan(&person, &alert, &state); err != nil {
+			return nil, err
 		}
-		removed++
+		removed[person]++
 		if state == "pending" || state == "collected" {
-			counts[alert] = tally{Skipped: 1}
+			counts[alert] = tally{Skipped: counts[alert].Skipped + 1}
 		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return 0, err
+		return nil, err
 	}
 	return removed, settle(tx, counts)
 }
@@ -501,7 +566,7 @@ func (deliveries) Remove(tx *postgres.Tx, person id.User) (int64, error) {
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = ?"}},
-		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = ?"},
+		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = any (?)"}},
+		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = any (?)"},
 	}
 }

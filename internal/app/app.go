@@ -44,6 +44,8 @@ import (
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
+	"github.com/fusionspim/steward/internal/receipt"
 	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
@@ -58,12 +60,13 @@ import (
 )
 
 const (
-	keysEvery   = 30 * time.Second // how soon a signing key that another replica made is known here
-	sealEvery   = 500 * time.Millisecond
-	alertsEvery = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
-	endsEvery   = 2 * time.Second // how soon what is due of an offboarding is done
-	sweepEvery  = 10 * time.Minute
-	sweepBatch  = 5000
+	keysEvery     = 30 * time.Second // how soon a signing key that another replica made is known here
+	sealEvery     = 500 * time.Millisecond
+	alertsEvery   = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	endsEvery     = 2 * time.Second // how soon what is due of an offboarding is done
+	sweepEvery    = 10 * time.Minute
+	receiptsEvery = 3 * time.Second
+	sweepBatch    = 5000
 )
 
 // Settings of one replica.
@@ -76,13 +79,14 @@ type Settings struct {
 	AllowedOrigins                    []string // of frontends that browsers may call the API from
 	OperatorsMayDoWithoutSecondFactor bool     // for dev alone
 	Password                          password.Parameters
-	Mail                              *mail.Settings  // nil: no mail is sent
-	PasswordPage                      string          // where mailed links lead to; empty: the service's own page
-	Outbound                          dial.Policy     // what may be dialled besides the public Internet
-	Blobs                             blob.Store      // what is kept outside the database; nil: nothing is
-	Backups                           backup.Settings // of the database
-	OffboardingWait                   time.Duration   // from its approval to the deletion; 0: 30 days
-	Workers                           int             // jobs that this replica works on at once; 0: it leaves them to others
+	Mail                              *mail.Settings   // nil: no mail is sent
+	PasswordPage                      string           // where mailed links lead to; empty: the service's own page
+	Outbound                          dial.Policy      // what may be dialled besides the public Internet
+	Blobs                             blob.Store       // what is kept outside the database; nil: nothing is
+	Backups                           backup.Settings  // of the database
+	MaintenanceURL                    sensitive.String // of a user that owns the tables, for vacuuming after erasures; empty: receipts stay pending
+	OffboardingWait                   time.Duration    // from its approval to the deletion; 0: 30 days
+	Workers                           int              // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
 }
@@ -105,8 +109,9 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 
+	Receipts *receipt.Service
 	ledger   *ledger.Ledger
-	replay   *replay.Conductor
+	replayed *replayMetrics
 	presence *postgres.Presence // nil: not opened yet
 	workers  int
 	opened   chan struct{}
@@ -191,8 +196,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt), Issuer: settings.PublicURL}
+	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		request.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
+	if err := users.LoadReceiptKeys(ctx); err != nil {
+		return nil, err
+	}
 	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err
@@ -222,14 +231,21 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
-	app.replay = replay.New(db, app.Users, links, offboardings, queue, mailing, settings.Log)
+	app.Receipts = receipt.NewService(db, users, backups, settings.MaintenanceURL, settings.Log)
+	if lacking := app.Receipts.Lacks(); lacking != nil {
+		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
+	}
+	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing)
+	if app.replayed, err = newReplayMetrics(registry); err != nil {
+		return nil, err
+	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
 		steward.Contract, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
-	app.Registry.MustRegister(backupMetrics{backups})
+	app.Registry.MustRegister(backupMetrics{backups}, receiptMetrics{users, settings.Clock})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	if err := app.begin(background); err != nil {
@@ -250,12 +266,14 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
 			a.Offboardings.Handlers(),
-			a.replay.Handlers(),
+			a.Replays.Handlers(),
+			a.Receipts.Handlers(),
 		),
 		Periodic: slices.Concat(
 			a.Trail.Periodic(),
 			a.Backups.Periodic(),
 			a.Requests.Periodic(),
+			a.Receipts.Periodic(),
 		),
 	}
 	if a.workers > 0 {
@@ -270,7 +288,7 @@ func (a *App) start(ctx context.Context) (err error) {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
 		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.LookAfter)
-		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
+		a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)
 	return nil
@@ -278,7 +296,7 @@ func (a *App) start(ctx context.Context) (err error) {
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
 func (a *App) ReloadKeys(ctx context.Context) error {
-	return session.LoadKeys(ctx, a.DB, a.box, a.keys)
+	return errors.Join(session.LoadKeys(ctx, a.DB, a.box, a.keys), a.Users.LoadReceiptKeys(ctx))
 }
 
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.

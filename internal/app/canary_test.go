@@ -703,6 +703,8 @@ func (c *canary) operate() {
 	c.call("POST", "/v1/operator/jobs/"+url.PathEscape(c.email)+"/retry", operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.call("POST", "/v1/operator/backups", operator, apptest.JSON(object{c.last: c.email}))
 	c.call("GET", "/v1/operator/backups?cursor="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("GET", "/v1/operator/replays?cursor="+url.QueryEscape(c.email), operator).Want(c, http.StatusBadRequest)
+	c.call("GET", "/v1/operator/replays", operator).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{"name": "The cage company"})).Want(c, http.StatusOK)
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")

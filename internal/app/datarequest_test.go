@@ -378,6 +378,7 @@ func TestWhatFulfillingDoes(t *testing.T) {
 			t.Fatalf("%+v", after)
 		}
 		receipt := call(t, w.Service, "GET", *after.Receipt, admin).Want(t, 200)
+		verified(t, receipt.Body, publishedKeys(t, w.Service))
 		if receipt.Text(t, "kind") != kind || receipt.Text(t, "user_id") != person.ID.String() || !bytes.Contains(receipt.Body, []byte(`"authority":"operator"`)) {
 			t.Errorf("%s", receipt.Body)
 		}

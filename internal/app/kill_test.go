@@ -248,7 +248,8 @@ func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[
 			(select count(*) from idempotency_answers i where i.subject_user_id = u.id),
 			(select count(*) from audit_entries e where e.actor_user_id = u.id),
 			(select count(*) from erasure_receipts r where r.user_id = u.id and r.id = u.receipt_id and r.label = u.label and r.completed_at = u.redacted_at
-				and r.removed = $2 and r.kept = '[{"store": "audit_entries", "count": 2, "why": "audit_trail"}]'),
+				and r.removed = $2 and r.kept = '[{"store": "audit_entries", "count": 2, "why": "audit_trail"}, {"store": "suppressed_addresses", "count": 1, "why": "suppression"}]'
+				and r.jws is not null),
 			(select count(*) from audit_entries e where e.target_id = u.id::text and e.action = 'user.redacted')
 		from users u where u.id = any ($1::uuid[])`, people, allRemoved)
 	if err != nil {

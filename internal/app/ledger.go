@@ -24,7 +24,7 @@ func (a *App) begin(ctx context.Context) error {
 	case errors.As(err, &wrong):
 	case err != nil:
 		return err
-	case survey.Behind() == 0:
+	case survey.Behind() == 0 && !survey.Restored:
 		return a.open(ctx, survey)
 	}
 	a.shut(survey, wrong)
@@ -87,7 +87,7 @@ func (a *App) Opened() <-chan struct{} { return a.opened }
 func (a *App) catchUp(ctx context.Context, said string) {
 	for ctx.Err() == nil {
 		survey, err := a.ledger.Survey(ctx, a.DB)
-		if err == nil && survey.Behind() > 0 {
+		if err == nil && (survey.Behind() > 0 || survey.Restored) {
 			if said != behind {
 				a.shut(survey, nil)
 			}
@@ -120,7 +120,8 @@ func (a *App) catchUp(ctx context.Context, said string) {
 }
 
 func (a *App) carryOut(ctx context.Context, survey *ledger.Survey) error {
-	report, err := a.replay.Run(ctx, survey)
+	report, err := a.Replays.Run(ctx, survey)
+	a.replayed.count(report)
 	if err != nil {
 		return err
 	}

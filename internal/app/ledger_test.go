@@ -189,7 +189,11 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 		t.Errorf("the receipt: %+v, and was %s", receipt, redaction.Body)
 	}
 	service.Call(t, "GET", p.path("deleted"), as).WantProblem(t, http.StatusNotFound, "not-found")
-	service.Call(t, "GET", receiptOf(deletion), as).Want(t, http.StatusOK)
+	keys := publishedKeys(t, service)
+	for _, answer := range []apptest.Answer{redaction, deletion} { // as it was handed out, and as it is now
+		verified(t, answer.Body, keys)
+		verified(t, service.Call(t, "GET", receiptOf(answer), as).Want(t, http.StatusOK).Body, keys)
+	}
 	if actor := show(t, service, as, p.path("actor")); actor.Status != "redacted" || actor.FirstName != nil {
 		t.Errorf("a deletion that the trail stands in the way of: %+v", actor)
 	}
@@ -418,6 +422,10 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 	p := newPast(t)
 	conn := p.backup.Superuser(t)
 	all := seedAccounts(t, &apptest.Service{Database: p.backup}, conn, p.of, people)
+	// Not everybody has the same, so that what is counted for one is not what is counted for another.
+	execute(t, conn, `insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
+		select $1, gen_random_uuid(), person, now(), '203.0.113.77', 'succeeded', false from unnest($2::uuid[]) with ordinality as everybody(person, at), generate_series(1, at % 7)`,
+		p.of.ID.String(), all)
 	living := p.database.Superuser(t)
 	for _, table := range []string{"users", "sessions", "refresh_tokens", "login_records"} { // the living database has them too
 		copyTable(t, conn, living, table)
@@ -445,6 +453,15 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 	if receipts := number(t, conn, "select count(*) from erasure_receipts"); receipts != people {
 		t.Errorf("%d receipts", receipts)
 	}
+	if wrong := number(t, conn, `
+		select count(*) from unnest($1::uuid[]) with ordinality as everybody(person, at) join users u on u.id = person join erasure_receipts r on r.id = u.receipt_id
+		where not r.removed @> jsonb_build_array(jsonb_build_object('store', 'login_records', 'count', 3 + at % 7), jsonb_build_object('store', 'profile', 'count', 1))
+			or r.kept->0->>'count' is distinct from '2' or u.label is distinct from r.label`, all); wrong != 0 {
+		t.Errorf("%d receipts count something else than what was of the person", wrong)
+	}
+	if marks := number(t, conn, "select count(*) from suppressed_addresses"); marks != people {
+		t.Errorf("%d marks of addresses", marks)
+	}
 	if acts := number(t, conn, "select count(*) from audit_entries where action = 'user.redacted' and actor_type = 'system'"); acts != people {
 		t.Errorf("%d entries in the trail", acts)
 	}
@@ -458,4 +475,134 @@ func copyTable(t *testing.T, from, to *pgx.Conn, table string) {
 		t.Fatal(err)
 	}
 	execute(t, to, "insert into "+table+" select * from jsonb_populate_recordset(null::"+table+", $1::jsonb) on conflict do nothing", rows)
+}
+
+// Mails about alerts that wait in a backup may have been sent long ago. After a restore they count as skipped, the alert is over, and a repeat is mailed. Operators see what was
+// done, and so does the trail of Fusions.
+func TestMailsThatWaitedInABackupAreNotSent(t *testing.T) {
+	t.Parallel()
+	first := apptest.Start(t)
+	operator := first.Operators(t)
+	of := first.Customer(t, "acme")
+	left := first.Person(t, of, principal.User, "left@acme.example")
+	first.Settle()
+	first.Stop()
+	conn := first.Database.Superuser(t)
+	now := first.Database.Clock.Now()
+	for _, statement := range []string{
+		`insert into alerts (customer_id, id, severity, subject, body, dedupe_key, joining, times, created_at, last_raised_at, fanned_out_at, recipients, sent, digested, failed, skipped, wake_at)
+			select $1, id, 'error', 'An old story', 'Long told.', id::text, true, 1, $3, $3, case when whole then $3::timestamptz end, recipients, 0, 0, 0, 0, $3
+			from (values ('00000000-0000-7000-8000-000000000001'::uuid, true, 2), ('00000000-0000-7000-8000-000000000002', false, 1), ('00000000-0000-7000-8000-000000000003', true, 0))
+				as old(id, whole, recipients) where $2::uuid[] is not null`,
+		`insert into alert_deliveries (customer_id, alert_id, user_id, state, capped, attempts, created_at, due_at)
+			select $1, alert, people[place], state, false, 0, $3, $3 from (select $2::uuid[] as people) p, (values
+				('00000000-0000-7000-8000-000000000001'::uuid, 1, 'pending'), ('00000000-0000-7000-8000-000000000001', 2, 'collected'),
+				('00000000-0000-7000-8000-000000000002', 1, 'pending')) as old(alert, place, state)`,
+		`insert into alert_digests (customer_id, user_id, hour, state, attempts, created_at, due_at) select $1, ($2::uuid[])[2], date_trunc('hour', $3::timestamptz), 'pending', 0, $3, $3`,
+	} {
+		execute(t, conn, statement, of.ID.String(), []string{of.User.ID.String(), of.Admin.ID.String()}, now)
+	}
+	if err := conn.Close(t.Context()); err != nil { // or else it is not copied
+		t.Fatal(err)
+	}
+	restored := first.Database.Copy(t)
+	apptest.ShareBlobs(t, first.Database, restored)
+	alive := apptest.Replica(t, first.Database)
+	alive.Call(t, "POST", "/v1/users/"+left.ID.String()+"/redaction", apptest.As(of.APIKey)).Want(t, http.StatusOK)
+	alive.Stop()
+	service := apptest.Replica(t, restored)
+	opened(t, service)
+	as := apptest.As(of.APIKey)
+	for name, skipped := range map[string]int{"1": 2, "2": 1, "3": 0} {
+		var alert struct {
+			State      string
+			SentAt     *time.Time `json:"sent_at"`
+			Deliveries struct{ Pending, Sent, Skipped int }
+		}
+		service.Call(t, "GET", "/v1/alerts/00000000-0000-7000-8000-00000000000"+name, as).Want(t, http.StatusOK).Into(t, &alert)
+		if alert.SentAt == nil || alert.Deliveries.Skipped != skipped || alert.Deliveries.Pending != 0 {
+			t.Errorf("alert %s: %+v", name, alert)
+		}
+	}
+	raised := service.Call(t, "POST", "/v1/alerts", as, apptest.JSON(object{
+		"severity": "error", "subject": "A new story", "body": "Not told yet.", "dedupe_key": "00000000-0000-7000-8000-000000000001",
+	})).Want(t, http.StatusAccepted)
+	if raised.Text(t, "id") == "00000000-0000-7000-8000-000000000001" {
+		t.Error("a repeat joins an alert whose mails were dropped")
+	}
+	service.MailTo(t, of.User.Email, "A new story")
+	for _, person := range []apptest.Person{of.User, of.Admin} {
+		for _, mail := range service.Mailbox.To(t, person.Email) {
+			if strings.Contains(mail.Subject, "An old story") {
+				t.Errorf("a mail of before the restore was sent: %+v", mail)
+			}
+		}
+	}
+
+	var page struct {
+		Data []struct {
+			ID, State, Cause string
+			Seconds          *float64
+			From             int64 `json:"ledger_from"`
+			To               int64 `json:"ledger_to"`
+			Entries          int
+			LostCorrections  int `json:"lost_corrections"`
+			Outcomes         []struct {
+				Kind, Outcome string
+				Count         int
+			}
+			Dropped []struct {
+				Store string
+				Count int
+			}
+		}
+	}
+	service.Call(t, "GET", "/v1/operator/replays", apptest.As(service.SignIn(t, "fusions", operator))).Want(t, http.StatusOK).Into(t, &page)
+	if len(page.Data) != 1 {
+		t.Fatalf("the replays: %+v", page.Data)
+	}
+	seen := page.Data[0]
+	if seen.State != "done" || seen.Cause != "restore" || seen.Entries != 1 || seen.To <= seen.From-1 || seen.LostCorrections != 0 || seen.Seconds == nil ||
+		len(seen.Outcomes) != 1 || seen.Outcomes[0].Kind != "redaction" || seen.Outcomes[0].Outcome != "done" || seen.Outcomes[0].Count != 1 {
+		t.Errorf("the replay: %+v", seen)
+	}
+	dropped := make(map[string]int)
+	for _, one := range seen.Dropped {
+		dropped[one.Store] = one.Count
+	}
+	if len(dropped) != 5 || dropped["alert_deliveries"] != 3 {
+		t.Errorf("dropped: %+v", seen.Dropped)
+	}
+	if told := number(t, restored.Superuser(t), "select count(*) from audit_entries where action = 'ledger.replayed' and target_id = $1 and actor_type = 'system'", seen.ID); told != 1 {
+		t.Errorf("the trail of Fusions tells of the replay %d times", told)
+	}
+}
+
+// A database that was brought back from a backup drops what stood for a moment, also where the ledger has nothing that it lacks.
+func TestARestoreWithNothingLostDropsTheSessions(t *testing.T) {
+	t.Parallel()
+	first := apptest.Start(t)
+	of := first.Customer(t, "acme")
+	session := apptest.As(first.SignIn(t, of.Slug, of.Admin))
+	first.Settle()
+	first.Stop()
+	moved, restored := first.Database.Copy(t), first.Database.Copy(t)
+	for _, database := range []*dbtest.Database{moved, restored} {
+		apptest.ShareBlobs(t, first.Database, database)
+	}
+	execute(t, restored.Superuser(t), "insert into restores (id, backup_id, taken_at, restored_at) values (gen_random_uuid(), gen_random_uuid(), $1, $1)",
+		first.Database.Clock.Now().Add(time.Second))
+	stays := apptest.Replica(t, moved)
+	opened(t, stays)
+	stays.Call(t, "GET", "/v1/me", session).Want(t, http.StatusOK)
+	ends := apptest.Replica(t, restored)
+	opened(t, ends)
+	ends.Call(t, "GET", "/v1/me", session).WantProblem(t, http.StatusUnauthorized, "unauthorized")
+	ends.Stop()
+	again := apptest.Replica(t, restored)
+	select {
+	case <-again.Opened():
+	default:
+		t.Error("the second time it is not open at once")
+	}
 }

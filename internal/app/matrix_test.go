@@ -158,6 +158,7 @@ var matrix = []row{
 	{"renewOffboardingBundle", noObject, "", 401, 403, 202, 403, 403, 403, 202, 403},
 	{"collectOffboardingBundle", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listReplays", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
 	{"listJobs", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"retryJob", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
@@ -702,6 +703,8 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/customer/offboarding/bundle", nil
 	case "listBackups", "createBackup":
 		return "/v1/operator/backups", nil
+	case "listReplays":
+		return "/v1/operator/replays", nil
 	case "listJobs":
 		return "/v1/operator/jobs", nil
 	case "retryJob":

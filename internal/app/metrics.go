@@ -2,12 +2,15 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/webhook"
 )
 
@@ -64,4 +67,32 @@ func newWebhookMetrics(registry prometheus.Registerer) (*webhookMetrics, error) 
 
 func (m *webhookMetrics) observe(outcome webhook.Outcome, took time.Duration) {
 	m.duration.WithLabelValues(string(outcome)).Observe(took.Seconds())
+}
+
+// replayMetrics count what this replica carried out again of the ledger.
+type replayMetrics struct{ runs, entries *prometheus.CounterVec }
+
+func newReplayMetrics(registry prometheus.Registerer) (*replayMetrics, error) {
+	m := &replayMetrics{
+		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steward_ledger_replays_total", Help: "How often entries of the ledger were carried out again, by why and whether it came to its end.",
+		}, []string{"cause", "finished"}),
+		entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "steward_ledger_replayed_entries_total", Help: "Entries of the ledger that were carried out again, by kind and what became of them.",
+		}, []string{"kind", "outcome"}),
+	}
+	return m, errors.Join(registry.Register(m.runs), registry.Register(m.entries))
+}
+
+func (m *replayMetrics) count(made replay.Replay) {
+	cause := "crash"
+	if made.Restored {
+		cause = "restore"
+	}
+	m.runs.WithLabelValues(cause, strconv.FormatBool(made.FinishedAt != nil)).Inc()
+	for kind, outcomes := range made.Outcomes {
+		for outcome, count := range outcomes {
+			m.entries.WithLabelValues(string(kind), string(outcome)).Add(float64(count))
+		}
+	}
 }

@@ -306,6 +306,7 @@ func TestQueriesAreReadStrictly(t *testing.T) {
 		"/v1/me/logins":          {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "outcome=succeeded"},
 		"/v1/users/{id}/logins":  {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "outcome=succeeded"},
 		"/v1/operator/backups":   {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "state=available"},
+		"/v1/operator/replays":   {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "state=done"},
 		"/v1/alerts":             {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "severity=error"},
 		"/v1/operator/customers": {"limit=0", "limit=201", "limit=x", "cursor=" + marker, "slug=acme"},
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/trail"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -249,12 +249,12 @@ func TestRotatedTrailKeysStayPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Database.Clock.Advance(time.Minute)
-	made, err := trail.RotateKey(t.Context(), s.DB, box)
+	made, err := proofkey.Rotate(t.Context(), s.DB, box, proofkey.Trail)
 	if err != nil {
 		t.Fatal(err)
 	}
 	recordedAndSealed(t, s, acme)
-	s.Database.Clock.Advance(time.Minute) // the keys are remembered for a moment
+	s.Database.Clock.Advance(time.Minute) // a new key is published before it signs
 	renewed, newer := latest(t, s, acme, fmt.Sprint("?since_size=", old.Size))
 	if renewed.VerifierKey == old.VerifierKey {
 		t.Error("the old key signs still")
@@ -270,7 +270,7 @@ func TestRotatedTrailKeysStayPublished(t *testing.T) {
 		Keys []struct{ X, Kid string }
 	}
 	s.Call(t, "GET", "/.well-known/audit-trail-keys.json").Want(t, 200).Into(t, &published)
-	if len(published.Keys) != 2 || published.Keys[0].Kid != made {
+	if len(published.Keys) != 2 || published.Keys[0].Kid != made.Key {
 		t.Fatalf("%+v", published)
 	}
 	for i, key := range []string{renewed.VerifierKey, old.VerifierKey} { // the contract says how one is made of the other

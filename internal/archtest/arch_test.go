@@ -25,10 +25,14 @@ const module = "github.com/fusionspim/steward"
 // shelves are the packages from the bottom to the top. A package imports from lower shelves only: never from its own, never from a higher one.
 var shelves = [][]string{
 	{"internal/fault", "internal/id", "internal/sensitive", "internal/clock", "internal/version"}, // words
-	{"pkg/trailproof", "pkg/webhooksig"}, // what others check our signatures with; the service signs with them too
-	{"internal/principal"},               // who is calling, in those words
+	{ // what others check our signatures with; the service signs with two of them too
+		"pkg/trailproof", "pkg/webhooksig", "pkg/client",
+	},
+	{"internal/principal"}, // who is calling, in those words
 	{"internal/postgres", "internal/password", "internal/token", "internal/seal", "internal/recall", "internal/devpg", "internal/contract", "internal/pages", "internal/totp", "internal/mail", "internal/devmail", "internal/dial", "internal/blob"}, // mechanisms
-	{"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger"}, // mechanisms with tables
+	{ // mechanisms with tables
+		"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger", "internal/proofkey",
+	},
 	{"internal/audit"},        // the trail, which every act writes to
 	{"internal/backup"},       // copies of everything that know of nothing in particular
 	{"internal/event"},        // what of it customers are told
@@ -42,6 +46,7 @@ var shelves = [][]string{
 		"internal/userimport",
 		"internal/trail",
 		"internal/webhook",
+		"internal/receipt",
 	},
 	{"internal/request"},     // the conductor of what people ask of their data
 	{"internal/offboarding"}, // the end of a customer, whose bundle follows those of requests

@@ -63,6 +63,7 @@ const (
 	CustomerChanged       Action = "customer.changed"
 	CustomerCreated       Action = "customer.created"
 	BackupOrdered         Action = "backup.ordered"
+	LedgerReplayed        Action = "ledger.replayed"
 	UserImportStarted     Action = "user_import.started"
 	UserReturned          Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
@@ -103,6 +104,7 @@ type Target struct {
 func OnUser(user id.User) Target             { return Target{"user", user.String()} }
 func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
 func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
+func OnReplay(replay id.Replay) Target       { return Target{"replay", replay.String()} }
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
 func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
 func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }

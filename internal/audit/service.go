@@ -34,10 +34,20 @@ func AppendTx(tx *postgres.Tx, act Act) error {
 
 // AppendEachTx records one act that was done to each of the targets, none of whom is the caller, in one round trip. The act's own target does not count.
 func AppendEachTx(tx *postgres.Tx, act Act, targets []Target) error {
-	if len(targets) == 0 {
+	acts := make([]Act, len(targets))
+	for i, target := range targets {
+		acts[i] = act
+		acts[i].Target = target
+	}
+	return AppendAllTx(tx, acts)
+}
+
+// AppendAllTx records acts in their order, in one round trip.
+func AppendAllTx(tx *postgres.Tx, acts []Act) error {
+	if len(acts) == 0 {
 		return nil
 	}
-	return appendEach(tx, act, targets)
+	return appendAll(tx, acts)
 }
 
 // Record appends entries that an integration sends, 1 to 1,000 at once, and tells for each what became of it. The good ones are kept even when
@@ -172,5 +182,11 @@ func (s *Service) List(ctx context.Context, caller principal.Principal, filter F
 
 // ReferencesTx counts by source the entries that name the user as their actor.
 func ReferencesTx(tx *postgres.Tx, user id.User) ([]fault.Reference, error) {
-	return references(tx, user)
+	found, err := ReferencesToAllTx(tx, []id.User{user})
+	return found[user], err
+}
+
+// ReferencesToAllTx counts for each of the users by source the entries that name the user as their actor.
+func ReferencesToAllTx(tx *postgres.Tx, users []id.User) (map[id.User][]fault.Reference, error) {
+	return references(tx, users)
 }

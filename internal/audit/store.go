@@ -37,28 +37,38 @@ func appendAct(tx *postgres.Tx, act Act) error {
 	return orEnded(tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error)
 }
 
-func appendEach(tx *postgres.Tx, act Act, targets []Target) error {
+func appendAll(tx *postgres.Tx, acts []Act) error {
 	type row struct {
-		ID   id.Entry `json:"id"`
-		Type string   `json:"type"`
-		Of   string   `json:"of"`
+		ID               id.Entry       `json:"id"`
+		Actor            ActorType      `json:"actor"`
+		User             *id.User       `json:"user_id"`
+		APIKey           *id.APIKey     `json:"api_key_id"`
+		OperatorCustomer *id.Customer   `json:"operator_customer_id"`
+		Operator         *id.User       `json:"operator_id"`
+		Action           Action         `json:"action"`
+		Type             string         `json:"type"`
+		Of               string         `json:"of"`
+		Changed          []string       `json:"changed"`
+		Details          map[string]any `json:"details,omitempty"`
 	}
-	rows := make([]row, len(targets))
-	for i, target := range targets {
-		rows[i] = row{ID: id.New[id.Entry](), Type: target.Type, Of: target.ID}
+	rows := make([]row, len(acts))
+	for i, act := range acts {
+		by := act.actor()
+		rows[i] = row{
+			ID: id.New[id.Entry](), Actor: by.kind, User: by.user, APIKey: by.apiKey, OperatorCustomer: by.operatorCustomer, Operator: by.operator, Action: act.Action,
+			Type: act.Target.Type, Of: act.Target.ID, Changed: append([]string{}, act.Changed...), Details: act.Details,
+		}
 	}
-	by := act.actor()
 	sent, err := json.Marshal(rows)
 	if err != nil {
 		return err
 	}
 	err = tx.ORM().Exec(`
 		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
-			action, target_type, target_id, changed, occurred_at, recorded_at)
-		select ?, id, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, type, "of", ?::text[], ?::timestamptz, ?::timestamptz
-		from jsonb_to_recordset(?::jsonb) as target(id uuid, type text, "of" text) order by id`,
-		tx.Customer, by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, postgres.Strings(act.Changed), tx.Now, tx.Now,
-		string(sent)).Error
+			action, target_type, target_id, changed, details, occurred_at, recorded_at)
+		select ?, id, 'steward', actor, user_id, api_key_id, operator_customer_id, operator_id, action, type, "of", changed, details, ?::timestamptz, ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as act(id uuid, actor text, user_id uuid, api_key_id uuid, operator_customer_id uuid, operator_id uuid, action text,
+			type text, "of" text, changed text[], details jsonb) order by id`, tx.Customer, tx.Now, tx.Now, string(sent)).Error
 	return orEnded(err)
 }
 
@@ -220,21 +230,23 @@ func bySourceID(tx *postgres.Tx, sourceIDs []string) (map[string]Entry, error) {
 	return kept, err
 }
 
-func references(tx *postgres.Tx, user id.User) (found []fault.Reference, err error) {
+func references(tx *postgres.Tx, users []id.User) (map[id.User][]fault.Reference, error) {
 	rows, err := tx.Raw(`
-		select source, count(*), min(occurred_at), max(occurred_at) from audit_entries
-		where customer_id = ? and actor_user_id = ? group by source order by source`, tx.Customer, user).Rows()
+		select actor_user_id, source, count(*), min(occurred_at), max(occurred_at) from audit_entries
+		where customer_id = ? and actor_user_id = any (?) group by actor_user_id, source order by actor_user_id, source`, tx.Customer, users).Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
+	found := make(map[id.User][]fault.Reference)
 	for rows.Next() {
+		var user id.User
 		var reference fault.Reference
-		if err := rows.Scan(&reference.Source, &reference.Count, &reference.FirstAt, &reference.LastAt); err != nil {
+		if err := rows.Scan(&user, &reference.Source, &reference.Count, &reference.FirstAt, &reference.LastAt); err != nil {
 			return nil, err
 		}
 		reference.FirstAt, reference.LastAt = reference.FirstAt.UTC(), reference.LastAt.UTC()
-		found = append(found, reference)
+		found[user] = append(found[user], reference)
 	}
 	return found, rows.Err()
 }

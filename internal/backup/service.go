@@ -58,6 +58,9 @@ func (s *Service) on() bool {
 	return s.vault.Store != nil && len(s.settings.Recipients) > 0 && !s.settings.DatabaseURL.IsEmpty()
 }
 
+// MayHold tells whether a backup that was taken at a moment may hold somebody who was erased at another.
+func MayHold(taken, erased time.Time) bool { return !taken.After(erased.Add(slack)) }
+
 // HorizonTx tells by when no backup holds somebody any more who was erased at a moment: the last expiry of the backups that there are, and of one that may be taken before
 // the erasure is committed. Nil: no backup holds the person, and none will. It works inside customers and outside.
 func (s *Service) HorizonTx(tx *postgres.Tx, erased time.Time) (*time.Time, error) {
@@ -405,6 +408,38 @@ func (s *Service) Compare(ctx context.Context) (differences []Difference, err er
 	s.differences = differences
 	s.mu.Unlock()
 	return differences, nil
+}
+
+// Earliest tells when the earliest backup was taken, or before, of all that may hold anybody: of what lies in the store, whatever the catalogue says, and of what the catalogue
+// does not know to be gone. Nil: there is none. Where something lies in the store that nobody can tell the age of, that is an error.
+func (s *Service) Earliest(ctx context.Context) (earliest *time.Time, err error) {
+	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
+		earliest, err = firstTaken(tx)
+		return err
+	})
+	if err != nil || s.vault.Store == nil {
+		return utc(earliest), err
+	}
+	there, strange, err := s.vault.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(strange) > 0 {
+		return nil, fmt.Errorf("%s lies among the backups and is none of them; nobody can tell whom it holds", strange[0])
+	}
+	for backup := range there {
+		b, err := s.vault.Get(ctx, backup)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil { // without an entry that counts, the name tells: it was made before the backup was taken
+			b.TakenAt = time.Unix(backup.Time().UnixTime())
+		}
+		if earliest == nil || b.TakenAt.Before(*earliest) {
+			earliest = &b.TakenAt
+		}
+	}
+	return utc(earliest), nil
 }
 
 // beingMade tells whether a backup is in the catalogue after all: it was asked for after the catalogue was read.

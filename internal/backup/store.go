@@ -164,6 +164,12 @@ func lastExpiry(tx *postgres.Tx, before time.Time) (expiry *time.Time, err error
 	return expiry, err
 }
 
+// firstTaken tells when the first of the backups was taken that are not known to be gone. Nil: there is none.
+func firstTaken(tx *postgres.Tx) (taken *time.Time, err error) {
+	err = tx.Raw("select min(taken_at) from backups where state in ('creating', 'available', 'missing', 'damaged')").Row().Scan(&taken)
+	return taken, err
+}
+
 // record notes a restore.
 func record(tx *postgres.Tx, r Restored) error {
 	number, hash := ledgerColumns(r.Backup.Ledger)

@@ -57,7 +57,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	recording := record(t, db, of.ID)
 	book := newLedger(t, db)
 	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
-	users, trail := user.NewService(db, book, nil, nil, noBackups), audit.NewService(db) // nobody is created or erased here
+	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db) // nobody is created or erased here
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()

@@ -133,10 +133,12 @@ func oneOf(query url.Values, name string, words ...string) (string, error) {
 
 const longestName = 512
 
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$`)
+
 // checkName refuses names that could mean something else to one of the stores: parts of lower-case letters, digits, dots, underscores and hyphens, which begin with a
 // letter or a digit, between single slashes.
 func checkName(name string) error {
-	if len(name) > longestName || !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$`).MatchString(name) || strings.Contains(name, "..") {
+	if len(name) > longestName || !nameForm.MatchString(name) || strings.Contains(name, "..") {
 		return fmt.Errorf("blob: %q is no name of an object", name)
 	}
 	return nil

@@ -36,6 +36,11 @@ func stores() map[string]func(t *testing.T) Store {
 		"folder without sync": func(t *testing.T) Store {
 			return open(t, "file://"+filepath.Join(t.TempDir(), "not", "there")+"?sync=off")
 		},
+		"folder that has no files without names": func(t *testing.T) Store {
+			store := open(t, "file://"+t.TempDir())
+			store.(*folder).nameless = func(string) (*os.File, naming, error) { return nil, naming{}, errors.ErrUnsupported }
+			return store
+		},
 		"bucket": func(t *testing.T) Store { return openS3(t, serveS3(t, false), "") },
 		"bucket with a prefix": func(t *testing.T) Store {
 			return openS3(t, serveS3(t, false), "some/where")

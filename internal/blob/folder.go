@@ -22,12 +22,13 @@ const partial = ".partial"
 
 // folder is a store in a folder, which may lie on a network's file system that knows hard links.
 type folder struct {
-	root string
-	sync bool
+	root     string
+	sync     bool
+	nameless func(root string) (*os.File, naming, error)
 }
 
 func openFolder(root string, sync bool) (*folder, error) {
-	f := &folder{root: root, sync: sync}
+	f := &folder{root: root, sync: sync, nameless: nameless}
 	if err := f.makeFolders(filepath.Join(root, partial)); err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
@@ -36,7 +37,8 @@ func openFolder(root string, sync bool) (*folder, error) {
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
-// Create implements Store. The object is written beside the others, made durable, and then given its name, which fails if the name is taken.
+// Create implements Store. The object is written as a file without a name where the system knows such, and beside the others otherwise. It is made durable, and then given its
+// name, which fails if the name is taken.
 func (f *folder) Create(ctx context.Context, name string, content io.Reader) (err error) {
 	if err := checkName(name); err != nil {
 		return err
@@ -45,28 +47,49 @@ func (f *folder) Create(ctx context.Context, name string, content io.Reader) (er
 	if _, err := os.Lstat(target); err == nil {
 		return fmt.Errorf("blob: %s: %w", name, ErrExists)
 	}
-	beside := filepath.Join(f.root, partial, rand.Text())
-	file, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, give, err := f.nameless(f.root)
+	if errors.Is(err, errors.ErrUnsupported) {
+		file, give, err = f.beside()
+	}
 	if err != nil {
 		return fmt.Errorf("blob: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.Remove(beside)) }()
-	_, err = io.Copy(file, &source{ctx: ctx, reader: content})
-	if err == nil && f.sync {
+	defer func() { err = errors.Join(err, give.up()) }()
+	if _, err = io.Copy(file, &source{ctx: ctx, reader: content}); err == nil && f.sync {
 		err = file.Sync()
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("blob: %s: %w", name, err)
 	}
-	if err := f.makeFolders(filepath.Dir(target)); err != nil {
-		return fmt.Errorf("blob: %w", err)
+	err = give.name(target)
+	if errors.Is(err, fs.ErrNotExist) { // the first object of its folder
+		if err = f.makeFolders(filepath.Dir(target)); err == nil {
+			err = give.name(target)
+		}
 	}
-	if err := os.Link(beside, target); errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("blob: %s: %w", name, ErrExists)
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("blob: %w", err)
 	}
 	return f.syncFolder(filepath.Dir(target))
+}
+
+// naming is what becomes of a file that was written: it gets a name, once, or is given up.
+type naming struct {
+	name func(target string) error
+	up   func() error
+}
+
+// beside opens a file in the folder of what is being written.
+func (f *folder) beside() (*os.File, naming, error) {
+	path := filepath.Join(f.root, partial, rand.Text())
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return file, naming{
+		name: func(target string) error { return os.Link(path, target) },
+		up:   func() error { return errors.Join(file.Close(), os.Remove(path)) },
+	}, err
 }
 
 // makeFolders is os.MkdirAll that makes the new entries durable.

@@ -3,6 +3,7 @@ package dbtest_test
 import (
 	"context"
 	"log/slog"
+	neturl "net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/clock"
 	"github.com/fusionspim/steward/internal/dbtest"
+	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/sensitive"
 )
@@ -197,4 +199,79 @@ func schema(t *testing.T, url sensitive.String) []string {
 		select format('function %s', proname) from pg_proc where pronamespace = 'public'::regnamespace
 		union all
 		select format('type %s', typname) from pg_type where typnamespace = 'public'::regnamespace and typtype in ('e', 'd')`)
+}
+
+// Where the roles are there, a user who may not make any migrates: an administrator has made the roles, and the user a member of them.
+func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
+	t.Parallel()
+	superuser := dbtest.New(t).Superuser(t) // whose migrations have made the roles
+	user := "steward_migrator_" + strings.ReplaceAll(id.New[id.Request]().String(), "-", "")
+	url := dbtest.NewEmpty(t)
+	config, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(t, superuser, "create role "+user+" login nocreaterole nocreatedb nosuperuser")
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), url.Reveal())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+		if _, err := conn.Exec(context.Background(), "reassign owned by "+user+" to current_user; drop owned by "+user+"; drop role "+user); err != nil {
+			t.Error(err)
+		}
+	})
+	execute(t, superuser, "grant "+appRole+", "+platformRole+", "+workerRole+" to "+user)
+	execute(t, superuser, "alter database "+pgx.Identifier{config.Database}.Sanitize()+" owner to "+user)
+	parsed, err := neturl.Parse(url.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The user has no password, so it is taken by a superuser's connection.
+	parameters := parsed.Query()
+	parameters.Set("role", user)
+	parsed.RawQuery = parameters.Encode()
+	as := sensitive.New(parsed.String())
+	if applied := up(t, as); len(applied) == 0 {
+		t.Error("nothing was applied")
+	}
+
+	// Row security binds the owner too; a step that fills rows of all customers has to reach them nevertheless.
+	for {
+		undone, err := postgres.MigrateDown(t.Context(), as)
+		if err != nil || len(undone) != 1 {
+			t.Fatalf("%v %v", undone, err)
+		}
+		if undone[0].Version == 16 {
+			break
+		}
+	}
+	conn := connected(t, url)
+	execute(t, conn, "set session_replication_role = replica")
+	execute(t, conn, `insert into erasure_receipts (customer_id, id, kind, user_id, authority, completed_at, removed, kept)
+		values (gen_random_uuid(), gen_random_uuid(), 'deletion', gen_random_uuid(), 'system', '2026-01-05T08:00:00Z', '[]', '[]')`)
+	execute(t, conn, "insert into trail_keys (id, public_key, sealed_private, created_at) values ('x', decode(repeat('00', 32), 'hex'), '', now())")
+	up(t, as)
+	if filled := query[bool](t, conn, `select state = 'pending' and erased_at = completed_at and erased_in > 0 and jws is null from erasure_receipts
+		union all select purpose = 'trail' from proof_keys`); !slices.Equal(filled, []bool{true, true}) {
+		t.Errorf("rows of before are filled: %v", filled)
+	}
+	if err := schemaError(t, url); err != nil {
+		t.Error(err)
+	}
+	if owners := query[string](t, conn, "select distinct tableowner::text from pg_tables where schemaname = 'public'"); !slices.Equal(owners, []string{user}) {
+		t.Errorf("the tables belong to %q", owners)
+	}
+}
+
+func connected(t *testing.T, url sensitive.String) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) }) //nolint:errcheck // nothing depends on how it ends
+	return conn
 }

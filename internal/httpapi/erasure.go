@@ -9,9 +9,6 @@ import (
 	"github.com/fusionspim/steward/internal/user"
 )
 
-// receiptVersion is the version of every receipt: receipts never change.
-const receiptVersion = 1
-
 // GetErasurePlan implements GET /v1/users/{id}/erasure-plan.
 func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlanRequestObject) (api.GetErasurePlanResponseObject, error) {
 	plan, err := h.features.Users.Plan(ctx, caller(ctx), id.User{UUID: request.ID})
@@ -24,7 +21,7 @@ func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlan
 	}
 	return api.GetErasurePlan200JSONResponse{
 		CanDelete: plan.CanDelete, CanRedact: plan.CanRedact, LastAdministrator: plan.LastAdministrator, Blocking: toReferences(plan.Blocking),
-		Recommended: recommended, Removes: toCounts(plan.Removes), BackupsExpireAt: inUTC(plan.BackupsExpireAt),
+		Recommended: recommended, Removes: toCounts(plan.Removes), Keeps: toKept(plan.Keeps), BackupsExpireAt: inUTC(plan.BackupsExpireAt),
 	}, nil
 }
 
@@ -68,14 +65,27 @@ func (h handlers) GetErasureReceipt(ctx context.Context, request api.GetErasureR
 }
 
 func receiptAnswer(receipt user.Receipt) api.ErasureReceiptJSONResponse {
-	return api.ErasureReceiptJSONResponse{Body: toReceipt(receipt), Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion)}}
+	return api.ErasureReceiptJSONResponse{Body: toReceipt(receipt), Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion(receipt))}}
+}
+
+// receiptVersion is the version of a receipt, which changes with its state alone.
+func receiptVersion(receipt user.Receipt) int64 {
+	switch receipt.State {
+	case user.LiveComplete:
+		return 2
+	case user.Final:
+		return 3
+	case user.Pending:
+	}
+	return 1
 }
 
 func toReceipt(receipt user.Receipt) api.ErasureReceipt {
 	out := api.ErasureReceipt{
 		ID: receipt.ID.UUID, Kind: api.ErasureReceiptKind(receipt.Kind), UserID: receipt.UserID.UUID, Label: receipt.Label,
 		OrderedBy: api.OrderedBy{Authority: api.Authority(receipt.Authority)}, CompletedAt: receipt.CompletedAt.UTC(), Removed: toCounts(receipt.Removed),
-		Kept: make([]api.Kept, len(receipt.Kept)), BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
+		Kept: toKept(receipt.Kept), BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
+		State: api.ErasureReceiptState(receipt.State), LiveCompleteAt: inUTC(receipt.LiveCompleteAt), FinalAt: inUTC(receipt.FinalAt), Jws: receipt.JWS,
 	}
 	if receipt.Reason != nil {
 		reason := string(*receipt.Reason)
@@ -87,10 +97,15 @@ func toReceipt(receipt user.Receipt) api.ErasureReceipt {
 	if receipt.OrderedByAPIKey != nil {
 		out.OrderedBy.APIKeyID = &receipt.OrderedByAPIKey.UUID
 	}
-	for i, kept := range receipt.Kept {
-		out.Kept[i] = api.Kept{Store: kept.Store, Count: kept.Count, Why: api.KeptWhy(kept.Why)}
-	}
 	return out
+}
+
+func toKept(kept []user.Kept) []api.Kept {
+	stays := make([]api.Kept, len(kept))
+	for i, one := range kept {
+		stays[i] = api.Kept{Store: one.Store, Count: one.Count, Why: api.KeptWhy(one.Why)}
+	}
+	return stays
 }
 
 func toCounts(removed []user.Removed) []api.StoreCount {

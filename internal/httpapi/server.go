@@ -35,6 +35,7 @@ import (
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/replay"
 	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/secondfactor"
@@ -54,6 +55,7 @@ type Features struct {
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
 	Backups       *backup.Service
+	Replays       *replay.Conductor
 	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service

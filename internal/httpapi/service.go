@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"slices"
 
 	"github.com/fusionspim/steward/api"
 	"github.com/fusionspim/steward/internal/token"
@@ -21,8 +22,12 @@ func (h handlers) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObj
 }
 
 // GetSigningKeys implements GET /.well-known/jwks.json.
-func (h handlers) GetSigningKeys(context.Context, api.GetSigningKeysRequestObject) (api.GetSigningKeysResponseObject, error) {
-	return api.GetSigningKeys200JSONResponse{Keys: toKeys(h.keys.JWKS().Keys)}, nil
+func (h handlers) GetSigningKeys(ctx context.Context, _ api.GetSigningKeysRequestObject) (api.GetSigningKeysResponseObject, error) {
+	receipts, err := h.features.Users.ReceiptKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetSigningKeys200JSONResponse{Keys: toKeys(slices.Concat(h.keys.JWKS().Keys, receipts))}, nil
 }
 
 func toKeys(set []token.JWK) []api.SigningKey {

@@ -29,6 +29,7 @@ type (
 	requestKind  struct{}
 	backupKind   struct{}
 	restoreKind  struct{}
+	replayKind   struct{}
 	alertKind    struct{}
 	importKind   struct{}
 	dataKind     struct{}
@@ -57,6 +58,8 @@ type (
 	Backup = ID[backupKind]
 	// Restore identifies one restore of the database from a backup.
 	Restore = ID[restoreKind]
+	// Replay identifies one time that the ledger was carried out again.
+	Replay = ID[replayKind]
 	// Alert identifies one alert of one customer.
 	Alert = ID[alertKind]
 	// Import identifies one import of people.

@@ -67,12 +67,18 @@ func (Answers) Count(tx *postgres.Tx, user id.User) (count int64, err error) {
 
 // Remove erases the answers. The hash of each key stays until its time is up, so that a late repetition of the request that made the account
 // does not make it again.
-func (Answers) Remove(tx *postgres.Tx, user id.User) (int64, error) {
-	done := tx.ORM().Exec(`
-		update idempotency_answers set fingerprint = null, answer = null, subject_user_id = null
-		where customer_id = ? and subject_user_id = ?`, tx.Customer, user)
-	return done.RowsAffected, done.Error
+func (Answers) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error) {
+	return postgres.Counts[id.User](tx.Raw(`
+		update idempotency_answers a set fingerprint = null, answer = null, subject_user_id = null
+		from (
+			select customer_id, credential_id, key_hash, subject_user_id from idempotency_answers where customer_id = ? and subject_user_id = any (?)
+		) before
+		where a.customer_id = before.customer_id and a.credential_id = before.credential_id and a.key_hash = before.key_hash
+		returning before.subject_user_id, 1`, tx.Customer, users).Rows())
 }
+
+// Tables names the table that Remove changes.
+func (Answers) Tables() []string { return []string{"idempotency_answers"} }
 
 // Expire drops, for all customers, at most limit answers that were made before the time, and tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {

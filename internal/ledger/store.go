@@ -79,8 +79,9 @@ type remembered struct {
 	home      string   // where this was written
 	here      string   // where it is now
 	seenAt    *time.Time
-	populated bool // there is a customer
-	alone     bool // no replica is at work on this database
+	restored  *time.Time // when a backup was last brought into this database
+	populated bool       // there is a customer
+	alone     bool       // no replica is at work on this database
 	applied   map[int64]Hash
 }
 
@@ -111,8 +112,9 @@ func recall(tx *postgres.Tx) (found remembered, err error) {
 	}
 	var hash []byte
 	err = tx.ORM().Raw(`
-		select ledger_id, through, segment, hash, coalesce(home, ''), seen_at, exists (select from customers), `+here+` from ledger_position`).Row().
-		Scan(&found.ledger, &found.through.Number, &found.segment, &hash, &found.home, &found.seenAt, &found.populated, &found.here)
+		select ledger_id, through, segment, hash, coalesce(home, ''), seen_at, (select max(restored_at) from restores), exists (select from customers), `+here+`
+		from ledger_position`).Row().
+		Scan(&found.ledger, &found.through.Number, &found.segment, &hash, &found.home, &found.seenAt, &found.restored, &found.populated, &found.here)
 	if err != nil {
 		return remembered{}, err
 	}

@@ -54,7 +54,7 @@ func (d *Discrepancy) Unwrap() error { return d.Cause }
 type Survey struct {
 	Missing  map[Kind]int // entries whose acts are not in the database and have to be carried out
 	InFlight int          // entries whose acts may be under way at another replica
-	Restored bool         // what is missing was lost with a state of the database, and is not just what a crash left open
+	Restored bool         // an earlier state of the database was brought back; what is missing, if anything is, is not just what a crash left open
 	Head     Position
 
 	ledger *Ledger
@@ -75,6 +75,9 @@ func (s *Survey) Behind() (count int) {
 	}
 	return count
 }
+
+// From is the number of the entry up to which the database had everything before.
+func (s *Survey) From() int64 { return s.from.Number }
 
 // Survey compares the database with the ledger, and finds out where the ledger ends. A database that meets its first ledger is told so. Errors: a *Discrepancy, or the fault
 // ServiceUnavailable when the store or the database is away.
@@ -284,7 +287,8 @@ func (s *Survey) walk(ctx context.Context, evidence time.Time) error {
 		}
 	}
 	moved := s.known.home != "" && s.known.home != s.known.here
-	s.Restored = len(s.Missing) > 0 && (moved || newest.Sub(evidence) > crashWithin)
+	brought := s.known.restored != nil && (s.known.seenAt == nil || s.known.restored.After(*s.known.seenAt)) // from a backup, since a replica was at work here
+	s.Restored = moved && brought || len(s.Missing) > 0 && (moved || newest.Sub(evidence) > crashWithin)
 	return nil
 }
 

@@ -112,33 +112,99 @@ func (c *connection) deliver(ctx context.Context, from, to address, content []by
 		}
 	}
 	c.dirty = true
-	// The library asks for SMTPUTF8 wherever it is offered; some servers then refuse to pass the mail on to one that lacks it.
-	c.client.SkipSMTPUTF8(!to.international())
-	if failure := c.step(ctx, stepSender, wait, func() error { return c.client.Mail("<" + from.String() + ">") }); failure != nil {
-		return failure, c.broken && ctx.Err() == nil
+	if failure, untouched := c.announce(ctx, from, to); failure != nil {
+		return failure, untouched && ctx.Err() == nil
 	}
-	if failure := c.step(ctx, stepRecipient, wait, func() error { return c.client.Rcpt("<" + to.String() + ">") }); failure != nil {
-		return failure, false
-	}
-	err := c.step(ctx, stepContent, wait, func() error {
-		body, err := c.client.Data()
-		if err != nil {
-			return err
-		}
+	failure = c.step(ctx, stepContent, wait, func() error {
+		body := c.client.Text.DotWriter()
 		if _, err := body.Write(content); err != nil {
 			return err
 		}
-		if failure := c.step(ctx, stepAcceptance, c.settings.AcceptTimeout, body.Close); failure != nil {
-			return failure
-		}
-		return nil
+		return body.Close()
 	})
-	if err != nil {
-		return err, false
+	if failure == nil {
+		failure = c.step(ctx, stepAcceptance, c.settings.AcceptTimeout, func() error { return c.answer(250) })
+	}
+	if failure != nil {
+		return failure, false
 	}
 	c.dirty = false
 	c.sent++
 	return nil, false
+}
+
+// announce says from whom and to whom, and that the content comes. untouched tells that it failed before anything was answered. To a server that takes several commands at once
+// (RFC 2920) it says all three in one go, which saves two of four round trips for each mail.
+func (c *connection) announce(ctx context.Context, from, to address) (failure *Error, untouched bool) {
+	wait := c.settings.CommandTimeout
+	commands := [...]struct {
+		step   step
+		text   string
+		answer int // the code, or how it begins
+	}{
+		{stepSender, "MAIL FROM:<" + from.String() + ">" + c.parameters(to), 250},
+		{stepRecipient, "RCPT TO:<" + to.String() + ">", 25},
+		{stepContent, "DATA", 354},
+	}
+	together, _ := c.client.Extension("PIPELINING")
+	answers := [len(commands)]*Error{}
+	for i, command := range commands {
+		answers[i] = c.step(ctx, command.step, wait, func() error {
+			if !together {
+				if err := c.client.Text.PrintfLine("%s", command.text); err != nil {
+					return err
+				}
+			} else if i == 0 {
+				if err := c.client.Text.PrintfLine("%s", commands[0].text+"\r\n"+commands[1].text+"\r\n"+commands[2].text); err != nil {
+					return err
+				}
+			}
+			return c.answer(command.answer)
+		})
+		switch {
+		case c.broken || answers[i] != nil && !together:
+			return firstOf(answers[:]), i == 0 && c.broken
+		}
+	}
+	failure = firstOf(answers[:])
+	if failure != nil && answers[2] == nil {
+		// The server waits for a content although it takes nobody. It gets an empty one, if it is sure that there is nobody whom it would reach.
+		if answers[1] == nil {
+			c.broken = true
+			return failure, false
+		}
+		_ = c.step(ctx, stepContent, wait, func() error { return c.client.Text.PrintfLine(".") })
+		_ = c.step(ctx, stepContent, c.settings.AcceptTimeout, func() error { return c.answer(250) })
+	}
+	return failure, false
+}
+
+// parameters are what MAIL says of the mail besides the sender. SMTPUTF8 is asked for where the recipient needs it and not wherever it is offered: some servers then refuse to pass
+// the mail on to one that lacks it.
+func (c *connection) parameters(to address) (text string) {
+	if offered, _ := c.client.Extension("8BITMIME"); offered {
+		text += " BODY=8BITMIME"
+	}
+	if to.international() {
+		text += " SMTPUTF8"
+	}
+	return text
+}
+
+// answer reads one answer of the server and expects a code, or one that begins so.
+func (c *connection) answer(code int) error {
+	_, _, err := c.client.Text.ReadResponse(code)
+	return err
+}
+
+// firstOf is the first failure that there is.
+func firstOf(failures []*Error) *Error {
+	for _, failure := range failures {
+		if failure != nil {
+			return failure
+		}
+	}
+	return nil
 }
 
 // step does one thing within a time. The clock of the machine counts here, not the service's: a deadline is of the network.

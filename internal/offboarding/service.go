@@ -312,11 +312,18 @@ func (bundles) Count(tx *postgres.Tx, _ id.User) (int64, error) {
 	return count, err
 }
 
-// Remove implements user.Holding. Another bundle is made, without the person; a bundle that is being made just now is given up.
-func (bundles) Remove(tx *postgres.Tx, _ id.User) (int64, error) {
+// Remove implements user.Holding. Another bundle is made, without these people; a bundle that is being made just now is given up.
+func (bundles) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	count, waits, err := countBundles(tx)
 	if err != nil || !waits {
-		return 0, err
+		return nil, err
 	}
-	return count, outdateBundles(tx)
+	removed := make(map[id.User]int64, len(people))
+	for _, person := range people {
+		removed[person] = count
+	}
+	return removed, outdateBundles(tx)
 }
+
+// Tables implements user.Holding: what takes to read a bundle that was given up lies in a dead row until it is vacuumed.
+func (bundles) Tables() []string { return []string{"offboardings"} }

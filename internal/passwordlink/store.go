@@ -43,5 +43,5 @@ func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
-	return []user.Holding{user.Rows{Name: "password_links", Of: "password_links where customer_id = ? and user_id = ?"}}
+	return []user.Holding{user.Rows{Name: "password_links", Of: "password_links where customer_id = ? and user_id = any (?)"}}
 }

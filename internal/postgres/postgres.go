@@ -223,6 +223,12 @@ func (tx *Tx) Raw(statement string, arguments ...any) *gorm.DB {
 	return raw
 }
 
+// RawAnew is Raw for a statement that works through many rows of tables that fill and empty quickly. It is planned each time, for the tables as they are then. A plan that is kept
+// was made for a few rows, and stays, until the tables are analysed, when there are a hundred thousand. It costs a round trip more.
+func (tx *Tx) RawAnew(statement string, arguments ...any) *gorm.DB {
+	return tx.Raw(statement, append([]any{pgx.QueryExecModeDescribeExec}, arguments...)...)
+}
+
 // number turns the first question mark into $1, the second into $2, and so on.
 func number(statement string) string {
 	parts := strings.Split(statement, "?")

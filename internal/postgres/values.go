@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,24 @@ func (j *JSON[T]) Scan(source any) error {
 func (j JSON[T]) Value() (driver.Value, error) {
 	text, err := json.Marshal(j.Of)
 	return string(text), err
+}
+
+// Counts reads what a statement found: of whom or what, and how many.
+func Counts[K comparable](rows *sql.Rows, err error) (map[K]int64, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	counts := make(map[K]int64)
+	for rows.Next() {
+		var of K
+		var count int64
+		if err := rows.Scan(&of, &count); err != nil {
+			return nil, err
+		}
+		counts[of] += count
+	}
+	return counts, errors.Join(rows.Err(), rows.Close())
 }
 
 // identifier is every id.ID, and a bare UUID.

@@ -1,6 +1,6 @@
 // Package replay carries out once more what a restore of the database has lost, or a crash has left open.
 //
-// Owns: the order in which that is done, what of before a restore is dropped, the report, and telling a customer's administrators of corrections that are lost.
+// Owns: the order in which that is done, what of before a restore is dropped, the list of what was done, and telling a customer's administrators of corrections that are lost.
 // Does not own: what is to be carried out (ledger), how each act is (the features, by the code that did it the first time), and keeping the service closed (app).
 //
 // Everything here may be broken off and begun anew: each entry is carried out in the transaction that remembers it as applied.
@@ -8,6 +8,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math"
@@ -15,7 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
@@ -25,6 +30,7 @@ import (
 	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/user"
@@ -39,32 +45,50 @@ const (
 // Conductor carries entries out once more. Safe for concurrent use.
 type Conductor struct {
 	db           *postgres.DB
+	customers    *customer.Service
 	users        *user.Service
 	links        *passwordlink.Service
 	offboardings *offboarding.Service
 	queue        *jobs.Queue
 	mailing      passwordlink.Mailing
-	log          *slog.Logger
 }
 
 // New makes a conductor.
-func New(db *postgres.DB, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing passwordlink.Mailing, log *slog.Logger,
+func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing passwordlink.Mailing,
 ) *Conductor {
-	return &Conductor{db: db, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing, log: log}
+	return &Conductor{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
 }
 
-// Report tells what was done.
-type Report struct {
-	Entries  int                                    `json:"entries"`
-	Restored bool                                   `json:"restored"`
-	Outcomes map[ledger.Kind]map[ledger.Outcome]int `json:"outcomes"`
-	Dropped  map[string]int64                       `json:"dropped,omitempty"` // of before the restore, by store
-	Seconds  float64                                `json:"seconds"`
+// Replay is one time that entries were carried out again, by one replica.
+type Replay struct {
+	ID         id.Replay
+	StartedAt  time.Time
+	FinishedAt *time.Time // nil: it goes on, or was broken off and another one went on
+	Restored   bool       // an earlier state of the database had been brought back; otherwise a crash had left something open
+	From, To   int64      // what was looked at: the entries behind the first number, up to the second
+	Outcomes   map[ledger.Kind]map[ledger.Outcome]int
+	Dropped    map[string]int64 // of before the restore, by store
 }
+
+// Entries is how many were carried out, or found to be carried out.
+func (r Replay) Entries() (count int) {
+	for _, of := range r.Outcomes {
+		for _, one := range of {
+			count += one
+		}
+	}
+	return count
+}
+
+// LostCorrections is how many people were marked because a correction of them is lost.
+func (r Replay) LostCorrections() int { return r.Outcomes[ledger.Correction][ledger.Done] }
 
 // LogValue implements slog.LogValuer.
-func (r Report) LogValue() slog.Value {
-	attributes := []slog.Attr{slog.Int("entries", r.Entries), slog.Bool("restored", r.Restored), slog.Float64("seconds", r.Seconds)}
+func (r Replay) LogValue() slog.Value {
+	attributes := []slog.Attr{slog.String("id", r.ID.String()), slog.Int("entries", r.Entries()), slog.Bool("restored", r.Restored)}
+	if r.FinishedAt != nil {
+		attributes = append(attributes, slog.Float64("seconds", r.FinishedAt.Sub(r.StartedAt).Seconds()))
+	}
 	for _, kind := range slices.Sorted(maps.Keys(r.Outcomes)) {
 		for _, outcome := range slices.Sorted(maps.Keys(r.Outcomes[kind])) {
 			attributes = append(attributes, slog.Int(string(kind)+"."+string(outcome), r.Outcomes[kind][outcome]))
@@ -76,36 +100,79 @@ func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(attributes...)
 }
 
-// Run carries out what a survey found missing. After a restore, everything that stood for a moment of before is dropped first: sessions, mailed links, remembered answers and
-// jobs that are not done.
-func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (report Report, err error) {
-	began := time.Now() // a duration, not a time
-	report = Report{Restored: survey.Restored, Outcomes: make(map[ledger.Kind]map[ledger.Outcome]int)}
+// List returns what was carried out again, newest first: at most limit of those before the one named, or from the newest on.
+func (c *Conductor) List(ctx context.Context, before id.Replay, limit int) (replays []Replay, err error) {
+	err = c.db.InPlatform(ctx, func(tx *postgres.Tx) error {
+		replays, err = list(tx, before, limit)
+		return err
+	})
+	return replays, err
+}
+
+// Run carries out what a survey found missing. After a restore, everything that stood for a moment of before is dropped first: sessions, mailed links, remembered answers,
+// jobs that are not done, and mails about alerts that are not sent. What is done is written down as it goes, and at its end in the trail of Fusions.
+func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
+	made = Replay{
+		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.From(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
+	}
+	if err := c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return insert(tx, made) }); err != nil {
+		return made, err
+	}
+	noted := func() error {
+		return c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return note(tx, made) })
+	}
 	if survey.Restored {
-		if report.Dropped, err = c.drop(ctx); err != nil {
-			return report, err
+		if made.Dropped, err = c.drop(ctx); err != nil {
+			return made, err
 		}
 		if err := survey.Attend(ctx, c.db); err != nil { // so that what follows is not dropped again, should this be broken off
-			return report, err
+			return made, err
+		}
+		if err := noted(); err != nil {
+			return made, err
 		}
 	}
 	for chunk, err := range survey.Chunks(ctx) {
 		if err != nil {
-			return report, err
+			return made, err
 		}
-		if err := c.carryOut(ctx, chunk, &report); err != nil {
-			return report, err
+		if err := c.carryOut(ctx, chunk, &made); err != nil {
+			return made, errors.Join(err, noted())
 		}
 		if err := survey.Done(ctx, c.db, chunk); err != nil {
-			return report, err
+			return made, err
+		}
+		if err := noted(); err != nil {
+			return made, err
 		}
 	}
-	report.Seconds = time.Since(began).Seconds()
-	return report, nil
+	if err := c.record(ctx, made); err != nil {
+		return made, err
+	}
+	made.FinishedAt = new(c.db.Now())
+	return made, noted()
+}
+
+// record has the trail of Fusions tell of a replay. Each act is in the trail of its customer besides.
+func (c *Conductor) record(ctx context.Context, made Replay) error {
+	operators, known, err := c.customers.Find(ctx, customer.OperatorsSlug)
+	if err != nil || !known {
+		return err
+	}
+	cause := "crash"
+	if made.Restored {
+		cause = "restore"
+	}
+	return c.db.InCustomer(ctx, operators.ID, func(tx *postgres.Tx) error {
+		return audit.AppendTx(tx, audit.Act{
+			Caller: principal.Principal{Customer: operators.ID}, Action: audit.LedgerReplayed, Target: audit.OnReplay(made.ID),
+			Details: map[string]any{"cause": cause, "entries": made.Entries(), "lost_corrections": made.LostCorrections(), "ledger_from": made.From, "ledger_to": made.To},
+		})
+	})
 }
 
 // carryOut does the entries of each customer in their order, and several customers at once.
-func (c *Conductor) carryOut(ctx context.Context, chunk ledger.Chunk, report *Report) error {
+func (c *Conductor) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
 	type work struct {
 		of      id.Customer
 		entries []ledger.Placed
@@ -129,7 +196,7 @@ func (c *Conductor) carryOut(ctx context.Context, chunk ledger.Chunk, report *Re
 					}
 					stop := failed != nil
 					if err == nil {
-						report.add(outcomes)
+						made.add(outcomes)
 					}
 					mu.Unlock()
 					if stop {
@@ -152,9 +219,8 @@ type outcome struct {
 	is   ledger.Outcome
 }
 
-func (r *Report) add(outcomes []outcome) {
+func (r *Replay) add(outcomes []outcome) {
 	for _, one := range outcomes {
-		r.Entries++
 		if r.Outcomes[one.kind] == nil {
 			r.Outcomes[one.kind] = make(map[ledger.Outcome]int)
 		}
@@ -191,22 +257,29 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 			return missing
 		}
 		lost := false
-		for _, entry := range open {
-			is, ended := ends[entry.Number]
-			switch {
-			case ended:
-			case len(ends) > 0:
-				is = ledger.Overtaken
-			case gone:
-				is = ledger.Absent
-			default:
-				is, err = c.replay(tx, entry)
+		if len(ends) > 0 || gone {
+			for _, entry := range open {
+				is, ended := ends[entry.Number]
+				switch {
+				case ended:
+				case gone && len(ends) == 0:
+					is = ledger.Absent
+				default:
+					is = ledger.Overtaken
+				}
+				outcomes = append(outcomes, outcome{entry.Kind, is})
 			}
+			return ledger.AppliedTx(tx, open)
+		}
+		for _, wave := range waves(open) {
+			became, err := c.replay(tx, wave)
 			if err != nil {
 				return err
 			}
-			outcomes = append(outcomes, outcome{entry.Kind, is})
-			lost = lost || entry.Kind == ledger.Correction && is == ledger.Done
+			for i, entry := range wave {
+				outcomes = append(outcomes, outcome{entry.Kind, became[i]})
+				lost = lost || entry.Kind == ledger.Correction && became[i] == ledger.Done
+			}
 		}
 		if lost {
 			if err := c.tell(tx); err != nil {
@@ -218,26 +291,60 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 	return outcomes, err
 }
 
-func (c *Conductor) replay(tx *postgres.Tx, entry ledger.Placed) (ledger.Outcome, error) {
-	if entry.Superseded {
-		return ledger.Overtaken, nil
+// waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each person and key, the second what is next on
+// them, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
+func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
+	depth := make(map[uuid.UUID]int)
+	for _, entry := range entries {
+		at := depth[entry.Subject]
+		depth[entry.Subject]++
+		if at == len(parts) {
+			parts = append(parts, nil)
+		}
+		parts[at] = append(parts[at], entry)
 	}
-	switch entry.Kind {
-	case ledger.APIKeyRevoked, ledger.APIKeyEnds:
-		return apikey.ReplayTx(tx, entry.Entry)
-	case ledger.CredentialsChanged:
+	return parts
+}
+
+// replay carries out entries of which each is on somebody, or on a key, of its own.
+func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
+	outcomes := make([]ledger.Outcome, len(entries))
+	var people []ledger.Entry
+	var places []int
+	for i, entry := range entries {
+		switch {
+		case entry.Superseded:
+			outcomes[i] = ledger.Overtaken
+		case entry.Kind == ledger.APIKeyRevoked || entry.Kind == ledger.APIKeyEnds:
+			var err error
+			if outcomes[i], err = apikey.ReplayTx(tx, entry.Entry); err != nil {
+				return nil, err
+			}
+		default:
+			people, places = append(people, entry.Entry), append(places, i)
+		}
+	}
+	if len(people) == 0 {
+		return outcomes, nil
+	}
+	became, err := c.users.ReplayTx(tx, people)
+	if err != nil {
+		return nil, err
+	}
+	for i, entry := range people {
+		outcomes[places[i]] = became[i]
+		if entry.Kind != ledger.CredentialsChanged || became[i] != ledger.Done {
+			continue
+		}
 		// The newer ones are lost and the older ones must not be good again. Whoever reads the mailbox sets new ones.
-		is, err := c.users.ReplayTx(tx, entry.Entry)
-		if err != nil || is != ledger.Done {
-			return is, err
-		}
 		if _, err := secondfactor.RemoveTx(tx, entry.User()); err != nil {
-			return "", err
+			return nil, err
 		}
-		return is, c.links.ResetTx(tx, entry.User())
-	case ledger.Redaction, ledger.Deletion, ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.Correction, ledger.Offboarding, ledger.Void:
+		if err := c.links.ResetTx(tx, entry.User()); err != nil {
+			return nil, err
+		}
 	}
-	return c.users.ReplayTx(tx, entry.Entry)
+	return outcomes, nil
 }
 
 // drop removes what stood for a moment of before the restore.
@@ -257,6 +364,9 @@ func (c *Conductor) drop(ctx context.Context) (dropped map[string]int64, err err
 			}
 		}
 	}
-	dropped["jobs"], err = jobs.DropOpen(ctx, c.db)
+	if dropped["jobs"], err = jobs.DropOpen(ctx, c.db); err != nil {
+		return dropped, err
+	}
+	dropped["alert_deliveries"], err = alert.DropUnsent(ctx, c.db)
 	return dropped, err
 }

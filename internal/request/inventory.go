@@ -118,10 +118,12 @@ func Inventory() []Store {
 		},
 		{
 			Table: "erasure_receipts", Title: "Receipts of erasures that the person ordered", Purpose: "So that an erasure can be proved.", Kept: "for good; they hold ids, counts and times",
-			Where:   "t.user_id = asked.person or t.ordered_by_user_id = asked.person",
-			Columns: []string{"id", "kind", "reason", "authority", "completed_at", "removed", "kept", "backups_expire_at"},
+			Where: "t.user_id = asked.person or t.ordered_by_user_id = asked.person",
+			Columns: []string{
+				"id", "kind", "reason", "authority", "completed_at", "removed", "kept", "backups_expire_at", "state", "erased_at", "erased_in", "live_complete_at", "final_at", "signed_at",
+			},
 			Withheld: []Withheld{
-				employer, {"user_id", Others}, {"label", Others}, {"ordered_by_user_id", Others}, {"ordered_by_api_key_id", Others},
+				employer, {"user_id", Others}, {"label", Others}, {"ordered_by_user_id", Others}, {"ordered_by_api_key_id", Others}, {"jws", Others},
 			},
 		},
 		{

@@ -381,25 +381,30 @@ type open struct{}
 
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
-	return []user.Holding{open{}, user.Rows{Name: "request_bundles", Of: "request_bundles where customer_id = ? and user_id = ?"}}
+	return []user.Holding{open{}, user.Rows{Name: "request_bundles", Of: "request_bundles where customer_id = ? and user_id = any (?)"}}
 }
 
 // Store implements user.Holding.
 func (open) Store() string { return "data_subject_requests" }
 
+// Tables implements user.Holding.
+func (open) Tables() []string { return []string{"data_subject_requests"} }
+
 // Count counts the open requests of the person.
 func (open) Count(tx *postgres.Tx, person id.User) (int64, error) { return countOpen(tx, person) }
 
-// Remove ends every open request of the person: there is nobody any more whom it could be about. A request to erase that is being fulfilled is closed already.
-func (open) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	ended, err := closeOf(tx, person)
+// Remove ends every open request of the people: there is nobody any more whom it could be about. A request to erase that is being fulfilled is closed already.
+func (open) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	ended, err := closeOf(tx, people)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	removed := make(map[id.User]int64)
 	for _, one := range ended {
 		if err := note(tx, principal.Principal{Customer: tx.Customer}, one, "state"); err != nil {
-			return 0, err
+			return nil, err
 		}
+		removed[*one.UserID]++
 	}
-	return int64(len(ended)), nil
+	return removed, nil
 }

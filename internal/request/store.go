@@ -220,18 +220,21 @@ func customerOf(tx *postgres.Tx, request id.DataRequest) (of id.Customer, err er
 	return of, err
 }
 
-// closeOf closes every open request of a person who is being erased, and ends the bundles that there are. It returns those that were closed.
-func closeOf(tx *postgres.Tx, user id.User) ([]Request, error) {
-	err := tx.ORM().Exec(`
+// closeOf closes every open request of people who are being erased, and ends the bundles that there are. It returns those that were closed.
+func closeOf(tx *postgres.Tx, users []id.User) ([]Request, error) {
+	rows, err := tx.Raw(`
 		update data_subject_requests set bundle_expires_at = ?, version = version + 1, updated_at = ?
-		where customer_id = ? and user_id = ? and bundle_expires_at > ?`, tx.Now, tx.Now, tx.Customer, user, tx.Now).Error
+		where customer_id = ? and user_id = any (?) and bundle_expires_at > ? returning id`, tx.Now, tx.Now, tx.Customer, users, tx.Now).Rows()
 	if err != nil {
 		return nil, err
 	}
-	rows, err := tx.Raw(`
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	rows, err = tx.Raw(`
 		update data_subject_requests set state = 'withdrawn', reason = 'person_erased', first_name = null, last_name = null, email = null, closed_at = ?,
 			version = version + 1, updated_at = ?
-		where customer_id = ? and user_id = ? and closed_at is null returning `+whole, tx.Now, tx.Now, tx.Customer, user).Rows()
+		where customer_id = ? and user_id = any (?) and closed_at is null returning `+whole, tx.Now, tx.Now, tx.Customer, users).Rows()
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func remove(tx *postgres.Tx, person id.User) (removed bool, err error) {
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		user.Rows{Name: "recovery_codes", Of: "recovery_codes where customer_id = ? and user_id = ?"},
-		user.Rows{Name: "second_factors", Of: "second_factors where customer_id = ? and user_id = ?"},
+		user.Rows{Name: "recovery_codes", Of: "recovery_codes where customer_id = ? and user_id = any (?)"},
+		user.Rows{Name: "second_factors", Of: "second_factors where customer_id = ? and user_id = any (?)"},
 	}
 }

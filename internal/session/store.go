@@ -181,9 +181,12 @@ func look(tx *postgres.Tx, session id.Session, operatorsMust bool) (found standi
 // Holdings are what this package holds of a person, in the order in which it can be removed.
 func Holdings() []user.Holding {
 	return []user.Holding{
-		user.Rows{Name: "refresh_tokens", Of: "refresh_tokens where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = ?)"},
-		user.Rows{Name: "sessions", Of: "sessions where customer_id = ? and user_id = ?"},
-		user.Rows{Name: "login_records", Of: "login_records where customer_id = ? and user_id = ?"},
+		user.Rows{
+			Name: "refresh_tokens", Of: "refresh_tokens t where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = any (?))",
+			Owner: "(select s.user_id from sessions s where s.customer_id = t.customer_id and s.id = t.session_id)",
+		},
+		user.Rows{Name: "sessions", Of: "sessions where customer_id = ? and user_id = any (?)"},
+		user.Rows{Name: "login_records", Of: "login_records where customer_id = ? and user_id = any (?)"},
 	}
 }
 

@@ -87,8 +87,8 @@ func (c *copied) optionalUUID() *uuid.UUID {
 
 const copySignature = "PGCOPY\n\xff\r\n\x00"
 
-// readRows reads leaves with their entries, and makes the hash of each entry. The entries in their one form are kept where they are wanted.
-func readRows(data []byte, whole bool) (rows []row, err error) {
+// readRows appends the leaves with their entries, and makes the hash of each entry. The entries in their one form are kept where they are wanted.
+func readRows(rows []row, data []byte, whole bool) (_ []row, err error) {
 	c := &copied{data: data}
 	if string(c.take(len(copySignature))) != copySignature {
 		return nil, errCopy

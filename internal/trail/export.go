@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -62,7 +63,7 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 		keys, err = signing.keyring(ctx)
 	} else {
 		err = db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-			keys.keys, err = storedKeys(tx)
+			keys.Keys, err = proofkey.KeysTx(tx, proofkey.Trail)
 			return err
 		})
 	}
@@ -105,11 +106,11 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 	err = inOrder(ctx, func(start func(func() ([]byte, error)) bool) error {
 		for from := int64(0); from < header.Size; from += chunk {
 			if !start(func() ([]byte, error) {
-				rows, err := leavesBetween(ctx, db, of, from, min(from+chunk, header.Size), true)
-				if err != nil {
+				var some leaves
+				if err := some.read(ctx, db, of, from, min(from+chunk, header.Size), true); err != nil {
 					return nil, err
 				}
-				return exportLines(rows, from)
+				return exportLines(some.rows, from)
 			}) {
 				break
 			}
@@ -305,6 +306,7 @@ func readLines(in *bufio.Reader, count int64) (lines []byte, read int, err error
 
 // exportRows reads lines of leaves and makes the hash of each entry.
 func exportRows(lines []byte, first int64) (rows []row) {
+	rows = make([]row, 0, chunk)
 	prefix := make([]byte, 0, 64)
 	for index := first; len(lines) > 0; index++ {
 		end := bytes.IndexByte(lines, '\n') + 1

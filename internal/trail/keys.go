@@ -4,102 +4,26 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// sealLabel keeps the boxes of these keys apart from all others.
-const sealLabel = "trail key"
+// ring is every key that ever signed checkpoints, and the one that signs.
+type ring struct{ proofkey.Ring }
 
-// storedKey is a key as it is kept.
-type storedKey struct {
-	id        string
-	public    ed25519.PublicKey
-	sealed    []byte
-	createdAt time.Time
-}
-
-// ring is every key that ever signed, the newest first, which signs.
-type ring struct {
-	keys    []storedKey
-	signing token.SigningKey
-}
-
-// keyring returns the keys as they were within the last half minute. A rotation is known everywhere that soon; what the old key signs until then is as good.
 func (s *Service) keyring(ctx context.Context) (ring, error) {
-	return s.keys.Get(struct{}{}, func() (ring, error) {
-		var found ring
-		err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-			found, err = loadKeys(tx, s.box)
-			return err
-		})
-		return found, err
-	})
-}
-
-// loadKeys reads the keys, and makes the first one where there is none: replicas that look at the same moment agree on one.
-func loadKeys(tx *postgres.Tx, box *seal.Box) (ring, error) {
-	kept, err := storedKeys(tx)
-	if err == nil && len(kept) == 0 {
-		if err = lockKeys(tx); err == nil {
-			kept, err = storedKeys(tx)
-		}
-		if err == nil && len(kept) == 0 {
-			if err = insertKey(tx, newKey(tx.Now, box)); err == nil {
-				kept, err = storedKeys(tx)
-			}
-		}
-	}
-	if err != nil {
-		return ring{}, err
-	}
-	signing, err := openKey(kept[0], box)
-	return ring{keys: kept, signing: signing}, err
-}
-
-func newKey(now time.Time, box *seal.Box) storedKey {
-	key := token.NewSigningKey()
-	return storedKey{id: key.ID(), public: key.Public(), sealed: box.Seal(sealLabel, key.Seed(), []byte(key.ID())), createdAt: now}
-}
-
-// openKey opens a key with the master key, and makes sure that it is the one that was published.
-func openKey(kept storedKey, box *seal.Box) (token.SigningKey, error) {
-	seed, err := box.Open(sealLabel, kept.sealed, []byte(kept.id))
-	if err != nil {
-		return token.SigningKey{}, fmt.Errorf("trail: the key %s does not open with this master key: %w", kept.id, err)
-	}
-	key, err := token.SigningKeyFromSeed(seed)
-	if err == nil && (key.ID() != kept.id || !key.Public().Equal(kept.public)) {
-		err = fmt.Errorf("trail: the key %s was replaced", kept.id)
-	}
-	return key, err
-}
-
-// RotateKey makes a new key that signs from now on. The others go on being published.
-func RotateKey(ctx context.Context, db *postgres.DB, box *seal.Box) (keyID string, err error) {
-	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		if err := lockKeys(tx); err != nil {
-			return err
-		}
-		key := newKey(tx.Now, box)
-		keyID = key.id
-		return insertKey(tx, key)
-	})
-	return keyID, err
+	all, err := s.keys.Ring(ctx)
+	return ring{all}, err
 }
 
 // verifierKeys writes every key as the key of a trail.
 func (r ring) verifierKeys(origin string) ([]string, error) {
-	texts := make([]string, len(r.keys))
-	for i, key := range r.keys {
-		text, err := trailproof.VerifierKey(origin, key.public)
+	texts := make([]string, len(r.Keys))
+	for i, key := range r.Keys {
+		text, err := trailproof.VerifierKey(origin, key.Public)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +52,7 @@ func (r ring) open(kept storedCheckpoint) (Checkpoint, error) {
 
 // sign makes a checkpoint.
 func (r ring) sign(checkpoint trailproof.Checkpoint) (string, error) {
-	text, err := trailproof.VerifierKey(checkpoint.Origin, r.signing.Public())
+	text, err := trailproof.VerifierKey(checkpoint.Origin, r.Signing.Public())
 	if err != nil {
 		return "", err
 	}
@@ -136,7 +60,7 @@ func (r ring) sign(checkpoint trailproof.Checkpoint) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	signed, err := note.Sign(&note.Note{Text: checkpoint.Body()}, signer{verifier, ed25519.NewKeyFromSeed(r.signing.Seed())})
+	signed, err := note.Sign(&note.Note{Text: checkpoint.Body()}, signer{verifier, ed25519.NewKeyFromSeed(r.Signing.Seed())})
 	return string(signed), err
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/recall"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/pkg/trailproof"
@@ -20,11 +20,10 @@ import (
 // Service is the checkpoints and proofs as callers get them. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
-	box     *seal.Box
 	queue   *jobs.Queue
 	mailing Mailing
 	host    string // that the trails are named by
-	keys    *recall.Memory[struct{}, ring]
+	keys    *proofkey.Keeper
 }
 
 // NewService makes the service. Trails are named by the host of the public URL.
@@ -34,21 +33,17 @@ func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, publicURL str
 		return nil, err
 	}
 	return &Service{
-		db: db, box: box, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: recall.New[struct{}, ring](1, keysKept, db.Now),
+		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: proofkey.NewKeeper(db, box, proofkey.Trail),
 	}, nil
 }
 
-// Keys are the public keys that ever signed, the newest first, which signs.
+// Keys are the public keys that ever signed or are about to, the newest first.
 func (s *Service) Keys(ctx context.Context) ([]token.JWK, error) {
 	all, err := s.keyring(ctx)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]token.JWK, len(all.keys))
-	for i, key := range all.keys {
-		keys[i] = token.NewJWK(key.public)
-	}
-	return keys, nil
+	return all.JWKs(), nil
 }
 
 // Latest returns the newest checkpoint and makes one where the trail has grown. With a size, it proves that the trail of that size is the beginning of this one, or gives the

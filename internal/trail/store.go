@@ -13,33 +13,6 @@ import (
 	"github.com/fusionspim/steward/internal/postgres"
 )
 
-// lockKeys lets one at a time make a key.
-func lockKeys(tx *postgres.Tx) error {
-	// The number is arbitrary; it names this lock in the database.
-	return tx.ORM().Exec("select pg_advisory_xact_lock(7238160054)").Error
-}
-
-// storedKeys returns every key, the newest first.
-func storedKeys(tx *postgres.Tx) (keys []storedKey, err error) {
-	rows, err := tx.Raw("select id, public_key, sealed_private, created_at from trail_keys order by created_at desc, id").Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var key storedKey
-		if err := rows.Scan(&key.id, (*[]byte)(&key.public), &key.sealed, &key.createdAt); err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, rows.Err()
-}
-
-func insertKey(tx *postgres.Tx, key storedKey) error {
-	return tx.ORM().Exec("insert into trail_keys (id, public_key, sealed_private, created_at) values (?, ?, ?, ?)", key.id, []byte(key.public), key.sealed, key.createdAt).Error
-}
-
 // storedCheckpoint is a checkpoint as it is kept.
 type storedCheckpoint struct {
 	size      int64

@@ -1,8 +1,8 @@
 // Package trail lets a customer hold Steward to its audit trail.
 //
-// Owns: the signed checkpoints of the tree over a customer's entries and the keys that sign them, the proofs that callers get, what is sent to customers every day, and
+// Owns: the signed checkpoints of the tree over a customer's entries, the proofs that callers get, what is sent to customers every day, and
 // checking a whole trail, in the database or in an export.
-// Does not own: the entries, their order and the tree (audit), the forms that others verify too (pkg/trailproof).
+// Does not own: the entries, their order and the tree (audit), the forms that others verify too (pkg/trailproof), the keys (proofkey).
 //
 // The tree grows within a second of every entry, without a signature. A checkpoint is signed when somebody asks for one and the tree has grown, or when it is sent. What was
 // signed is kept. The database can be rewritten by whoever owns it, tree and all; a checkpoint cannot be made without the master key, and those that customers were sent
@@ -23,8 +23,7 @@ const (
 	publishedEvery = 24 * time.Hour // at most
 	lookEvery      = time.Hour      // whose checkpoint is to be sent
 	soon           = time.Second    // when to ask again for the proof of an entry that is not sealed
-	keysKept       = 30 * time.Second
-	mostRecipients = 50 // of one checkpoint
+	mostRecipients = 50             // of one checkpoint
 )
 
 // Checkpoint is a signed head of a customer's trail.

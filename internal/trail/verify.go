@@ -9,14 +9,15 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/token"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -168,21 +169,21 @@ func checkKeys(ctx context.Context, db *postgres.DB, check Check) (keys []ed2551
 	from = KeysPublished
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		keys = nil
-		kept, err := storedKeys(tx)
+		kept, err := proofkey.KeysTx(tx, proofkey.Trail)
 		if err != nil {
 			return err
 		}
 		for _, one := range kept {
-			public := one.public
+			public := one.Public
 			if check.Box != nil {
 				from = KeysOpened
-				opened, err := openKey(one, check.Box)
+				opened, err := one.Open(check.Box)
 				if err != nil {
 					return err
 				}
 				public = opened.Public()
-			} else if token.KeyID(public) != one.id {
-				return fmt.Errorf("trail: the key %s was replaced", one.id)
+			} else if err := one.Check(); err != nil {
+				return err
 			}
 			keys = append(keys, public)
 		}
@@ -281,19 +282,28 @@ func claimsOf(kept []storedCheckpoint, keys []ed25519.PublicKey, customerID stri
 	return claims, bad
 }
 
-// readLeaves gives the first size leaves to the checker, in their order. They are read and hashed in chunks, several at once.
+// readLeaves gives the first size leaves to the checker, in their order. They are read and hashed in chunks, several at once; the memory of a chunk that was checked serves
+// another.
 func readLeaves(ctx context.Context, db *postgres.DB, of id.Customer, size int64, checker *checker) error {
-	return inOrder(ctx, func(start func(func() ([]row, error)) bool) error {
+	var spare sync.Pool
+	return inOrder(ctx, func(start func(func() (*leaves, error)) bool) error {
 		for from := int64(0); from < size; from += chunk {
-			if !start(func() ([]row, error) { return leavesBetween(ctx, db, of, from, min(from+chunk, size), false) }) {
+			if !start(func() (*leaves, error) {
+				some, ok := spare.Get().(*leaves)
+				if !ok {
+					some = &leaves{}
+				}
+				return some, some.read(ctx, db, of, from, min(from+chunk, size), false)
+			}) {
 				break
 			}
 		}
 		return nil
-	}, func(rows []row) error {
-		for _, one := range rows {
+	}, func(some *leaves) error {
+		for _, one := range some.rows {
 			checker.add(one)
 		}
+		spare.Put(some)
 		return nil
 	})
 }
@@ -367,16 +377,22 @@ func lookForLost(ctx context.Context, db *postgres.DB, of id.Customer, state tra
 	})
 }
 
-// leavesBetween reads leaves with their entries; the entries in their one form are kept where they are wanted.
-func leavesBetween(ctx context.Context, db *postgres.DB, of id.Customer, from, to int64, whole bool) (rows []row, err error) {
-	var data bytes.Buffer
-	data.Grow(int(to-from) * 600)
-	err = db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
-		data.Reset()
-		return copyLeaves(tx, &data, from, to)
+// leaves are some leaves with their entries. The rows point into what the database sent.
+type leaves struct {
+	data bytes.Buffer
+	rows []row
+}
+
+// read reads leaves with their entries; the entries in their one form are kept where they are wanted.
+func (l *leaves) read(ctx context.Context, db *postgres.DB, of id.Customer, from, to int64, whole bool) error {
+	l.data.Grow(int(to-from) * 600)
+	err := db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+		l.data.Reset()
+		return copyLeaves(tx, &l.data, from, to)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return readRows(data.Bytes(), whole)
+	l.rows, err = readRows(l.rows[:0], l.data.Bytes(), whole)
+	return err
 }

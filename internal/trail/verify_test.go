@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.superuser = w.Database.Superuser(t)
 	w.do(t, "set session_replication_role = replica; alter table audit_entries disable trigger all; alter table audit_leaves disable trigger all")
-	for _, table := range []string{"audit_entries", "audit_leaves", "audit_heads", "audit_checkpoints", "trail_keys", "audit_unsealed"} {
+	for _, table := range []string{"audit_entries", "audit_leaves", "audit_heads", "audit_checkpoints", "proof_keys", "audit_unsealed"} {
 		w.do(t, "create table kept_"+table+" as select * from "+table)
 		rows, err := w.superuser.Query(t.Context(), "select conname from pg_constraint where conrelid = $1::regclass and contype = 'c'", table)
 		if err != nil {
@@ -114,7 +114,7 @@ func (w *world) do(t *testing.T, statement string) {
 // restore brings everything back to what it was.
 func (w *world) restore(t *testing.T) {
 	t.Helper()
-	for _, table := range []string{"audit_entries", "audit_leaves", "audit_heads", "audit_checkpoints", "trail_keys", "audit_unsealed"} {
+	for _, table := range []string{"audit_entries", "audit_leaves", "audit_heads", "audit_checkpoints", "proof_keys", "audit_unsealed"} {
 		w.do(t, "delete from "+table+"; insert into "+table+" select * from kept_"+table)
 	}
 }
@@ -312,7 +312,7 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 	}
 
 	// Keys that somebody put there.
-	w.do(t, "update trail_keys set public_key = set_byte(public_key, 0, get_byte(public_key, 0) # 1)")
+	w.do(t, "update proof_keys set public_key = set_byte(public_key, 0, get_byte(public_key, 0) # 1)")
 	for _, check := range []trail.Check{{}, {Box: w.box}} {
 		if report, err := trail.Verify(t.Context(), w.DB, check); err == nil {
 			t.Errorf("a replaced key was taken: %+v", report)

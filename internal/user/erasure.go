@@ -1,9 +1,12 @@
 package user
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
@@ -22,14 +25,17 @@ type Holding interface {
 	Store() string
 	// Count counts what is held of the user.
 	Count(tx *postgres.Tx, user id.User) (int64, error)
-	// Remove removes it and tells how much there was.
-	Remove(tx *postgres.Tx, user id.User) (int64, error)
+	// Remove removes it of everybody named, and tells how much there was of whom.
+	Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error)
+	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
+	Tables() []string
 }
 
 // Rows is a Holding that is rows of one table.
 type Rows struct {
-	Name string // of the store, in plans and receipts
-	Of   string // what follows "from": the table and the condition, with the customer and the user as its two arguments
+	Name  string // of the store, in plans and receipts
+	Of    string // what follows "from": the table and the condition, with the customer and the users, an array, as its two arguments
+	Owner string // what tells of a row whose it is; empty: the column user_id
 }
 
 // Store implements Holding.
@@ -39,13 +45,36 @@ func (r Rows) Store() string { return r.Name }
 func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return countRows(tx, r.Of, user) }
 
 // Remove implements Holding.
-func (r Rows) Remove(tx *postgres.Tx, user id.User) (int64, error) { return removeRows(tx, r.Of, user) }
+func (r Rows) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error) {
+	return removeRows(tx, r.Of, cmp.Or(r.Owner, "user_id"), users)
+}
+
+// Tables implements Holding.
+func (r Rows) Tables() []string {
+	table, _, _ := strings.Cut(r.Of, " ")
+	return []string{table}
+}
+
+// Tables are all tables that an erasure changes and that hold something of people.
+func (s *Service) Tables() []string {
+	tables := []string{"users", marks}
+	for _, holding := range s.holdings {
+		tables = append(tables, holding.Tables()...)
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
 
 // profile names this package's own store in plans and receipts.
 const profile = "profile"
 
-// trail names the audit trail in receipts.
-const trail = "audit_entries"
+// What stays, and why, in plans and receipts.
+const (
+	trail    = "audit_entries"
+	marks    = "suppressed_addresses"
+	whyTrail = "audit_trail"
+	whyMarks = "suppression"
+)
 
 // labelLength is how many characters a label has at first; where it is taken, the next try has one more.
 const labelLength = 4
@@ -70,6 +99,10 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		}
 		plan.CanRedact = !plan.LastAdministrator
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
+		plan.Keeps = keptOf(plan.Blocking)
+		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
+			plan.Keeps = append(plan.Keeps, Kept{Store: marks, Count: 1, Why: whyMarks})
+		}
 		plan.Removes = []Removed{{Store: profile, Count: 1}}
 		for _, holding := range s.holdings {
 			count, err := holding.Count(tx, user)
@@ -96,17 +129,76 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 	return receipt, err
 }
 
-// carryOutDeletion removes a person who is locked and whom the trail does not name, and stores the receipt.
-func (s *Service) carryOutDeletion(tx *postgres.Tx, found User, receipt *Receipt) (err error) {
-	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
+// erasure is somebody who is locked, and the receipt of what is to be done.
+type erasure struct {
+	person  User
+	receipt *Receipt
+}
+
+// carryOut deletes or redacts people who are locked, as their receipts say, and stores the receipts. The trail names nobody of those who are deleted. However many they
+// are, all but the receipts takes the same few round trips.
+func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
+	if len(erasures) == 0 {
+		return nil
+	}
+	all := make([]id.User, len(erasures))
+	var deleted []id.User
+	var redacted []erasure
+	for i, one := range erasures {
+		all[i] = one.person.ID
+		if one.receipt.Kind == Deletion {
+			deleted = append(deleted, one.person.ID)
+		} else {
+			redacted = append(redacted, one)
+		}
+	}
+	if err := keep(tx, redacted); err != nil {
 		return err
 	}
-	if err := s.suppress(tx, found); err != nil {
+	if err := s.removeHoldings(tx, all, erasures); err != nil {
 		return err
 	}
-	if err := remove(tx, receipt.UserID); postgres.Violates(err, "audit_entries_actor_user") {
-		return incomplete(receipt.UserID, nil) // the lock makes it impossible; the net holds nevertheless
+	if err := s.suppress(tx, erasures); err != nil {
+		return err
+	}
+	if err := redactRows(tx, redacted); err != nil {
+		return err
+	}
+	if err := remove(tx, deleted); postgres.Violates(err, "audit_entries_actor_user") {
+		return incomplete(deleted[0], nil) // the lock makes it impossible; the net holds nevertheless
 	} else if err != nil {
+		return err
+	}
+	for _, one := range erasures {
+		if err := s.keepReceipt(tx, one.receipt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep writes into the receipts of redactions what stays.
+func keep(tx *postgres.Tx, redacted []erasure) error {
+	if len(redacted) == 0 {
+		return nil
+	}
+	users := make([]id.User, len(redacted))
+	for i, one := range redacted {
+		users[i] = one.person.ID
+	}
+	named, err := audit.ReferencesToAllTx(tx, users)
+	if err != nil {
+		return err
+	}
+	for _, one := range redacted {
+		one.receipt.Kept = keptOf(named[one.person.ID])
+	}
+	return nil
+}
+
+// keepReceipt signs the receipt of what was carried out in this transaction, and stores it.
+func (s *Service) keepReceipt(tx *postgres.Tx, receipt *Receipt) error {
+	if err := s.sign(receipt, tx.Now); err != nil {
 		return err
 	}
 	return insertReceipt(tx, *receipt)
@@ -128,7 +220,7 @@ func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if err != nil {
 		return Receipt{}, err
 	}
-	if err := s.carryOutDeletion(tx, found, &receipt); err != nil {
+	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
 		return Receipt{}, err
 	}
 	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
@@ -189,7 +281,7 @@ func (s *Service) Redact(ctx context.Context, caller principal.Principal, user i
 func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
 	found, err := s.prepare(tx, user, lock, condition)
 	if fault.Is(err, fault.UserRedacted) {
-		return receiptByID(tx, *found.ReceiptID)
+		return s.receiptTx(tx, *found.ReceiptID)
 	}
 	if err != nil {
 		return Receipt{}, err
@@ -199,7 +291,7 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		return Receipt{}, err
 	}
 	receipt.Label, receipt.Reason = &label, reason
-	if err := s.carryOutRedaction(tx, found, &receipt); err != nil {
+	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
 		return Receipt{}, err
 	}
 	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
@@ -210,28 +302,16 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	})
 }
 
-// carryOutRedaction empties the row of a person who is locked, and stores the receipt.
-func (s *Service) carryOutRedaction(tx *postgres.Tx, found User, receipt *Receipt) error {
-	references, err := audit.ReferencesTx(tx, receipt.UserID)
-	if err != nil {
-		return err
+// keptOf is what stays of somebody because the trail refers to it.
+func keptOf(references []fault.Reference) []Kept {
+	if len(references) == 0 {
+		return []Kept{}
 	}
+	entries := Kept{Store: trail, Why: whyTrail}
 	for _, reference := range references {
-		if len(receipt.Kept) == 0 {
-			receipt.Kept = []Kept{{Store: trail, Why: "audit_trail"}}
-		}
-		receipt.Kept[0].Count += reference.Count
+		entries.Count += reference.Count
 	}
-	if receipt.Removed, err = s.removeHoldings(tx, receipt.UserID); err != nil {
-		return err
-	}
-	if err := s.suppress(tx, found); err != nil {
-		return err
-	}
-	if err := redactRow(tx, receipt.UserID, receipt.ID, *receipt.Label, receipt.CompletedAt); err != nil {
-		return err
-	}
-	return insertReceipt(tx, *receipt)
+	return []Kept{entries}
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -261,25 +341,34 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 	return found, nil
 }
 
-// suppress keeps the mark of the address of somebody who is about to be erased, so that an import does not bring the person back unnoticed.
-func (s *Service) suppress(tx *postgres.Tx, person User) error {
-	address, err := ParseAddress(*person.Email, "/email")
-	if err != nil {
-		return nil //nolint:nilerr // an address that is not taken any more comes in no import either
+// suppress keeps the marks of the addresses of people who are about to be erased, so that an import does not bring them back unnoticed, and notes in their receipts that they
+// stay.
+func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
+	var hashes [][]byte
+	for _, one := range erasures {
+		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
+			one.receipt.Kept = append(one.receipt.Kept, Kept{Store: marks, Count: 1, Why: whyMarks})
+			hashes = append(hashes, s.mark(tx.Customer, address.Key))
+		}
 	}
-	return insertSuppressed(tx, s.mark(tx.Customer, address.Key))
+	return insertSuppressed(tx, hashes)
 }
 
-func (s *Service) removeHoldings(tx *postgres.Tx, user id.User) ([]Removed, error) {
-	removed := []Removed{{Store: profile, Count: 1}}
-	for _, holding := range s.holdings {
-		count, err := holding.Remove(tx, user)
-		if err != nil {
-			return nil, err
-		}
-		removed = append(removed, Removed{Store: holding.Store(), Count: count})
+// removeHoldings removes what is held of people elsewhere, and writes it into their receipts.
+func (s *Service) removeHoldings(tx *postgres.Tx, users []id.User, erasures []erasure) error {
+	for _, one := range erasures {
+		one.receipt.Removed = []Removed{{Store: profile, Count: 1}}
 	}
-	return removed, nil
+	for _, holding := range s.holdings {
+		counts, err := holding.Remove(tx, users)
+		if err != nil {
+			return err
+		}
+		for _, one := range erasures {
+			one.receipt.Removed = append(one.receipt.Removed, Removed{Store: holding.Store(), Count: counts[one.person.ID]})
+		}
+	}
+	return nil
 }
 
 func incomplete(user id.User, references []fault.Reference) error {
@@ -289,7 +378,7 @@ func incomplete(user id.User, references []fault.Reference) error {
 }
 
 func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
-	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}}
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}, State: Pending}
 	if caller.IsAPIKey() {
 		receipt.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
@@ -323,13 +412,4 @@ func newLabel(length int) string {
 		random[i] = alphabet[random[i]%byte(len(alphabet))]
 	}
 	return "Redacted user " + string(random)
-}
-
-// Receipt returns a receipt of the caller's customer. Fault: ResourceNotFound.
-func (s *Service) Receipt(ctx context.Context, caller principal.Principal, receipt id.Receipt) (found Receipt, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = receiptByID(tx, receipt)
-		return err
-	})
-	return found, err
 }

@@ -1,132 +1,215 @@
 package user
 
 import (
+	"time"
+
 	"github.com/fusionspim/steward/internal/audit"
-	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/postgres"
 )
 
-// ReplayTx carries out once more what the ledger says of a person, by the same code as the first time, and records it as an act of the service itself. The caller holds the
-// lock of the customer. What a person did to the own credentials is not here alone: see package replay.
+// ReplayTx carries out once more what the ledger says of people, each entry of another person, by the same code as the first time, and records it as acts of the service
+// itself. It returns what became of each. However many there are, the round trips are few. The caller holds the lock of the customer. What a person did to the own
+// credentials is not here alone: see package replay.
 //
 // Whoever registered since with the same address is another person, of another id, whom no entry is about. That the last administrator goes is no reason here: it was
 // none when the order was given, or the order was not carried out.
-func (s *Service) ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
-	outcome, act, err := s.replay(tx, entry)
-	if err != nil || (outcome != ledger.Done && outcome != ledger.Instead) {
-		return outcome, err
+func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Outcome, error) {
+	if err := lookUpByKeys(tx); err != nil {
+		return nil, err
 	}
-	act.Target, act.Details = audit.OnUser(entry.User()), entry.Details()
-	return outcome, audit.AppendTx(tx, act)
+	outcomes := make([]ledger.Outcome, len(entries))
+	var erasures, changes []int
+	for i, entry := range entries {
+		switch entry.Kind {
+		case ledger.Redaction, ledger.Deletion:
+			erasures = append(erasures, i)
+		case ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.CredentialsChanged, ledger.Correction:
+			changes = append(changes, i)
+		case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
+			outcomes[i] = ledger.Absent
+		}
+	}
+	if err := s.eraseAgain(tx, entries, erasures, outcomes); err != nil {
+		return nil, err
+	}
+	if err := changeAllAgain(tx, entries, changes, outcomes); err != nil {
+		return nil, err
+	}
+	var acts []audit.Act
+	for i, entry := range entries {
+		if outcomes[i] == ledger.Done || outcomes[i] == ledger.Instead {
+			acts = append(acts, actOf(entry, outcomes[i]))
+		}
+	}
+	return outcomes, audit.AppendAllTx(tx, acts)
 }
 
-func (s *Service) replay(tx *postgres.Tx, entry ledger.Entry) (outcome ledger.Outcome, act audit.Act, err error) {
+// actOf is how an entry that was carried out once more stands in the trail.
+func actOf(entry ledger.Entry, outcome ledger.Outcome) audit.Act {
+	act := audit.Act{Target: audit.OnUser(entry.User()), Details: entry.Details()}
+	erased := []string{"first_name", "last_name", "email", "status"}
 	switch entry.Kind {
 	case ledger.Redaction:
-		return s.replayRedaction(tx, entry)
+		act.Action, act.Changed = audit.UserRedacted, erased
 	case ledger.Deletion:
-		return s.replayDeletion(tx, entry)
+		act.Action = audit.UserDeleted
+		if outcome == ledger.Instead {
+			act.Action, act.Changed = audit.UserRedacted, erased
+		}
 	case ledger.AlertsSet:
-		act = audit.Act{Action: audit.UserAlertsChanged, Changed: []string{"alerts.opted_in"}}
-		outcome, err = changed(tx, entry.User(), "alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?", entry.OptedIn, entry.Authority, entry.At)
+		act.Action, act.Changed = audit.UserAlertsChanged, []string{"alerts.opted_in"}
 	case ledger.StatusSet:
-		act = audit.Act{Action: audit.UserEnabled, Changed: []string{"status"}}
+		act.Action, act.Changed = audit.UserEnabled, []string{"status"}
 		if Status(entry.Status) == Disabled {
 			act.Action = audit.UserDisabled
 		}
-		outcome, err = changed(tx, entry.User(), "status = ?, sessions_since = ?, "+endLinks, entry.Status, tx.Now, tx.Now)
 	case ledger.RoleSet:
-		act = audit.Act{Action: audit.UserCorrected, Changed: []string{"role"}}
-		outcome, err = changed(tx, entry.User(), "role = ?, sessions_since = ?", entry.Role, tx.Now)
+		act.Action, act.Changed = audit.UserCorrected, []string{"role"}
 	case ledger.CredentialsChanged:
-		act = audit.Act{Action: audit.UserPasswordChanged, Changed: []string{"password", "second_factor"}}
-		outcome, err = changed(tx, entry.User(), "password_hash = null, sessions_since = ?, "+endLinks, tx.Now, tx.Now)
+		act.Action, act.Changed = audit.UserPasswordChanged, []string{"password", "second_factor"}
 	case ledger.Correction:
-		act = audit.Act{Action: audit.UserCorrectionLost, Changed: []string{"correction_lost_at"}}
-		outcome, err = changed(tx, entry.User(), "correction_lost_at = ?", tx.Now)
+		act.Action, act.Changed = audit.UserCorrectionLost, []string{"correction_lost_at"}
 	case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
-		outcome = ledger.Absent
 	}
-	return outcome, act, err
+	return act
 }
 
-func changed(tx *postgres.Tx, user id.User, change string, arguments ...any) (ledger.Outcome, error) {
-	there, err := changeAgain(tx, user, change, arguments...)
-	if err != nil || !there {
-		return ledger.Absent, err
+// changeAllAgain carries out those of the entries that change somebody who stays.
+func changeAllAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcomes []ledger.Outcome) error {
+	if len(which) == 0 {
+		return nil
 	}
-	return ledger.Done, nil
-}
-
-func (s *Service) replayRedaction(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, audit.Act, error) {
-	receipt, err := s.receiptOf(tx, entry)
+	changes := make([]again, len(which))
+	for i, at := range which {
+		entry := entries[at]
+		change := again{ID: entry.User()}
+		switch entry.Kind {
+		case ledger.AlertsSet:
+			change.OptedIn, change.SetBy, change.SetAt = entry.OptedIn, entry.Authority, &entry.At
+		case ledger.StatusSet:
+			change.Status, change.SignOut, change.EndLinks = entry.Status, true, true
+		case ledger.RoleSet:
+			change.Role, change.SignOut = entry.Role, true
+		case ledger.CredentialsChanged:
+			change.Forget, change.SignOut, change.EndLinks = true, true, true
+		case ledger.Correction:
+			change.Corrected = true
+		case ledger.Redaction, ledger.Deletion, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
+		}
+		changes[i] = change
+	}
+	there, err := changeAgain(tx, changes)
 	if err != nil {
-		return "", audit.Act{}, err
+		return err
 	}
-	found, err := lock(tx, entry.User())
-	switch {
-	case fault.Is(err, fault.ResourceNotFound):
-		return ledger.Absent, audit.Act{}, insertReceiptAgain(tx, receipt)
-	case err != nil:
-		return "", audit.Act{}, err
-	case found.Status == Redacted:
-		return ledger.Already, audit.Act{}, nil
+	for _, at := range which {
+		outcomes[at] = ledger.Absent
+		if there[entries[at].User()] {
+			outcomes[at] = ledger.Done
+		}
 	}
-	return ledger.Done, redactionAct(), s.redactAgain(tx, found, &receipt)
+	return nil
 }
 
-func (s *Service) replayDeletion(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, audit.Act, error) {
-	receipt, err := s.receiptOf(tx, entry)
+// eraseAgain carries out those of the entries that are erasures.
+func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcomes []ledger.Outcome) error {
+	if len(which) == 0 {
+		return nil
+	}
+	users := make([]id.User, len(which))
+	for i, at := range which {
+		users[i] = entries[at].User()
+	}
+	people, err := lockAll(tx, users)
 	if err != nil {
-		return "", audit.Act{}, err
+		return err
 	}
-	found, err := lockForDelete(tx, entry.User())
-	switch {
-	case fault.Is(err, fault.ResourceNotFound):
-		return ledger.Absent, audit.Act{}, insertReceiptAgain(tx, receipt)
-	case err != nil:
-		return "", audit.Act{}, err
-	case found.Status == Redacted:
-		return ledger.Already, audit.Act{}, nil
-	}
-	references, err := audit.ReferencesTx(tx, entry.User())
+	named, err := audit.ReferencesToAllTx(tx, users)
 	if err != nil {
-		return "", audit.Act{}, err
+		return err
 	}
-	if len(references) == 0 {
-		return ledger.Done, audit.Act{Action: audit.UserDeleted}, s.carryOutDeletion(tx, found, &receipt)
+	horizon, err := s.horizon(tx, tx.Now) // the backups that hold them are those of up to now
+	if err != nil {
+		return err
 	}
-	// The trail, which must stay whole, names the person: everything personal goes all the same.
-	label := newLabel(labelLength)
-	receipt.Kind, receipt.Label = Redaction, &label
-	return ledger.Instead, redactionAct(), s.redactAgain(tx, found, &receipt)
+	var erasures []erasure
+	for _, at := range which {
+		entry := entries[at]
+		person, there := people[entry.User()]
+		receipt := receiptOf(entry, horizon)
+		switch {
+		case !there:
+			outcomes[at] = ledger.Absent
+			if err := s.keepReceiptAgain(tx, receipt); err != nil {
+				return err
+			}
+			continue
+		case person.Status == Redacted:
+			outcomes[at] = ledger.Already
+			continue
+		case entry.Kind == ledger.Deletion && len(named[person.ID]) > 0:
+			// The trail, which must stay whole, names the person: everything personal goes all the same.
+			label := newLabel(labelLength)
+			receipt.Kind, receipt.Label = Redaction, &label
+			outcomes[at] = ledger.Instead
+		default:
+			outcomes[at] = ledger.Done
+		}
+		erasures = append(erasures, erasure{person, &receipt})
+	}
+	if err := relabel(tx, erasures); err != nil {
+		return err
+	}
+	return s.carryOut(tx, erasures)
 }
 
-func redactionAct() audit.Act {
-	return audit.Act{Action: audit.UserRedacted, Changed: []string{"first_name", "last_name", "email", "status"}}
-}
-
-// redactAgain redacts somebody under the label of the first time, unless somebody else has it by now.
-func (s *Service) redactAgain(tx *postgres.Tx, found User, receipt *Receipt) error {
-	for length := labelLength + 1; ; length++ {
-		taken, err := labelTaken(tx, *receipt.Label)
+// relabel gives those another label whose label somebody else has by now. The caller holds the lock of the customer, under which every redaction goes on.
+func relabel(tx *postgres.Tx, erasures []erasure) error {
+	given := make(map[string]bool)
+	var open []*Receipt
+	for _, one := range erasures {
+		if one.receipt.Label != nil {
+			open = append(open, one.receipt)
+		}
+	}
+	for length := labelLength + 1; len(open) > 0; length++ {
+		labels := make([]string, len(open))
+		for i, receipt := range open {
+			labels[i] = *receipt.Label
+		}
+		taken, err := takenLabels(tx, labels)
 		if err != nil {
 			return err
 		}
-		if !taken {
-			return s.carryOutRedaction(tx, found, receipt)
+		var left []*Receipt
+		for _, receipt := range open {
+			if taken[*receipt.Label] || given[*receipt.Label] {
+				*receipt.Label = newLabel(length)
+				left = append(left, receipt)
+				continue
+			}
+			given[*receipt.Label] = true
 		}
-		*receipt.Label = newLabel(length)
+		open = left
 	}
+	return nil
 }
 
-// receiptOf is the receipt that an entry was made of, before it is known what is removed. The backups that hold the person are those of up to now.
-func (s *Service) receiptOf(tx *postgres.Tx, entry ledger.Entry) (Receipt, error) {
+// keepReceiptAgain signs and stores the receipt of somebody who is not there, unless it is there.
+func (s *Service) keepReceiptAgain(tx *postgres.Tx, receipt Receipt) error {
+	if err := s.sign(&receipt, tx.Now); err != nil {
+		return err
+	}
+	return insertReceiptAgain(tx, receipt)
+}
+
+// receiptOf is the receipt that an entry was made of, before it is known what is removed.
+func receiptOf(entry ledger.Entry, horizon *time.Time) Receipt {
 	receipt := Receipt{
 		ID: id.New[id.Receipt](), Kind: Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
-		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{},
+		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{}, State: Pending, BackupsExpireAt: horizon,
 	}
 	if entry.Receipt != nil {
 		receipt.ID = *entry.Receipt
@@ -139,9 +222,7 @@ func (s *Service) receiptOf(tx *postgres.Tx, entry ledger.Entry) (Receipt, error
 		reason := Reason(entry.Reason)
 		receipt.Reason = &reason
 	}
-	var err error
-	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
-	return receipt, err
+	return receipt
 }
 
 // LostCorrectionsTx counts the people of whom a restore lost a correction that was not sent anew since.

@@ -23,6 +23,7 @@ type Service struct {
 	invite   Invite
 	mark     Mark
 	horizon  Horizon
+	signing  Signing
 	holdings []Holding
 }
 
@@ -35,9 +36,10 @@ type Mark func(of id.Customer, addressKey string) []byte
 // Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
 type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
 
-// NewService makes the service. What must outlive a restore of the database goes into the ledger. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, mark Mark, horizon Horizon, holdings ...Holding) *Service {
-	return &Service{db: db, ledger: ledger, invite: invite, mark: mark, horizon: horizon, holdings: holdings}
+// NewService makes the service. What must outlive a restore of the database goes into the ledger. The keys that receipts are signed with must have been loaded before anybody
+// is erased. The holdings are whatever else keeps something of a person; they are removed in the order given.
+func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, mark Mark, horizon Horizon, signing Signing, holdings ...Holding) *Service {
+	return &Service{db: db, ledger: ledger, invite: invite, mark: mark, horizon: horizon, signing: signing, holdings: holdings}
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }

@@ -240,46 +240,149 @@ func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
 	return last, err
 }
 
+// lockAll reads those of the people who are there, and holds their rows against everything, new references included.
+func lockAll(tx *postgres.Tx, users []id.User) (map[id.User]User, error) {
+	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = any (?) order by u.id for update of u", tx.Customer, users).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	found := make(map[id.User]User, len(users))
+	for rows.Next() {
+		var one User
+		if err := rows.Scan(one.fields()...); err != nil {
+			return nil, err
+		}
+		one.Alerts.Version = one.Version
+		found[one.ID] = one
+	}
+	return found, rows.Err()
+}
+
+// takenLabels tells which of the labels somebody has.
+func takenLabels(tx *postgres.Tx, labels []string) (map[string]bool, error) {
+	rows, err := tx.Raw("select label from users where customer_id = ? and label = any (?::text[])", tx.Customer, postgres.Strings(labels)).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	taken := make(map[string]bool)
+	for rows.Next() {
+		var label string
+		if err := rows.Scan(&label); err != nil {
+			return nil, err
+		}
+		taken[label] = true
+	}
+	return taken, rows.Err()
+}
+
 func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
 	err = tx.Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
 	return taken, err
 }
 
-func remove(tx *postgres.Tx, user id.User) error {
-	return tx.ORM().Exec("delete from users where customer_id = ? and id = ?", tx.Customer, user).Error
+func remove(tx *postgres.Tx, users []id.User) error {
+	if len(users) == 0 {
+		return nil
+	}
+	return run(tx, "delete from users where customer_id = ? and id = any (?)", tx.Customer, users)
 }
 
-func redactRow(tx *postgres.Tx, user id.User, receipt id.Receipt, label string, at time.Time) error {
+// run is a statement whose arguments go to the driver as they are, arrays too.
+func run(tx *postgres.Tx, statement string, arguments ...any) error {
+	rows, err := tx.Raw(statement, arguments...).Rows()
+	if err != nil {
+		return err
+	}
+	rows.Next() // a statement that fails says so here at the latest
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+func redactRows(tx *postgres.Tx, redacted []erasure) error {
+	if len(redacted) == 0 {
+		return nil
+	}
+	type row struct {
+		ID      id.User    `json:"id"`
+		Label   string     `json:"label"`
+		At      time.Time  `json:"at"`
+		Receipt id.Receipt `json:"receipt"`
+	}
+	rows := make([]row, len(redacted))
+	for i, one := range redacted {
+		rows[i] = row{ID: one.person.ID, Label: *one.receipt.Label, At: one.receipt.CompletedAt, Receipt: one.receipt.ID}
+	}
 	return tx.ORM().Exec(`
-		update users set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
-			email_key = null, password_hash = null, alerts_opted_in = false, correction_lost_at = null, sessions_since = ?, `+endLinks+`, label = ?, redacted_at = ?, receipt_id = ?,
-			version = version + 1, updated_at = ?
-		where customer_id = ? and id = ?`, tx.Now, tx.Now, label, at, receipt, tx.Now, tx.Customer, user).Error
+		update users u set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
+			email_key = null, password_hash = null, alerts_opted_in = false, correction_lost_at = null, sessions_since = ?, `+endLinks+`, label = r.label, redacted_at = r.at,
+			receipt_id = r.receipt, version = version + 1, updated_at = ?
+		from jsonb_to_recordset(?::jsonb) as r(id uuid, label text, at timestamptz, receipt uuid)
+		where u.customer_id = ? and u.id = r.id`, tx.Now, tx.Now, tx.Now, postgres.JSON[[]row]{Of: rows}, tx.Customer).Error
 }
 
 func insertReceipt(tx *postgres.Tx, r Receipt) error {
 	return tx.ORM().Exec(`
 		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept, backups_expire_at)
-		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
-		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt).Error
+		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now).Error
 }
 
 // insertReceiptAgain stores a receipt that may be there already.
 func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
 	return tx.ORM().Exec(`
 		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept, backups_expire_at)
-		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz from customers where id = ? on conflict do nothing`,
-		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, tx.Customer).Error
+			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
+		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz, ?, ?::timestamptz, ?, ?::timestamptz
+		from customers where id = ? on conflict do nothing`,
+		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now,
+		tx.Customer).Error
 }
 
-// changeAgain changes a person who is not redacted as the ledger says. The version goes on by two, so that it becomes one that no state of before the restore ever had.
-func changeAgain(tx *postgres.Tx, user id.User, change string, arguments ...any) (there bool, err error) {
-	done := tx.ORM().Exec("update users set "+change+", version = version + 2, updated_at = ? where customer_id = ? and id = ? and status <> 'redacted'",
-		append(arguments, tx.Now, tx.Customer, user)...)
-	return done.RowsAffected == 1, done.Error
+// again is how the ledger says that a person was changed; what does not apply is empty.
+type again struct {
+	ID        id.User    `json:"id"`
+	OptedIn   *bool      `json:"opted_in,omitempty"`
+	SetBy     string     `json:"set_by,omitempty"`
+	SetAt     *time.Time `json:"set_at,omitempty"`
+	Status    string     `json:"status,omitempty"`
+	Role      string     `json:"role,omitempty"`
+	Corrected bool       `json:"corrected"` // and the correction is lost
+	SignOut   bool       `json:"sign_out"`
+	EndLinks  bool       `json:"end_links"`
+	Forget    bool       `json:"forget"` // the password
+}
+
+// changeAgain changes people who are not redacted as the ledger says, and returns who they are. The version goes on by two, so that it becomes one that no state of before the
+// restore ever had.
+func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err error) {
+	rows, err := tx.Raw(`
+		update users u set
+			alerts_opted_in = coalesce(c.opted_in, u.alerts_opted_in), alerts_set_by = coalesce(c.set_by, u.alerts_set_by), alerts_set_at = coalesce(c.set_at, u.alerts_set_at),
+			status = coalesce(c.status, u.status), role = coalesce(c.role, u.role), password_hash = case when not c.forget then u.password_hash end,
+			correction_lost_at = case when c.corrected then ?::timestamptz else u.correction_lost_at end,
+			sessions_since = case when c.sign_out then ?::timestamptz else u.sessions_since end,
+			links_since = case when c.end_links then greatest(?::timestamptz, u.links_since + interval '1 microsecond') else u.links_since end,
+			version = u.version + 2, updated_at = ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as c(id uuid, opted_in boolean, set_by text, set_at timestamptz, status text, role text, corrected boolean, sign_out boolean,
+			end_links boolean, forget boolean)
+		where u.customer_id = ? and u.id = c.id and u.status <> 'redacted'
+		returning u.id`, tx.Now, tx.Now, tx.Now, tx.Now, postgres.JSON[[]again]{Of: changes}, tx.Customer).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	there = make(map[id.User]bool, len(changes))
+	for rows.Next() {
+		var one id.User
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		there[one] = true
+	}
+	return there, rows.Err()
 }
 
 func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
@@ -287,33 +390,138 @@ func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	return count, err
 }
 
-func receiptByID(tx *postgres.Tx, receipt id.Receipt) (found Receipt, err error) {
+const receiptColumns = `id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at,
+	state, live_complete_at, final_at, coalesce(jws, '')`
+
+func scanReceipt(row interface{ Scan(into ...any) error }) (found Receipt, err error) {
 	var removed postgres.JSON[[]Removed]
 	var kept postgres.JSON[[]Kept]
-	err = tx.Raw(`
-		select id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at
-		from erasure_receipts where customer_id = ? and id = ?`, tx.Customer, receipt).Row().
-		Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
-			&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
-	}
+	err = row.Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
+		&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt, &found.State, &found.LiveCompleteAt, &found.FinalAt, &found.JWS)
 	found.Removed, found.Kept = removed.Of, kept.Of
 	return found, err
 }
 
-func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
-	err = tx.Raw("select count(*) from "+of, tx.Customer, user).Row().Scan(&count)
-	return count, err
+func receiptByID(tx *postgres.Tx, receipt id.Receipt) (Receipt, error) {
+	found, err := scanReceipt(tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = ?", tx.Customer, receipt).Row())
+	if errors.Is(err, sql.ErrNoRows) {
+		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
+	}
+	return found, err
 }
 
-func removeRows(tx *postgres.Tx, of string, user id.User) (int64, error) {
-	done := tx.ORM().Exec("delete from "+of, tx.Customer, user)
+// lockReceipts returns those of the receipts that are in a state, and holds them.
+func lockReceipts(tx *postgres.Tx, receipts []id.Receipt, state ReceiptState) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "state = ?", state)
+}
+
+// lockUnsigned returns those of the receipts that have no signature, and holds them.
+func lockUnsigned(tx *postgres.Tx, receipts []id.Receipt) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "signed_at is null")
+}
+
+func receiptsWhere(tx *postgres.Tx, receipts []id.Receipt, condition string, arguments ...any) (found []Receipt, err error) {
+	ids := make(postgres.Strings, len(receipts))
+	for i, one := range receipts {
+		ids[i] = one.String()
+	}
+	rows, err := tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = any (?::uuid[]) and "+condition+" order by id for update",
+		append([]any{tx.Customer, ids}, arguments...)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		one, err := scanReceipt(rows)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, one)
+	}
+	return found, rows.Err()
+}
+
+// updateReceipts stores how far receipts have come, with their signatures, in one round trip.
+func updateReceipts(tx *postgres.Tx, receipts []Receipt) (int64, error) {
+	if len(receipts) == 0 {
+		return 0, nil
+	}
+	type wire struct {
+		ID             id.Receipt   `json:"id"`
+		State          ReceiptState `json:"state"`
+		LiveCompleteAt *time.Time   `json:"live_complete_at"`
+		FinalAt        *time.Time   `json:"final_at"`
+		JWS            string       `json:"jws"`
+	}
+	sent := make([]wire, len(receipts))
+	for i, one := range receipts {
+		sent[i] = wire{one.ID, one.State, one.LiveCompleteAt, one.FinalAt, one.JWS}
+	}
+	text, err := json.Marshal(sent)
+	if err != nil {
+		return 0, err
+	}
+	done := tx.ORM().Exec(`
+		update erasure_receipts r set state = s.state, live_complete_at = s.live_complete_at, final_at = s.final_at, jws = s.jws, signed_at = ?
+		from jsonb_to_recordset(?::jsonb) as s(id uuid, state text, live_complete_at timestamptz, final_at timestamptz, jws text)
+		where r.customer_id = ? and r.id = s.id`, tx.Now, string(text), tx.Customer)
 	return done.RowsAffected, done.Error
 }
 
-func insertSuppressed(tx *postgres.Tx, mark []byte) error {
-	return tx.ORM().Exec("insert into suppressed_addresses (customer_id, hash, erased_at) values (?, ?, ?) on conflict do nothing", tx.Customer, mark, tx.Now).Error
+// signFirst stores the first signature of a receipt. Somebody else's that came first is as good.
+func signFirst(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec("update erasure_receipts set jws = ?, signed_at = ? where customer_id = ? and id = ? and jws is null", r.JWS, tx.Now, tx.Customer, r.ID).Error
+}
+
+func scanUnsettled(rows *sql.Rows, err error) (all []Unsettled, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one Unsettled
+		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedAt, &one.ErasedIn); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// unsettled finds receipts by their states, which partial indexes know: so the states stand in the statements.
+func unsettled(tx *postgres.Tx, state ReceiptState, limit int) ([]Unsettled, error) {
+	statement := "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'pending' order by completed_at limit ?"
+	if state == LiveComplete {
+		statement = "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'live-complete' order by erased_at limit ?"
+	}
+	return scanUnsettled(tx.Raw(statement, limit).Rows())
+}
+
+func unsigned(tx *postgres.Tx, limit int) ([]Unsettled, error) {
+	return scanUnsettled(tx.Raw("select customer_id, id, erased_at, erased_in from erasure_receipts where signed_at is null order by completed_at limit ?", limit).Rows())
+}
+
+func waiting(tx *postgres.Tx) (count int64, since *time.Time, err error) {
+	err = tx.Raw("select count(*), min(erased_at) from erasure_receipts where state = 'pending'").Row().Scan(&count, &since)
+	return count, since, err
+}
+
+func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
+	err = tx.Raw("select count(*) from "+of, tx.Customer, []id.User{user}).Row().Scan(&count)
+	return count, err
+}
+
+func removeRows(tx *postgres.Tx, of, owner string, users []id.User) (map[id.User]int64, error) {
+	return postgres.Counts[id.User](tx.Raw("with gone as (delete from "+of+" returning "+owner+" as person) select person, count(*) from gone group by person",
+		tx.Customer, users).Rows())
+}
+
+func insertSuppressed(tx *postgres.Tx, marks [][]byte) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	return run(tx, "insert into suppressed_addresses (customer_id, hash, erased_at) select ?, hash, ? from unnest(?::bytea[]) as erased(hash) on conflict do nothing",
+		tx.Customer, tx.Now, marks)
 }
 
 // lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those

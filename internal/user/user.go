@@ -104,44 +104,6 @@ type Filter struct {
 // Reason is why a customer redacts. The set is closed.
 type Reason string
 
-// Removed counts what was removed of one store.
-type Removed struct {
-	Store string `json:"store"`
-	Count int64  `json:"count"`
-}
-
-// Kept counts what stays of one store, and says why in a closed word.
-type Kept struct {
-	Store string `json:"store"`
-	Count int64  `json:"count"`
-	Why   string `json:"why"`
-}
-
-// Kind is the way of an erasure. The set is closed.
-type Kind string
-
-// The kinds.
-const (
-	Deletion  Kind = "deletion"
-	Redaction Kind = "redaction"
-)
-
-// Receipt says what was erased, when, and on whose order. It names the person by id alone.
-type Receipt struct {
-	ID              id.Receipt
-	Kind            Kind
-	UserID          id.User
-	Label           *string
-	Reason          *Reason
-	Authority       string
-	OrderedByUser   *id.User
-	OrderedByAPIKey *id.APIKey
-	CompletedAt     time.Time
-	Removed         []Removed
-	Kept            []Kept
-	BackupsExpireAt *time.Time // by then no backup holds the person any more; nil: none ever did
-}
-
 // Plan is what erasing a person would do.
 type Plan struct {
 	CanDelete         bool
@@ -149,11 +111,9 @@ type Plan struct {
 	LastAdministrator bool
 	Blocking          []fault.Reference
 	Removes           []Removed
+	Keeps             []Kept
 	BackupsExpireAt   *time.Time // if it were done now
 }
-
-// ReceiptPath is where a receipt is found.
-func ReceiptPath(receipt id.Receipt) string { return "/v1/erasure-receipts/" + receipt.String() }
 
 // RedactionPath is where a user is redacted.
 func RedactionPath(user id.User) string { return "/v1/users/" + user.String() + "/redaction" }

@@ -174,6 +174,9 @@ type told struct{}
 // Store implements user.Holding.
 func (told) Store() string { return "user_import_rows" }
 
+// Tables implements user.Holding.
+func (told) Tables() []string { return []string{"user_import_rows", "user_imports"} }
+
 // Count implements user.Holding.
 func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
 	err = tx.ORM().Raw("select count(*) from user_import_rows where customer_id = ? and user_id = ?", tx.Customer, person).Row().Scan(&count)
@@ -181,13 +184,14 @@ func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
 }
 
 // Remove implements user.Holding. The hash of a key stays until its time is up, so that a late repetition is not carried out again.
-func (told) Remove(tx *postgres.Tx, person id.User) (int64, error) {
-	err := tx.ORM().Exec(`
-		update user_imports set fingerprint = null where customer_id = ? and fingerprint is not null
-			and id in (select import_id from user_import_rows where customer_id = ? and user_id = ?)`, tx.Customer, tx.Customer, person).Error
-	if err != nil {
-		return 0, err
-	}
-	done := tx.ORM().Exec("update user_import_rows set user_id = null where customer_id = ? and user_id = ?", tx.Customer, person)
-	return done.RowsAffected, done.Error
+func (told) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	return postgres.Counts[id.User](tx.Raw(`
+		with before as materialized (
+			select import_id, number, user_id from user_import_rows where customer_id = ? and user_id = any (?)
+		), untied as (
+			update user_imports set fingerprint = null where customer_id = ? and fingerprint is not null and id in (select import_id from before)
+		)
+		update user_import_rows r set user_id = null from before
+		where r.customer_id = ? and r.import_id = before.import_id and r.number = before.number
+		returning before.user_id, 1`, tx.Customer, people, tx.Customer, tx.Customer).Rows())
 }

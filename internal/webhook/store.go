@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -305,26 +304,35 @@ func drained(tx *postgres.Tx, endpoint id.WebhookEndpoint) error {
 
 // result is what came of one attempt.
 type result struct {
-	ID      id.Entry   `json:"id"`
-	State   State      `json:"state"`
-	Step    int        `json:"step"`
-	At      time.Time  `json:"at"`
-	Next    *time.Time `json:"next"`
-	Outcome Outcome    `json:"outcome"`
-	Status  *int       `json:"status"`
+	Endpoint id.WebhookEndpoint `json:"endpoint_id"`
+	ID       id.Entry           `json:"id"`
+	State    State              `json:"state"`
+	Step     int                `json:"step"`
+	At       time.Time          `json:"at"`
+	Next     *time.Time         `json:"next"`
+	Outcome  Outcome            `json:"outcome"`
+	Status   *int               `json:"status"`
 }
 
 // note stores what came of attempts. A delivery that was settled in the meantime by another worker stays what it is.
+//
+// The endpoint comes with each of the results: told one endpoint and no more, the planner reads all its deliveries each time, as long as it has no statistics of them.
 func note(tx *postgres.Tx, endpoint id.WebhookEndpoint, results []result) error {
-	sent, err := json.Marshal(results)
-	if err != nil {
-		return err
+	for i := range results {
+		results[i].Endpoint = endpoint
 	}
-	return tx.ORM().Exec(`
-		update webhook_deliveries d set attempts = d.attempts + 1, step = r.step, state = r.state, next_attempt_at = r.next, last_attempt_at = r.at,
-			last_outcome = r.outcome, last_status = r.status
-		from jsonb_to_recordset(?::jsonb) as r(id uuid, state text, step int, at timestamptz, next timestamptz, outcome text, status int)
-		where d.customer_id = ? and d.endpoint_id = ? and d.id = r.id and d.state in ('pending', 'waiting')`, string(sent), tx.Customer, endpoint).Error
+	return tx.RawAnew(`
+		with r as materialized (
+			select * from jsonb_to_recordset(?::jsonb)
+				as r(endpoint_id uuid, id uuid, state text, step int, at timestamptz, next timestamptz, outcome text, status int) where endpoint_id = ?
+		), noted as (
+			update webhook_deliveries d set attempts = d.attempts + 1, step = r.step, state = r.state, next_attempt_at = r.next, last_attempt_at = r.at,
+				last_outcome = r.outcome, last_status = r.status
+			from r
+			where d.customer_id = ? and d.endpoint_id = r.endpoint_id and d.id = r.id and d.state in ('pending', 'waiting')
+			returning 1
+		)
+		select count(*) from noted`, postgres.JSON[[]result]{Of: results}, endpoint, tx.Customer).Row().Scan(new(int64))
 }
 
 // tally stores what a number of attempts say of an endpoint, and returns since when it is failing; there is nothing to tell of one that is not active any more.

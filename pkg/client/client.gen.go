@@ -321,6 +321,27 @@ func (e ErasureReceiptKind) Valid() bool {
 	}
 }
 
+// Defines values for ErasureReceiptState.
+const (
+	ErasureReceiptStateFinal        ErasureReceiptState = "final"
+	ErasureReceiptStateLiveComplete ErasureReceiptState = "live-complete"
+	ErasureReceiptStatePending      ErasureReceiptState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ErasureReceiptState enum.
+func (e ErasureReceiptState) Valid() bool {
+	switch e {
+	case ErasureReceiptStateFinal:
+		return true
+	case ErasureReceiptStateLiveComplete:
+		return true
+	case ErasureReceiptStatePending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventType.
 const (
 	EventTypeAlertSent                 EventType = "alert.sent"
@@ -407,13 +428,16 @@ func (e JobState) Valid() bool {
 
 // Defines values for KeptWhy.
 const (
-	KeptWhyAuditTrail KeptWhy = "audit_trail"
+	KeptWhyAuditTrail  KeptWhy = "audit_trail"
+	KeptWhySuppression KeptWhy = "suppression"
 )
 
 // Valid indicates whether the value is a known member of the KeptWhy enum.
 func (e KeptWhy) Valid() bool {
 	switch e {
 	case KeptWhyAuditTrail:
+		return true
+	case KeptWhySuppression:
 		return true
 	default:
 		return false
@@ -573,6 +597,138 @@ func (e RejectionReason) Valid() bool {
 	case RejectionReasonNotApplicable:
 		return true
 	case RejectionReasonRightsOfOthers:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayCause.
+const (
+	ReplayCauseCrash   ReplayCause = "crash"
+	ReplayCauseRestore ReplayCause = "restore"
+)
+
+// Valid indicates whether the value is a known member of the ReplayCause enum.
+func (e ReplayCause) Valid() bool {
+	switch e {
+	case ReplayCauseCrash:
+		return true
+	case ReplayCauseRestore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayState.
+const (
+	ReplayStateDone       ReplayState = "done"
+	ReplayStateUnfinished ReplayState = "unfinished"
+)
+
+// Valid indicates whether the value is a known member of the ReplayState enum.
+func (e ReplayState) Valid() bool {
+	switch e {
+	case ReplayStateDone:
+		return true
+	case ReplayStateUnfinished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayDropStore.
+const (
+	ReplayDropStoreAlertDeliveries    ReplayDropStore = "alert_deliveries"
+	ReplayDropStoreIdempotencyAnswers ReplayDropStore = "idempotency_answers"
+	ReplayDropStoreJobs               ReplayDropStore = "jobs"
+	ReplayDropStorePasswordLinks      ReplayDropStore = "password_links"
+	ReplayDropStoreSessions           ReplayDropStore = "sessions"
+)
+
+// Valid indicates whether the value is a known member of the ReplayDropStore enum.
+func (e ReplayDropStore) Valid() bool {
+	switch e {
+	case ReplayDropStoreAlertDeliveries:
+		return true
+	case ReplayDropStoreIdempotencyAnswers:
+		return true
+	case ReplayDropStoreJobs:
+		return true
+	case ReplayDropStorePasswordLinks:
+		return true
+	case ReplayDropStoreSessions:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeKind.
+const (
+	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
+	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
+	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
+	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
+	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
+	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
+	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
+	ReplayOutcomeKindVoid               ReplayOutcomeKind = "void"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeKind enum.
+func (e ReplayOutcomeKind) Valid() bool {
+	switch e {
+	case ReplayOutcomeKindAPIKeyEnds:
+		return true
+	case ReplayOutcomeKindAPIKeyRevoked:
+		return true
+	case ReplayOutcomeKindAlertsSet:
+		return true
+	case ReplayOutcomeKindCorrection:
+		return true
+	case ReplayOutcomeKindCredentialsChanged:
+		return true
+	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindRedaction:
+		return true
+	case ReplayOutcomeKindRoleSet:
+		return true
+	case ReplayOutcomeKindStatusSet:
+		return true
+	case ReplayOutcomeKindVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplayOutcomeOutcome.
+const (
+	ReplayOutcomeOutcomeAbsent          ReplayOutcomeOutcome = "absent"
+	ReplayOutcomeOutcomeAlready         ReplayOutcomeOutcome = "already"
+	ReplayOutcomeOutcomeDone            ReplayOutcomeOutcome = "done"
+	ReplayOutcomeOutcomeRedactedInstead ReplayOutcomeOutcome = "redacted_instead"
+	ReplayOutcomeOutcomeSuperseded      ReplayOutcomeOutcome = "superseded"
+)
+
+// Valid indicates whether the value is a known member of the ReplayOutcomeOutcome enum.
+func (e ReplayOutcomeOutcome) Valid() bool {
+	switch e {
+	case ReplayOutcomeOutcomeAbsent:
+		return true
+	case ReplayOutcomeOutcomeAlready:
+		return true
+	case ReplayOutcomeOutcomeDone:
+		return true
+	case ReplayOutcomeOutcomeRedactedInstead:
+		return true
+	case ReplayOutcomeOutcomeSuperseded:
 		return true
 	default:
 		return false
@@ -1529,6 +1685,9 @@ type ErasurePlan struct {
 	// CanRedact Whether the redaction would be carried out.
 	CanRedact bool `json:"can_redact"`
 
+	// Keeps What would stay, by store, and why.
+	Keeps []Kept `json:"keeps"`
+
 	// LastAdministrator Whether this is the last administrator who can sign in and so can be neither deleted nor redacted.
 	LastAdministrator bool                   `json:"last_administrator"`
 	Recommended       ErasurePlanRecommended `json:"recommended"`
@@ -1542,21 +1701,27 @@ type ErasurePlanRecommended string
 
 // ErasureReceipt defines model for ErasureReceipt.
 type ErasureReceipt struct {
-	BackupsExpireAt *NullableTime `json:"backups_expire_at"`
+	// BackupsExpireAt By when no backup holds the person, as it was foreseen when erasing; null if none ever did. Whether it has come to that, `state` says.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
 
 	// CompletedAt A time according to RFC 3339; the service answers in UTC.
-	CompletedAt Time `json:"completed_at"`
+	CompletedAt Time          `json:"completed_at"`
+	FinalAt     *NullableTime `json:"final_at"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
+
+	// Jws All other members, signed. `GET /v1/erasure-receipts/{id}` tells the form.
+	Jws string `json:"jws"`
 
 	// Kept What stays, by store, and why.
 	Kept []Kept             `json:"kept"`
 	Kind ErasureReceiptKind `json:"kind"`
 
 	// Label What a redacted user is called; null for a deletion.
-	Label     *string   `json:"label"`
-	OrderedBy OrderedBy `json:"ordered_by"`
+	Label          *string       `json:"label"`
+	LiveCompleteAt *NullableTime `json:"live_complete_at"`
+	OrderedBy      OrderedBy     `json:"ordered_by"`
 
 	// Reason One of the reasons of a redaction, if one was given.
 	Reason *string `json:"reason"`
@@ -1564,12 +1729,24 @@ type ErasureReceipt struct {
 	// Removed What was removed, by store.
 	Removed []StoreCount `json:"removed"`
 
+	// State How far the erasure has come.
+	// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+	// - `live-complete`: those are gone too. Backups may hold the person still.
+	// - `final`: no backup that the service made and that may hold the person is left.
+	State ErasureReceiptState `json:"state"`
+
 	// UserID A UUID of version 7 in its canonical form.
 	UserID ID `json:"user_id"`
 }
 
 // ErasureReceiptKind defines model for ErasureReceipt.Kind.
 type ErasureReceiptKind string
+
+// ErasureReceiptState How far the erasure has come.
+// - `pending`: what `removed` counts is gone; the database may still hold dead versions of it.
+// - `live-complete`: those are gone too. Backups may hold the person still.
+// - `final`: no backup that the service made and that may hold the person is left.
+type ErasureReceiptState string
 
 // Event defines model for Event.
 type Event struct {
@@ -1679,11 +1856,13 @@ type Kept struct {
 	Count int64  `json:"count"`
 	Store string `json:"store"`
 
-	// Why `audit_trail`: the trail must stay complete; it holds the id alone.
+	// Why - `audit_trail`: the trail must stay complete; it holds the id alone.
+	// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 	Why KeptWhy `json:"why"`
 }
 
-// KeptWhy `audit_trail`: the trail must stay complete; it holds the id alone.
+// KeptWhy - `audit_trail`: the trail must stay complete; it holds the id alone.
+// - `suppression`: a keyed hash of the e-mail address, so that an import does not bring the person back unnoticed.
 type KeptWhy string
 
 // LeakedAPIKey defines model for LeakedAPIKey.
@@ -2167,6 +2346,79 @@ type RejectionOrder struct {
 
 // RejectionReason defines model for RejectionReason.
 type RejectionReason string
+
+// Replay defines model for Replay.
+type Replay struct {
+	// Cause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+	Cause ReplayCause `json:"cause"`
+
+	// Dropped What of before a restore stood for a moment, and was dropped.
+	Dropped []ReplayDrop `json:"dropped"`
+
+	// Entries How many entries were looked into because the database lacked them.
+	Entries    int64         `json:"entries"`
+	FinishedAt *NullableTime `json:"finished_at"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// LedgerFrom The ledger was looked at behind the entry of this number.
+	LedgerFrom int64 `json:"ledger_from"`
+
+	// LedgerTo And up to the entry of this number.
+	LedgerTo int64 `json:"ledger_to"`
+
+	// LostCorrections How many entries tell of a correction that is lost.
+	LostCorrections int64           `json:"lost_corrections"`
+	Outcomes        []ReplayOutcome `json:"outcomes"`
+
+	// Seconds How long it took; null while it is unfinished.
+	Seconds *float32 `json:"seconds"`
+
+	// StartedAt A time according to RFC 3339; the service answers in UTC.
+	StartedAt Time `json:"started_at"`
+
+	// State `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+	State ReplayState `json:"state"`
+}
+
+// ReplayCause `restore`: an earlier state of the database had been brought back; `crash`: a crash or a failure had left something open.
+type ReplayCause string
+
+// ReplayState `unfinished`: it goes on, or was broken off, and another one went on where it stopped.
+type ReplayState string
+
+// ReplayDrop defines model for ReplayDrop.
+type ReplayDrop struct {
+	Count int64           `json:"count"`
+	Store ReplayDropStore `json:"store"`
+}
+
+// ReplayDropStore defines model for ReplayDrop.Store.
+type ReplayDropStore string
+
+// ReplayOutcome defines model for ReplayOutcome.
+type ReplayOutcome struct {
+	Count int64             `json:"count"`
+	Kind  ReplayOutcomeKind `json:"kind"`
+
+	// Outcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+	Outcome ReplayOutcomeOutcome `json:"outcome"`
+}
+
+// ReplayOutcomeKind defines model for ReplayOutcome.Kind.
+type ReplayOutcomeKind string
+
+// ReplayOutcomeOutcome `already`: everything was so; `absent`: the database has nobody, or nothing, of that id; `redacted_instead`: the trail stands in the way of a deletion; `superseded`: a later order counts.
+type ReplayOutcomeOutcome string
+
+// ReplayPage defines model for ReplayPage.
+type ReplayPage struct {
+	Data []Replay `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
 
 // Role defines model for Role.
 type Role string
@@ -3023,6 +3275,15 @@ type ListOffboardingsParams struct {
 	State *OffboardingState `form:"state,omitempty" json:"state,omitempty"`
 }
 
+// ListReplaysParams defines parameters for ListReplays.
+type ListReplaysParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // RequestPasswordResetParams defines parameters for RequestPasswordReset.
 type RequestPasswordResetParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
@@ -3308,8 +3569,8 @@ type Raw struct {
 
 // GetTrailKeys Read the public keys that checkpoints of audit trails are signed with
 //
-// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs. The others stay for good, because what they signed is to be verified for
-// good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), the newest first: that one signs, from a minute after it was made. The others stay for good, because what
+// they signed is to be verified for good. Signed notes name a key by the trail: the verifier key of a trail is `<origin>+<hash>+<key>`, where the origin is the first line of its checkpoints, key is the
 // base64 of the byte 0x01 and the 32 bytes of the public key, and hash is the first four bytes, in hexadecimal, of the SHA-256 of the origin, a newline, and those 33
 // bytes.
 //
@@ -3326,9 +3587,10 @@ func (c *Raw) GetTrailKeys(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
-// GetSigningKeys Read the public keys that access tokens are signed with
+// GetSigningKeys Read the public keys that access tokens and erasure receipts are signed with
 //
-// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037).
+// A JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037). Those of access tokens come and go; those of erasure receipts stay for good. Each key signs one of the two
+// and never the other; what a signature is for says the `typ` of its header.
 //
 // Corresponds with GET /.well-known/jwks.json (the `GetSigningKeys` operationId).
 func (c *Raw) GetSigningKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4004,6 +4266,15 @@ func (c *Raw) WithdrawDataSubjectRequest(ctx context.Context, id DataSubjectRequ
 }
 
 // GetErasureReceipt View the receipt of a deletion or redaction
+//
+// The receipt says how far the erasure has come: `pending` at first, `live-complete` once the database holds not even a dead row of the person, usually within a
+// minute, and `final` once no backup of the service's that may hold the person is left. Each time it is signed anew, so that `jws` says what the other members say.
+//
+// `jws` is a JWS in compact form (RFC 7515, section 7.1): three parts in base64url with dots between them. The header is
+// `{"alg":"EdDSA","kid":"…","typ":"steward-erasure-receipt+jws"}`, with these three members and no other; `kid` names a key of `/.well-known/jwks.json`, where keys of
+// receipts stay for good. The payload is `{"iss":"…","iat":…,"receipt":{…}}`: the public URL of the service, when it was signed in seconds since 1970, and every
+// member of the receipt but `jws`, with the same values. Whoever verifies checks the signature (Ed25519, RFC 8037) and compares the members. `steward receipt verify
+// FILE` and `VerifyReceipt` of the Go SDK do so, offline if they are given the keys.
 //
 // Corresponds with GET /v1/erasure-receipts/{id} (the `GetErasureReceipt` operationId).
 func (c *Raw) GetErasureReceipt(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4736,6 +5007,25 @@ func (c *Raw) ListOffboardings(ctx context.Context, params *ListOffboardingsPara
 // Corresponds with GET /v1/operator/offboardings/{id} (the `GetOffboarding` operationId).
 func (c *Raw) GetOffboarding(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newGetOffboardingRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListReplays List when orders were carried out again
+//
+// Newest first. What must outlive a restore of the database (erasures, opt-outs, revocations, and that something was corrected) is also written down outside it. What a restored
+// database lacks of it is carried out again before anybody is let in; what a crash left open, within minutes. Each act is in the trail of its customer, and each replay in the trail of
+// Fusions. A correction cannot be carried out again: the user carries `correction_lost_at`, and the customer's administrators are told.
+//
+// Corresponds with GET /v1/operator/replays (the `ListReplays` operationId).
+func (c *Raw) ListReplays(ctx context.Context, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListReplaysRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -8648,6 +8938,72 @@ func newGetOffboardingRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// newListReplaysRequest constructs an http.Request for the ListReplays method
+func newListReplaysRequest(server string, params *ListReplaysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/replays")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // newRequestPasswordResetRequest calls the generic RequestPasswordReset builder with application/json body
 func newRequestPasswordResetRequest(server string, params *RequestPasswordResetParams, body RequestPasswordResetJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -12475,6 +12831,41 @@ func readGetOffboardingResponse(rsp *http.Response) (*GetOffboardingResponse, er
 	}
 	if rsp.StatusCode == 200 {
 		response.JSON200 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListReplaysResponse is the answer to ListReplays.
+type ListReplaysResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *ReplayPage // with status 200
+	Problem      *Problem    // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListReplaysResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListReplaysWithResponse is ListReplays with the answer read and decoded.
+func (c *Raw) ListReplaysWithResponse(ctx context.Context, params *ListReplaysParams, reqEditors ...RequestEditorFn) (*ListReplaysResponse, error) {
+	rsp, err := c.ListReplays(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListReplaysResponse(rsp)
+}
+
+func readListReplaysResponse(rsp *http.Response) (*ListReplaysResponse, error) {
+	response := &ListReplaysResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(ReplayPage)
 		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}

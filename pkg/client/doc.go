@@ -34,6 +34,11 @@
 // an Idempotency-Key, one of the caller's ([IdempotencyKey]) or one that the client makes, so the service carries it out once at most. PATCH and a change of
 // password are tried again only where the service has surely not seen them. A DELETE whose first answer was lost answers 404 the second time.
 //
+// # Erasure receipts
+//
+// A receipt is signed. [VerifyReceipt] checks one, years later too and without asking anybody, with keys that were kept from [Client.SigningKeys]. How far the erasure has
+// come by now says the receipt that [Client.ErasureReceipt] views.
+//
 // # Everything else
 //
 // [Client.Raw] has every operation of the contract as it is, over the same credential and retries.

@@ -6,31 +6,24 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/bench/stage"
 	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/devpg"
 	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/sensitive"
@@ -40,7 +33,6 @@ import (
 const (
 	deadline    = 3 * time.Minute // of everything
 	connections = 16              // to the database, for each server: what steward serve has when nothing is said
-	publicURL   = "https://steward.example"
 	secret      = "plum lantern quietly orbits nine harbours"
 )
 
@@ -90,42 +82,24 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if o.seconds <= 0 || o.rounds < 1 || o.clients < 1 {
 		return errors.New("-seconds, -rounds and -clients must be above 0")
 	}
-	dir, err := os.MkdirTemp("", "steward-bench-*")
+	fmt.Fprintln(progress, "building the service, starting a private PostgreSQL and filling it")
+	set, err := stage.Open(ctx, "sync="+o.sync)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	fmt.Fprintln(progress, "starting a private PostgreSQL and filling it")
-	server, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(dir, "postgres"), Ephemeral: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
-	url := sensitive.New(server.URL("postgres"))
-	if _, err := postgres.MigrateUp(ctx, url); err != nil {
-		return err
-	}
-	masterKey := sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32]))
-	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs")) + "?sync=" + o.sync
-	blobs, err := blob.Open(blob.Settings{URL: blobURL})
-	if err != nil {
-		return err
-	}
-	service, err := app.Open(ctx, app.Settings{
-		Blobs:       blobs,
-		DatabaseURL: url, MaxConnections: connections, MasterKey: masterKey, PublicURL: publicURL, Password: password.DefaultParameters(),
-		Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	})
+	defer func() { err = errors.Join(err, set.Close()) }()
+	settings := set.Settings()
+	settings.MaxConnections = connections
+	service, err := app.Open(ctx, settings)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()
-	data, err := fill(ctx, service, url)
+	data, err := fill(ctx, service, set.URL)
 	if err != nil {
 		return err
 	}
-	ideal, err := bench.NewIdeal(ctx, url, connections, data.customer, data.admin)
+	ideal, err := bench.NewIdeal(ctx, set.URL, connections, data.customer, data.admin)
 	if err != nil {
 		return err
 	}
@@ -159,7 +133,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	if o.only == "" {
 		fmt.Fprintln(progress, "starting steward serve, again and again")
-		if result.Process, err = measureProcess(ctx, dir, url, masterKey, blobURL, data, o); err != nil {
+		if result.Process, err = measureProcess(ctx, set, data, o); err != nil {
 			return err
 		}
 	}

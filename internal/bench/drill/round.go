@@ -48,9 +48,13 @@ type round struct {
 	ByKind        map[string]int `json:"by_kind"`
 	BackupBytes   int64          `json:"backup_bytes"`
 	ClosedSeconds float64        `json:"closed_seconds"`
-	Looked        map[string]int `json:"bytes_looked_through"` // for the erased, by place
-	Shapes        int            `json:"shapes_looked_for"`
-	Failures      []string       `json:"failures"`
+
+	ForgottenSeconds float64 `json:"forgotten_seconds"` // until no receipt was pending any more
+	ReceiptsVerified int     `json:"receipts_verified"`
+
+	Looked   map[string]int `json:"bytes_looked_through"` // for the erased, by place
+	Shapes   int            `json:"shapes_looked_for"`
+	Failures []string       `json:"failures"`
 }
 
 type object = map[string]any
@@ -60,7 +64,8 @@ type person struct {
 	id, first, last, email string
 	act                    string
 	receipt                string
-	stays                  bool // an address that a newcomer has
+	document               []byte // the receipt as it was handed out
+	stays                  bool   // an address that a newcomer has
 }
 
 func (d *drill) environment() []string {
@@ -164,7 +169,7 @@ func (d *drill) database(name string) ([]string, error) {
 		return nil, err
 	}
 	to := d.server.URL(d.name + "_" + name)
-	return []string{"STEWARD_DATABASE_URL=" + to, "STEWARD_BACKUP_DATABASE_URL=" + to}, nil
+	return []string{"STEWARD_DATABASE_URL=" + to, "STEWARD_BACKUP_DATABASE_URL=" + to, "STEWARD_MAINTENANCE_DATABASE_URL=" + to}, nil
 }
 
 // word makes up a word that occurs nowhere else.
@@ -246,7 +251,9 @@ func (d *drill) act(service *serving, people []*person, key string, revoked map[
 		if err != nil {
 			return err
 		}
-		p.receipt = got.text("id")
+		if p.receipt = got.text("id"); p.receipt != "" {
+			p.document = got.body
+		}
 		if p.act == "return" { // somebody else comes with the same address: the person is gone, the newcomer stays
 			p.stays = true
 			if _, err := want("POST", "/v1/users", key, object{"first_name": "New", "last_name": "Comer", "email": p.email}, http.StatusCreated); err != nil {
@@ -335,7 +342,55 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 	if got := count(d.ctx, conn, "select count(*) from audit_entries where actor_type = 'system' and action in ('user.redacted', 'user.deleted')"); got != d.erased(people) {
 		d.fail("%d erasures are in the trail as carried out again, %d were lost", got, d.erased(people))
 	}
+	if err := d.receipts(again, conn, people, key); err != nil {
+		return err
+	}
 	return again.end(syscall.SIGTERM)
+}
+
+// receipts has the program verify every receipt from outside: as it was handed out before the restore, and as it is once the restored database has forgotten everybody.
+func (d *drill) receipts(service *serving, conn *pgx.Conn, people []*person, key string) error {
+	began := time.Now()
+	for count(d.ctx, conn, "select count(*) from erasure_receipts where state = 'pending'") != 0 {
+		if time.Since(began) > patience {
+			return fmt.Errorf("receipts are pending still after %v", patience)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	d.result.ForgottenSeconds = time.Since(began).Seconds()
+	published, err := service.call("GET", "/.well-known/jwks.json", "", nil)
+	if err != nil {
+		return err
+	}
+	keys, file := filepath.Join(d.dir, "jwks.json"), filepath.Join(d.dir, "receipt.json")
+	if err := os.WriteFile(keys, published.body, 0o600); err != nil {
+		return err
+	}
+	for _, p := range people {
+		if p.receipt == "" {
+			continue
+		}
+		now, err := service.call("GET", "/v1/erasure-receipts/"+p.receipt, key, nil)
+		if err != nil {
+			return err
+		}
+		for _, document := range [][]byte{p.document, now.body} {
+			if err := os.WriteFile(file, document, 0o600); err != nil {
+				return err
+			}
+			var report struct {
+				Receipt struct{ ID, State string }
+			}
+			if err := d.command(&report, nil, "receipt", "verify", file, "--keys", keys, "--json"); err != nil || report.Receipt.ID != p.receipt {
+				d.fail("the receipt of %q: %v", p.act, err)
+			}
+			d.result.ReceiptsVerified++
+		}
+		if state := now.text("state"); state != "live-complete" {
+			d.fail("the receipt of %q is %s", p.act, state)
+		}
+	}
+	return nil
 }
 
 func (d *drill) erased(people []*person) (count int) {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fusionspim/steward/internal/bench"
 	"github.com/fusionspim/steward/internal/bench/smtpsink"
 )
 
@@ -123,7 +124,7 @@ func (s *scene) alertRun(ctx context.Context) (f figures, err error) {
 		if err := s.waitFor(ctx, "more mails", func() (bool, error) { return sink.Count() >= total*(2*round+2)/(3*s.kills+4), nil }); err != nil {
 			return f, err
 		}
-		f.PeakMiB = max(f.PeakMiB, service.peak())
+		f.PeakMiB = max(f.PeakMiB, peakOf(service))
 		fmt.Fprintf(s.progress, "killing the service after %d mails\n", sink.Count())
 		if err := service.kill(); err != nil {
 			return f, err
@@ -140,7 +141,7 @@ func (s *scene) alertRun(ctx context.Context) (f figures, err error) {
 		return open == 0, err
 	})
 	f.Seconds = time.Since(began).Seconds()
-	f.PeakMiB = max(f.PeakMiB, service.peak())
+	f.PeakMiB = max(f.PeakMiB, peakOf(service))
 	if err != nil {
 		return f, err
 	}
@@ -241,4 +242,10 @@ func (s *scene) countAlerts(ctx context.Context, sink *smtpsink.Sink, began time
 				or count(*) filter (where d.state in ('pending', 'collected')) > 0
 		) as wrong`).Scan(&f.Twice)
 	return err
+}
+
+// peakOf is what the service had resident at most, in MiB.
+func peakOf(service *process) float64 {
+	_, peak := bench.Memory(service.pid)
+	return peak
 }

@@ -9,18 +9,13 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -29,15 +24,11 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/bench/stage"
 	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/devpg"
 	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
 )
 
 type options struct {
@@ -75,35 +66,17 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if o.alerts < 1 || o.recipients < 2*o.leave || o.kills < 0 || o.faults < 0 || o.faults > 0.5 || o.profile != "" && o.kills > 0 {
 		return errors.New("the options do not fit together")
 	}
-	dir, err := os.MkdirTemp("", "steward-faultrun-*")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Fprintln(progress, "building the service, starting a private PostgreSQL and filling it")
-	program := filepath.Join(dir, "steward")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/fusionspim/steward/cmd/steward").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, output)
-	}
-	server, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(dir, "postgres"), Ephemeral: true})
+	set, err := stage.Open(ctx, "")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
-	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs"))
-	blobs, err := blob.Open(blob.Settings{URL: blobURL})
-	if err != nil {
-		return err
-	}
-	s := &scene{
-		blobURL: blobURL, blobs: blobs,
-		options: o, program: program, progress: progress, url: sensitive.New(server.URL("postgres")),
-		masterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])),
-	}
+	defer func() { err = errors.Join(err, set.Close()) }()
+	s := &scene{Stage: set, options: o, progress: progress}
 	if err := s.fill(ctx); err != nil {
 		return err
 	}
-	if s.conn, err = pgx.Connect(ctx, s.url.Reveal()); err != nil {
+	if s.conn, err = pgx.Connect(ctx, s.URL.Reveal()); err != nil {
 		return errors.New("the superuser cannot connect")
 	}
 	defer func() { err = errors.Join(err, s.conn.Close(context.WithoutCancel(ctx))) }()
@@ -122,35 +95,18 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 
 // scene is what a run plays in.
 type scene struct {
+	*stage.Stage
 	options
-	program   string
-	progress  io.Writer
-	url       sensitive.String // a superuser's
-	blobURL   string
-	blobs     blob.Store
-	masterKey sensitive.String
-	conn      *pgx.Conn
-	customer  id.Customer
-	apiKey    string
-	people    []id.User // whom alerts are for
-}
-
-const publicURL = "http://steward.test"
-
-func (s *scene) settings() app.Settings {
-	return app.Settings{
-		Blobs:       s.blobs,
-		DatabaseURL: s.url, MasterKey: s.masterKey, PublicURL: publicURL, Password: password.DefaultParameters(), Clock: clock.System(),
-		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	}
+	progress io.Writer
+	conn     *pgx.Conn
+	customer id.Customer
+	apiKey   string
+	people   []id.User // whom alerts are for
 }
 
 // fill makes a customer with people and a key.
 func (s *scene) fill(ctx context.Context) (err error) {
-	if _, err := postgres.MigrateUp(ctx, s.url); err != nil {
-		return err
-	}
-	service, err := app.Open(ctx, s.settings())
+	service, err := app.Open(ctx, s.Settings())
 	if err != nil {
 		return err
 	}
@@ -165,7 +121,7 @@ func (s *scene) fill(ctx context.Context) (err error) {
 	}
 	s.customer = made.ID
 	// One in fifty is disabled.
-	all, err := bench.Seed(ctx, s.url, made.ID, bench.Population{Users: s.recipients + s.recipients/49 + 1})
+	all, err := bench.Seed(ctx, s.URL, made.ID, bench.Population{Users: s.recipients + s.recipients/49 + 1})
 	if err != nil {
 		return err
 	}

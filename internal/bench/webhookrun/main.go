@@ -7,8 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -18,9 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,25 +28,17 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/bench"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/bench/stage"
 	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/devpg"
 	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
 	"github.com/fusionspim/steward/internal/webhook"
 	"github.com/fusionspim/steward/pkg/webhooksig"
 )
 
-const (
-	publicURL = "https://steward.example"
-	clients   = 8
-	readyWait = 30 * time.Second
-)
+const clients = 8
 
 type options struct {
 	events   int
@@ -86,32 +74,13 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if o.events < 1 || o.people < 1 || o.kills < 0 {
 		return errors.New("-events and -people must be above 0, -kills not below")
 	}
-	dir, err := os.MkdirTemp("", "steward-webhookrun-*")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Fprintln(progress, "building the service and starting a private PostgreSQL")
-	program := filepath.Join(dir, "steward")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/fusionspim/steward/cmd/steward").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, output)
-	}
-	server, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(dir, "postgres"), Ephemeral: true})
+	set, err := stage.Open(ctx, "")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
-	blobURL := "file://" + filepath.ToSlash(filepath.Join(dir, "blobs"))
-	blobs, err := blob.Open(blob.Settings{URL: blobURL})
-	if err != nil {
-		return err
-	}
-	w := &world{
-		blobURL: blobURL, blobs: blobs,
-		options: o, url: sensitive.New(server.URL("postgres")), program: program,
-		masterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])),
-		steady:    newReceiver(o.latency, func(int, string) failure { return none }),
-	}
+	defer func() { err = errors.Join(err, set.Close()) }()
+	w := &world{Stage: set, options: o, steady: newReceiver(o.latency, func(int, string) failure { return none })}
 	w.faulty = newReceiver(o.latency, w.trouble)
 	defer w.steady.close()
 	defer w.faulty.close()
@@ -123,30 +92,22 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 
 // world is everything that takes part.
 type world struct {
+	*stage.Stage
 	options
-	url, masterKey sensitive.String
-	program        string
 	of             id.Customer
 	people         []id.User
 	apiKey         string
-	blobURL        string
-	blobs          blob.Store
 	steady, faulty *receiver
 	away           atomic.Bool // the faulty receiver takes nothing at all
-	serve          *served
+	serving        *stage.Serving
 	serveAt        atomic.Value // string: where it listens
 }
 
 // fill makes the customer, the people and the endpoints.
 func (w *world) fill(ctx context.Context) (err error) {
-	if _, err := postgres.MigrateUp(ctx, w.url); err != nil {
-		return err
-	}
-	service, err := app.Open(ctx, app.Settings{
-		Blobs:       w.blobs,
-		DatabaseURL: w.url, MasterKey: w.masterKey, PublicURL: publicURL, Password: password.DefaultParameters(), Outbound: dial.Loopback(),
-		Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	})
+	settings := w.Settings()
+	settings.Outbound = dial.Loopback()
+	service, err := app.Open(ctx, settings)
 	if err != nil {
 		return err
 	}
@@ -160,7 +121,7 @@ func (w *world) fill(ctx context.Context) (err error) {
 		return err
 	}
 	w.of = made.ID
-	if w.people, err = bench.Seed(ctx, w.url, w.of, bench.Population{Users: w.options.people}); err != nil {
+	if w.people, err = bench.Seed(ctx, w.URL, w.of, bench.Population{Users: w.options.people}); err != nil {
 		return err
 	}
 	for _, one := range []*receiver{w.steady, w.faulty} {
@@ -204,7 +165,7 @@ func (w *world) fail(ctx context.Context, out, progress io.Writer) (err error) {
 	if err := w.start(ctx); err != nil {
 		return err
 	}
-	defer func() { w.serve.kill() }()
+	defer func() { err = errors.Join(err, w.serving.Kill()) }()
 	began := time.Now()
 	making := make(chan error, 1)
 	go func() { making <- w.make(ctx) }()
@@ -213,7 +174,9 @@ func (w *world) fail(ctx context.Context, out, progress io.Writer) (err error) {
 			return err
 		}
 		fmt.Fprintf(progress, "killing the service after %d events came\n", w.steady.distinct())
-		w.serve.kill()
+		if err := w.serving.Kill(); err != nil {
+			return err
+		}
 		if err := w.start(ctx); err != nil {
 			return err
 		}
@@ -239,7 +202,7 @@ func (w *world) fail(ctx context.Context, out, progress io.Writer) (err error) {
 	if err := w.until(ctx, func() bool { return w.faulty.distinct() >= len(order) }); err != nil {
 		return errors.Join(err, fmt.Errorf("%d of %d came to the faulty receiver", w.faulty.distinct(), len(order)))
 	}
-	_, peak := bench.Memory(w.serve.command.Process.Pid)
+	_, peak := bench.Memory(w.serving.PID())
 	fmt.Fprintf(out, "events made            %d in %.1f s, service killed %d times\n", len(order), made.Seconds(), w.kills)
 	fmt.Fprintf(out, "steady receiver        all after %.1f s; %s\n", steadyTook.Seconds(), w.steady.report(order))
 	fmt.Fprintf(out, "faulty receiver        all after %.1f s; %s\n", time.Since(began).Seconds(), w.faulty.report(order))
@@ -311,7 +274,7 @@ func (w *world) rename(ctx context.Context, person id.User, number int) error {
 
 // sealed waits until every entry of the trail has its place, and with it its event.
 func (w *world) sealed(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, w.url.Reveal())
+	conn, err := pgx.Connect(ctx, w.URL.Reveal())
 	if err != nil {
 		return errors.New("the superuser cannot connect")
 	}
@@ -324,7 +287,7 @@ func (w *world) sealed(ctx context.Context) error {
 
 // order is the events in their order, and whom each is about.
 func (w *world) order(ctx context.Context) (events []told, err error) {
-	conn, err := pgx.Connect(ctx, w.url.Reveal())
+	conn, err := pgx.Connect(ctx, w.URL.Reveal())
 	if err != nil {
 		return nil, errors.New("the superuser cannot connect")
 	}
@@ -346,53 +309,14 @@ func (w *world) order(ctx context.Context) (events []told, err error) {
 
 type told struct{ event, person string }
 
-// served is a running steward serve.
-type served struct {
-	command *exec.Cmd
-	address string
-	ended   chan struct{}
-}
-
 func (w *world) address() string { return w.serveAt.Load().(string) }
 
 // start runs the service and waits until it is ready.
-func (w *world) start(ctx context.Context) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
+func (w *world) start(ctx context.Context) (err error) {
+	if w.serving, err = w.Serve(ctx, "STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8"); err == nil {
+		w.serveAt.Store(w.serving.Address)
 	}
-	s := &served{address: listener.Addr().String(), ended: make(chan struct{})}
-	if err := listener.Close(); err != nil {
-		return err
-	}
-	s.command = exec.Command(w.program, "serve", "--http-addr", s.address, "--metrics-addr", "127.0.0.1:0", "--public-url", publicURL)
-	s.command.Env = append(os.Environ(), "STEWARD_DATABASE_URL="+w.url.Reveal(), "STEWARD_MASTER_KEY="+w.masterKey.Reveal(), "STEWARD_SMTP_URL=none",
-		"STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8", "STEWARD_BLOB_URL="+w.blobURL)
-	if err := s.command.Start(); err != nil {
-		return err
-	}
-	go func() {
-		_ = s.command.Wait() // it is killed in the end
-		close(s.ended)
-	}()
-	w.serve = s
-	w.serveAt.Store(s.address)
-	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, errors.New("the service did not get ready"))
-	defer cancel()
-	return w.until(ctx, func() bool {
-		answer, err := http.Get("http://" + s.address + "/readyz") //nolint:noctx // of the loopback
-		if err != nil {
-			return false
-		}
-		_ = answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
-	})
-}
-
-// kill ends the service as a crash would.
-func (s *served) kill() {
-	_ = s.command.Process.Kill() // it may have ended
-	<-s.ended
+	return err
 }
 
 // failure is what a receiver does in place of taking an event.

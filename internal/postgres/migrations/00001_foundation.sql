@@ -20,11 +20,13 @@ declare
   name text;
 begin
   foreach name in array array['steward_app', 'steward_platform'] loop
-    begin
-      execute format('create role %I nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit', name);
-    exception when duplicate_object or unique_violation then
-      null;
-    end;
+    if not exists (select from pg_roles where rolname = name) then -- to try would take the right to make roles
+      begin
+        execute format('create role %I nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit', name);
+      exception when duplicate_object or unique_violation then
+        null;
+      end;
+    end if;
     if not pg_has_role(current_user, name, 'member') then
       begin
         execute format('grant %I to current_user', name);

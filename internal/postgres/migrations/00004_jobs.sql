@@ -6,11 +6,13 @@
 -- +goose StatementBegin
 do $$
 begin
-  begin
-    create role steward_worker nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit;
-  exception when duplicate_object or unique_violation then
-    null;
-  end;
+  if not exists (select from pg_roles where rolname = 'steward_worker') then -- to try would take the right to make roles
+    begin
+      create role steward_worker nologin nosuperuser nobypassrls nocreatedb nocreaterole noinherit;
+    exception when duplicate_object or unique_violation then
+      null;
+    end;
+  end if;
   if not pg_has_role(current_user, 'steward_worker', 'member') then
     begin
       grant steward_worker to current_user;
