@@ -208,7 +208,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, offboarding.Mailing{Sender: mailing.Sender, Domain: mailing.Domain}, backups.HorizonTx,
-		settings.OffboardingWait, settings.Log)
+		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,

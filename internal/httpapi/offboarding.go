@@ -190,6 +190,9 @@ func toOffboarding(found offboarding.Offboarding) api.Offboarding {
 		DeletedAt: inUTC(found.DeletedAt), Removed: make([]api.StoreCount, len(found.Removed)), BackupsExpireAt: inUTC(found.BackupsExpireAt), Final: found.Final,
 		Bundle: toOffboardingBundle(found.Bundle), UpdatedAt: found.UpdatedAt.UTC(),
 	}
+	if found.JWS != "" {
+		out.Jws = &found.JWS
+	}
 	for i, one := range found.Removed {
 		out.Removed[i] = api.StoreCount{Store: one.Store, Count: one.Count}
 	}

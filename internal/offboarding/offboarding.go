@@ -59,7 +59,8 @@ type Offboarding struct {
 	Recipient       *string // that the next bundle is encrypted to
 	BundleWantedAt  *time.Time
 	Bundle          *Bundle
-	Final           bool // deleted, and no backup is left that may hold anything of the customer; known outside customers alone
+	Final           bool   // deleted, and no backup is left that may hold anything of the customer; known outside customers alone
+	JWS             string // the certificate; empty until everything is deleted
 	Version         int64
 	UpdatedAt       time.Time
 

@@ -42,19 +42,20 @@ type Service struct {
 	queue     *jobs.Queue
 	mailing   Mailing
 	horizon   Horizon
+	signing   Signing
 	wait      time.Duration
 	log       *slog.Logger
 }
 
 // NewService makes the service. A wait of zero is DefaultWait.
 func NewService(db *postgres.DB, customers *customer.Service, box *seal.Box, objects blob.Store, ledger *ledger.Ledger, queue *jobs.Queue, mailing Mailing, horizon Horizon,
-	wait time.Duration, log *slog.Logger,
+	signing Signing, wait time.Duration, log *slog.Logger,
 ) *Service {
 	if wait == 0 {
 		wait = DefaultWait
 	}
 	return &Service{
-		db: db, customers: customers, box: box, objects: objects, ledger: ledger, queue: queue, mailing: mailing, horizon: horizon, wait: wait, log: log,
+		db: db, customers: customers, box: box, objects: objects, ledger: ledger, queue: queue, mailing: mailing, horizon: horizon, signing: signing, wait: wait, log: log,
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // columns are all but the key of the bundle. Whether nothing of the customer is left in any backup is asked outside customers alone.
 const columns = `customer_id, id, slug, name, state, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
-	deleted_at, removed, backups_expire_at, notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at`
+	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at`
 
 // isFinal tells that no backup is left that was begun before the end.
 const isFinal = `state = 'deleted' and not exists (
@@ -33,7 +33,7 @@ func scan(row scanner, more ...any) (found Offboarding, err error) {
 	}
 	err = row.Scan(append([]any{
 		&found.Customer, &found.ID, &found.Slug, &found.Name, &found.State, &found.RequestedAt, &found.RequestedBy, &found.ApprovedAt, &found.ApprovedBy, &found.DeletesAt,
-		&found.CancelledAt, &found.CancelledBy, &found.DeletingAt, &found.RecordedAt, &found.DeletedAt, &removed, &found.BackupsExpireAt, &found.notices, &found.Recipient,
+		&found.CancelledAt, &found.CancelledBy, &found.DeletingAt, &found.RecordedAt, &found.DeletedAt, &removed, &found.BackupsExpireAt, &found.JWS, &found.notices, &found.Recipient,
 		&found.BundleWantedAt, &bundle.id, &bundle.size, &bundle.madeAt, &bundle.of.Recipient, &bundle.of.CollectedAt, &found.Version, &found.UpdatedAt,
 	}, more...)...)
 	switch {
@@ -215,9 +215,9 @@ func otherOpen(tx *postgres.Tx, than id.Offboarding) (other id.Offboarding, ok b
 	return other, err == nil, err
 }
 
-func markDeleted(tx *postgres.Tx, offboarding id.Offboarding, backupsExpireAt *time.Time) (Offboarding, error) {
-	return change(tx, offboarding, `state = 'deleted', deleted_at = ?, backups_expire_at = ?, recipient = null, bundle_id = null, bundle_key = null, bundle_size = null,
-		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, tx.Now, backupsExpireAt)
+func markDeleted(tx *postgres.Tx, of Offboarding) (Offboarding, error) {
+	return change(tx, of.ID, `state = 'deleted', deleted_at = ?, backups_expire_at = ?, jws = ?, recipient = null, bundle_id = null, bundle_key = null, bundle_size = null,
+		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, of.DeletedAt, of.BackupsExpireAt, of.JWS)
 }
 
 // take returns an offboarding that somebody has to look after, and keeps others from it for a while. There may be none.

@@ -292,6 +292,9 @@ func (s *Service) certify(ctx context.Context, of id.Customer, offboarding id.Of
 	if err != nil {
 		return err
 	}
+	if _, err := s.signing.Keys.Ring(ctx); err != nil {
+		return err
+	}
 	return s.db.InCustomer(ctx, fusions, func(tx *postgres.Tx) error {
 		horizon, err := s.horizon(tx, tx.Now)
 		if err != nil {
@@ -305,7 +308,11 @@ func (s *Service) certify(ctx context.Context, of id.Customer, offboarding id.Of
 				return err // another replica was faster
 			}
 			done = true
-			after, err = markDeleted(tx, offboarding, horizon)
+			found.DeletedAt, found.BackupsExpireAt = &tx.Now, horizon
+			if found.JWS, err = s.certificate(found, tx.Now); err != nil {
+				return err
+			}
+			after, err = markDeleted(tx, found)
 			return err
 		})
 		if err != nil || !done {

@@ -2119,6 +2119,11 @@ type Offboarding struct {
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
 
+	// Jws Of one that is deleted: the certificate, a JWS (RFC 7515) in compact form, signed with Ed25519 by a key of `/.well-known/jwks.json` that stays there. Its header is `alg` (`EdDSA`), `kid`
+	// and `typ` (`steward-offboarding-certificate+jws`); its payload `{"iss", "iat", "certificate"}`, where `certificate` has the members `id`, `customer`, `requested_at`,
+	// `requested_by`, `approved_at`, `approved_by`, `deleting_at`, `deleted_at`, `removed` and `backups_expire_at` as they are here. `steward receipt verify` checks it offline.
+	Jws *string `json:"jws,omitempty"`
+
 	// Removed What was deleted so far, by store.
 	Removed []StoreCount `json:"removed"`
 

@@ -47,6 +47,7 @@ create table offboardings (
   deleted_at           timestamptz,
   removed              jsonb       not null,
   backups_expire_at    timestamptz,
+  jws                  text        check (length(jws) <= 16384),
   wake_at              timestamptz,
   notices              smallint    not null check (notices between 0 and 2),
   recipient            text        check (length(recipient) <= 100),
@@ -65,7 +66,7 @@ create table offboardings (
   constraint offboardings_cancelled check ((state = 'cancelled') = (cancelled_at is not null)),
   constraint offboardings_deleting check ((state in ('deleting', 'deleted')) = (deleting_at is not null) and deleting_at >= deletes_at),
   constraint offboardings_recorded check (recorded_at is null or deleting_at is not null),
-  constraint offboardings_deleted check ((state = 'deleted') = (deleted_at is not null) and (deleted_at is null or recorded_at is not null)),
+  constraint offboardings_deleted check ((state = 'deleted') = (deleted_at is not null) and (state = 'deleted') = (jws is not null) and (deleted_at is null or recorded_at is not null)),
   constraint offboardings_bundle check (
     num_nulls(bundle_id, bundle_size, bundle_made_at) in (0, 3)
     and case when bundle_id is null then num_nonnulls(bundle_key, bundle_for, bundle_collected_at) = 0 else num_nonnulls(bundle_key, bundle_for) = 1 end)
@@ -93,6 +94,7 @@ comment on column offboardings.recorded_at is 'time: when the ledger had it; not
 comment on column offboardings.deleted_at is 'time';
 comment on column offboardings.removed is 'state: counts by store';
 comment on column offboardings.backups_expire_at is 'time: by then no backup holds anything of the customer any more; null: none does';
+comment on column offboardings.jws is 'state: the certificate of what was deleted, as it was signed';
 comment on column offboardings.wake_at is 'time: when somebody has to look after it next; moved ahead by whoever does';
 comment on column offboardings.notices is 'state: how many notices of the end the administrators were sent';
 comment on column offboardings.recipient is 'setting: the public key that the bundle is encrypted to';
@@ -128,10 +130,10 @@ alter table offboardings force row level security;
 create policy own_customer on offboardings to steward_app, steward_offboarder using (customer_id = current_customer()) with check (customer_id = current_customer());
 create policy oversee on offboardings to steward_platform using (true) with check (true);
 grant select, insert on offboardings to steward_app;
-grant update (state, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at, deleted_at, backups_expire_at, wake_at, notices, recipient,
+grant update (state, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at, deleted_at, backups_expire_at, jws, wake_at, notices, recipient,
               bundle_wanted_at, bundle_id, bundle_key, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at) on offboardings to steward_app;
 grant select (customer_id, id, slug, name, state, shut, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
-              deleted_at, removed, backups_expire_at, wake_at, notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at,
+              deleted_at, removed, backups_expire_at, jws, wake_at, notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at,
               version, updated_at) on offboardings to steward_platform;
 grant update (wake_at) on offboardings to steward_platform;
 grant select (customer_id, id, state, recorded_at, removed, version), update (removed, version, updated_at) on offboardings to steward_offboarder;
