@@ -479,6 +479,33 @@ func (e LoginOutcome) Valid() bool {
 	}
 }
 
+// Defines values for OffboardingState.
+const (
+	OffboardingStateApproved  OffboardingState = "approved"
+	OffboardingStateCancelled OffboardingState = "cancelled"
+	OffboardingStateDeleted   OffboardingState = "deleted"
+	OffboardingStateDeleting  OffboardingState = "deleting"
+	OffboardingStateRequested OffboardingState = "requested"
+)
+
+// Valid indicates whether the value is a known member of the OffboardingState enum.
+func (e OffboardingState) Valid() bool {
+	switch e {
+	case OffboardingStateApproved:
+		return true
+	case OffboardingStateCancelled:
+		return true
+	case OffboardingStateDeleted:
+		return true
+	case OffboardingStateDeleting:
+		return true
+	case OffboardingStateRequested:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Policy.
 const (
 	PolicyFlag   Policy = "flag"
@@ -1502,6 +1529,36 @@ type CustomerNamePatch struct {
 	Name string `json:"name"`
 }
 
+// CustomerOffboarding defines model for CustomerOffboarding.
+type CustomerOffboarding struct {
+	ApprovedAt *NullableTime `json:"approved_at"`
+
+	// Bundle The bundle that there is.
+	Bundle *OffboardingBundle `json:"bundle,omitempty"`
+
+	// BundleWantedAt Since when a bundle is being made; null where none is.
+	BundleWantedAt *time.Time    `json:"bundle_wanted_at"`
+	CancelledAt    *NullableTime `json:"cancelled_at"`
+	DeletesAt      *NullableTime `json:"deletes_at"`
+	Guidance       Guidance      `json:"guidance"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Recipient The public key that the next bundle is encrypted to.
+	Recipient *string `json:"recipient"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// State `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+	// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+	State OffboardingState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
 // CustomerPage defines model for CustomerPage.
 type CustomerPage struct {
 	Data []Customer `json:"data"`
@@ -2033,6 +2090,93 @@ type NullableID = openapi_types.UUID
 
 // NullableTime defines model for NullableTime.
 type NullableTime = time.Time
+
+// OffboardedCustomer The business, as it was called when its offboarding was begun.
+type OffboardedCustomer struct {
+	// ID A UUID of version 7 in its canonical form.
+	ID   ID     `json:"id"`
+	Name string `json:"name"`
+	Slug string `json:"slug"`
+}
+
+// Offboarding defines model for Offboarding.
+type Offboarding struct {
+	ApprovedAt *NullableTime `json:"approved_at"`
+	ApprovedBy *NullableID   `json:"approved_by"`
+
+	// BackupsExpireAt Of one that is deleted: by then no backup holds anything of the customer any more; null where none did.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
+
+	// Bundle The bundle that there is.
+	Bundle      *OffboardingBundle `json:"bundle,omitempty"`
+	CancelledAt *NullableTime      `json:"cancelled_at"`
+	CancelledBy *NullableID        `json:"cancelled_by"`
+
+	// Customer The business, as it was called when its offboarding was begun.
+	Customer   OffboardedCustomer `json:"customer"`
+	DeletedAt  *NullableTime      `json:"deleted_at"`
+	DeletesAt  *NullableTime      `json:"deletes_at"`
+	DeletingAt *NullableTime      `json:"deleting_at"`
+
+	// Final Whether it is deleted and no backup that may hold anything of the customer is left.
+	Final bool `json:"final"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Jws Of one that is deleted: the certificate, a JWS (RFC 7515) in compact form, signed with Ed25519 by a key of `/.well-known/jwks.json` that stays there. Its header is `alg` (`EdDSA`), `kid`
+	// and `typ` (`steward-offboarding-certificate+jws`); its payload `{"iss", "iat", "certificate"}`, where `certificate` has the members `id`, `customer`, `requested_at`,
+	// `requested_by`, `approved_at`, `approved_by`, `deleting_at`, `deleted_at`, `removed` and `backups_expire_at` as they are here. `steward receipt verify` checks it offline.
+	Jws *string `json:"jws,omitempty"`
+
+	// Removed What was deleted so far, by store.
+	Removed []StoreCount `json:"removed"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// RequestedBy A UUID of version 7 in its canonical form.
+	RequestedBy ID `json:"requested_by"`
+
+	// State `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+	// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+	State OffboardingState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
+// OffboardingBundle The bundle that there is.
+type OffboardingBundle struct {
+	CollectedAt *NullableTime `json:"collected_at"`
+
+	// MadeAt A time according to RFC 3339; the service answers in UTC.
+	MadeAt Time `json:"made_at"`
+
+	// Recipient The public key that it is encrypted to; null where the customer named none.
+	Recipient *string `json:"recipient"`
+
+	// Size Bytes as it is kept.
+	Size int64 `json:"size"`
+}
+
+// OffboardingPage defines model for OffboardingPage.
+type OffboardingPage struct {
+	Data []Offboarding `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// OffboardingRecipient defines model for OffboardingRecipient.
+type OffboardingRecipient struct {
+	// Recipient The public key, as age-keygen writes it. The private key stays with whoever made it.
+	Recipient string `json:"recipient"`
+}
+
+// OffboardingState `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+type OffboardingState string
 
 // OneTimeCode Six digits of an authenticator, or a recovery code.
 type OneTimeCode = string
@@ -2756,6 +2900,9 @@ type IfMatch = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// OffboardedCustomerID A UUID of version 7 in its canonical form.
+type OffboardedCustomerID = ID
+
 // UnsubscribeToken defines model for UnsubscribeToken.
 type UnsubscribeToken = string
 
@@ -2903,6 +3050,18 @@ type UpdateCustomerParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// RenewOffboardingBundleParams defines parameters for RenewOffboardingBundle.
+type RenewOffboardingBundleParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SetOffboardingRecipientParams defines parameters for SetOffboardingRecipient.
+type SetOffboardingRecipientParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListDataSubjectRequestsParams defines parameters for ListDataSubjectRequests.
 type ListDataSubjectRequestsParams struct {
 	// Limit How many rows a page holds at most.
@@ -3031,6 +3190,30 @@ type UpdateCustomerAsOperatorParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// BeginOffboardingParams defines parameters for BeginOffboarding.
+type BeginOffboardingParams struct {
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ApproveOffboardingParams defines parameters for ApproveOffboarding.
+type ApproveOffboardingParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CancelOffboardingParams defines parameters for CancelOffboarding.
+type CancelOffboardingParams struct {
+	// IfMatch The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListDataSubjectRequestsAsOperatorParams defines parameters for ListDataSubjectRequestsAsOperator.
 type ListDataSubjectRequestsAsOperatorParams struct {
 	// Limit How many rows a page holds at most.
@@ -3088,6 +3271,18 @@ type ListJobsParams struct {
 type RetryJobParams struct {
 	// IdempotencyKey A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListOffboardingsParams defines parameters for ListOffboardings.
+type ListOffboardingsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only those in this state.
+	State *OffboardingState `form:"state,omitempty" json:"state,omitempty"`
 }
 
 // ListReplaysParams defines parameters for ListReplays.
@@ -3287,6 +3482,9 @@ type UpdateCustomerJSONRequestBody = CustomerPatch
 // UpdateCustomerApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomer for application/merge-patch+json ContentType.
 type UpdateCustomerApplicationMergePatchPlusJSONRequestBody = CustomerPatch
 
+// SetOffboardingRecipientJSONRequestBody defines body for SetOffboardingRecipient for application/json ContentType.
+type SetOffboardingRecipientJSONRequestBody = OffboardingRecipient
+
 // CreateDataSubjectRequestJSONRequestBody defines body for CreateDataSubjectRequest for application/json ContentType.
 type CreateDataSubjectRequestJSONRequestBody = NewDataSubjectRequest
 
@@ -3412,6 +3610,18 @@ type ServerInterface interface {
 	// UpdateCustomer Change the customer's settings
 	// (PATCH /v1/customer)
 	UpdateCustomer(ctx echo.Context, params UpdateCustomerParams) error
+	// GetOwnOffboarding View the offboarding of the own customer
+	// (GET /v1/customer/offboarding)
+	GetOwnOffboarding(ctx echo.Context) error
+	// CollectOffboardingBundle Collect the bundle of everything that is the customer's
+	// (GET /v1/customer/offboarding/bundle)
+	CollectOffboardingBundle(ctx echo.Context) error
+	// RenewOffboardingBundle Have the bundle made anew
+	// (POST /v1/customer/offboarding/bundle)
+	RenewOffboardingBundle(ctx echo.Context, params RenewOffboardingBundleParams) error
+	// SetOffboardingRecipient Have the bundle encrypted to a key of the customer's own
+	// (PUT /v1/customer/offboarding/recipient)
+	SetOffboardingRecipient(ctx echo.Context, params SetOffboardingRecipientParams) error
 	// ListDataSubjectRequests List the customer's data-subject requests
 	// (GET /v1/data-subject-requests)
 	ListDataSubjectRequests(ctx echo.Context, params ListDataSubjectRequestsParams) error
@@ -3487,6 +3697,18 @@ type ServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx echo.Context, id ID, params UpdateCustomerAsOperatorParams) error
+	// GetCustomerOffboarding View the newest offboarding of a customer
+	// (GET /v1/operator/customers/{id}/offboarding)
+	GetCustomerOffboarding(ctx echo.Context, id OffboardedCustomerID) error
+	// BeginOffboarding Begin to offboard a customer
+	// (POST /v1/operator/customers/{id}/offboarding)
+	BeginOffboarding(ctx echo.Context, id OffboardedCustomerID, params BeginOffboardingParams) error
+	// ApproveOffboarding Approve the offboarding of a customer
+	// (POST /v1/operator/customers/{id}/offboarding/approval)
+	ApproveOffboarding(ctx echo.Context, id OffboardedCustomerID, params ApproveOffboardingParams) error
+	// CancelOffboarding Cancel the offboarding of a customer
+	// (POST /v1/operator/customers/{id}/offboarding/cancellation)
+	CancelOffboarding(ctx echo.Context, id OffboardedCustomerID, params CancelOffboardingParams) error
 	// ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
 	// (GET /v1/operator/data-subject-requests)
 	ListDataSubjectRequestsAsOperator(ctx echo.Context, params ListDataSubjectRequestsAsOperatorParams) error
@@ -3508,6 +3730,12 @@ type ServerInterface interface {
 	// RetryJob Have a job tried at once
 	// (POST /v1/operator/jobs/{id}/retry)
 	RetryJob(ctx echo.Context, id string, params RetryJobParams) error
+	// ListOffboardings List the offboardings of all customers
+	// (GET /v1/operator/offboardings)
+	ListOffboardings(ctx echo.Context, params ListOffboardingsParams) error
+	// GetOffboarding View an offboarding, and the certificate of what was deleted
+	// (GET /v1/operator/offboardings/{id})
+	GetOffboarding(ctx echo.Context, id ID) error
 	// ListReplays List when orders were carried out again
 	// (GET /v1/operator/replays)
 	ListReplays(ctx echo.Context, params ListReplaysParams) error
@@ -4012,6 +4240,82 @@ func (w *ServerInterfaceWrapper) UpdateCustomer(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.UpdateCustomer(ctx, params)
+	return err
+}
+
+// GetOwnOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) GetOwnOffboarding(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetOwnOffboarding(ctx)
+	return err
+}
+
+// CollectOffboardingBundle converts echo context to params.
+func (w *ServerInterfaceWrapper) CollectOffboardingBundle(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CollectOffboardingBundle(ctx)
+	return err
+}
+
+// RenewOffboardingBundle converts echo context to params.
+func (w *ServerInterfaceWrapper) RenewOffboardingBundle(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RenewOffboardingBundleParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RenewOffboardingBundle(ctx, params)
+	return err
+}
+
+// SetOffboardingRecipient converts echo context to params.
+func (w *ServerInterfaceWrapper) SetOffboardingRecipient(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetOffboardingRecipientParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetOffboardingRecipient(ctx, params)
 	return err
 }
 
@@ -4637,6 +4941,160 @@ func (w *ServerInterfaceWrapper) UpdateCustomerAsOperator(ctx echo.Context) erro
 	return err
 }
 
+// GetCustomerOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) GetCustomerOffboarding(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id OffboardedCustomerID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetCustomerOffboarding(ctx, id)
+	return err
+}
+
+// BeginOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) BeginOffboarding(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id OffboardedCustomerID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BeginOffboardingParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.BeginOffboarding(ctx, id, params)
+	return err
+}
+
+// ApproveOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) ApproveOffboarding(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id OffboardedCustomerID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveOffboardingParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ApproveOffboarding(ctx, id, params)
+	return err
+}
+
+// CancelOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) CancelOffboarding(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id OffboardedCustomerID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelOffboardingParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CancelOffboarding(ctx, id, params)
+	return err
+}
+
 // ListDataSubjectRequestsAsOperator converts echo context to params.
 func (w *ServerInterfaceWrapper) ListDataSubjectRequestsAsOperator(ctx echo.Context) error {
 	var err error
@@ -4917,6 +5375,54 @@ func (w *ServerInterfaceWrapper) RetryJob(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RetryJob(ctx, id, params)
+	return err
+}
+
+// ListOffboardings converts echo context to params.
+func (w *ServerInterfaceWrapper) ListOffboardings(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOffboardingsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListOffboardings(ctx, params)
+	return err
+}
+
+// GetOffboarding converts echo context to params.
+func (w *ServerInterfaceWrapper) GetOffboarding(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetOffboarding(ctx, id)
 	return err
 }
 
@@ -5857,6 +6363,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/v1/audit-entries/:id/proof", wrapper.GetAuditEntryProof, options.OperationMiddlewares["getAuditEntryProof"]...)
 	router.GET(options.BaseURL+"/v1/customer", wrapper.GetCustomer, options.OperationMiddlewares["getCustomer"]...)
 	router.PATCH(options.BaseURL+"/v1/customer", wrapper.UpdateCustomer, options.OperationMiddlewares["updateCustomer"]...)
+	router.GET(options.BaseURL+"/v1/customer/offboarding", wrapper.GetOwnOffboarding, options.OperationMiddlewares["getOwnOffboarding"]...)
+	router.GET(options.BaseURL+"/v1/customer/offboarding/bundle", wrapper.CollectOffboardingBundle, options.OperationMiddlewares["collectOffboardingBundle"]...)
+	router.POST(options.BaseURL+"/v1/customer/offboarding/bundle", wrapper.RenewOffboardingBundle, options.OperationMiddlewares["renewOffboardingBundle"]...)
+	router.PUT(options.BaseURL+"/v1/customer/offboarding/recipient", wrapper.SetOffboardingRecipient, options.OperationMiddlewares["setOffboardingRecipient"]...)
 	router.GET(options.BaseURL+"/v1/data-subject-requests", wrapper.ListDataSubjectRequests, options.OperationMiddlewares["listDataSubjectRequests"]...)
 	router.POST(options.BaseURL+"/v1/data-subject-requests", wrapper.CreateDataSubjectRequest, options.OperationMiddlewares["createDataSubjectRequest"]...)
 	router.GET(options.BaseURL+"/v1/data-subject-requests/:id", wrapper.GetDataSubjectRequest, options.OperationMiddlewares["getDataSubjectRequest"]...)
@@ -5882,6 +6392,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/operator/customers", wrapper.CreateCustomer, options.OperationMiddlewares["createCustomer"]...)
 	router.GET(options.BaseURL+"/v1/operator/customers/:id", wrapper.GetCustomerAsOperator, options.OperationMiddlewares["getCustomerAsOperator"]...)
 	router.PATCH(options.BaseURL+"/v1/operator/customers/:id", wrapper.UpdateCustomerAsOperator, options.OperationMiddlewares["updateCustomerAsOperator"]...)
+	router.GET(options.BaseURL+"/v1/operator/customers/:id/offboarding", wrapper.GetCustomerOffboarding, options.OperationMiddlewares["getCustomerOffboarding"]...)
+	router.POST(options.BaseURL+"/v1/operator/customers/:id/offboarding", wrapper.BeginOffboarding, options.OperationMiddlewares["beginOffboarding"]...)
+	router.POST(options.BaseURL+"/v1/operator/customers/:id/offboarding/approval", wrapper.ApproveOffboarding, options.OperationMiddlewares["approveOffboarding"]...)
+	router.POST(options.BaseURL+"/v1/operator/customers/:id/offboarding/cancellation", wrapper.CancelOffboarding, options.OperationMiddlewares["cancelOffboarding"]...)
 	router.GET(options.BaseURL+"/v1/operator/data-subject-requests", wrapper.ListDataSubjectRequestsAsOperator, options.OperationMiddlewares["listDataSubjectRequestsAsOperator"]...)
 	router.GET(options.BaseURL+"/v1/operator/data-subject-requests/:id", wrapper.GetDataSubjectRequestAsOperator, options.OperationMiddlewares["getDataSubjectRequestAsOperator"]...)
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/acknowledgement", wrapper.AcknowledgeDataSubjectRequest, options.OperationMiddlewares["acknowledgeDataSubjectRequest"]...)
@@ -5889,6 +6403,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/operator/data-subject-requests/:id/rejection", wrapper.RejectDataSubjectRequest, options.OperationMiddlewares["rejectDataSubjectRequest"]...)
 	router.GET(options.BaseURL+"/v1/operator/jobs", wrapper.ListJobs, options.OperationMiddlewares["listJobs"]...)
 	router.POST(options.BaseURL+"/v1/operator/jobs/:id/retry", wrapper.RetryJob, options.OperationMiddlewares["retryJob"]...)
+	router.GET(options.BaseURL+"/v1/operator/offboardings", wrapper.ListOffboardings, options.OperationMiddlewares["listOffboardings"]...)
+	router.GET(options.BaseURL+"/v1/operator/offboardings/:id", wrapper.GetOffboarding, options.OperationMiddlewares["getOffboarding"]...)
 	router.GET(options.BaseURL+"/v1/operator/replays", wrapper.ListReplays, options.OperationMiddlewares["listReplays"]...)
 	router.POST(options.BaseURL+"/v1/password-resets", wrapper.RequestPasswordReset, options.OperationMiddlewares["requestPasswordReset"]...)
 	router.POST(options.BaseURL+"/v1/password-resets/confirm", wrapper.ConfirmPasswordReset, options.OperationMiddlewares["confirmPasswordReset"]...)
@@ -5942,6 +6458,15 @@ type CustomerJSONResponse struct {
 	Headers CustomerResponseHeaders
 }
 
+type CustomerOffboardingResponseHeaders struct {
+	ETag string
+}
+type CustomerOffboardingJSONResponse struct {
+	Body CustomerOffboarding
+
+	Headers CustomerOffboardingResponseHeaders
+}
+
 type DataSubjectRequestResponseHeaders struct {
 	ETag                string
 	IdempotencyReplayed *string
@@ -5989,6 +6514,16 @@ type LoginsJSONResponse struct {
 type NotAcceptableApplicationProblemPlusJSONResponse Problem
 
 type NotFoundApplicationProblemPlusJSONResponse Problem
+
+type OffboardingResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+}
+type OffboardingJSONResponse struct {
+	Body Offboarding
+
+	Headers OffboardingResponseHeaders
+}
 
 type OperatorDataSubjectRequestResponseHeaders struct {
 	ETag                string
@@ -8558,6 +9093,732 @@ type UpdateCustomer503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateCustomer503ApplicationProblemPlusJSONResponse) VisitUpdateCustomerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboardingRequestObject struct {
+}
+
+type GetOwnOffboardingResponseObject interface {
+	VisitGetOwnOffboardingResponse(w http.ResponseWriter) error
+}
+
+type GetOwnOffboarding200JSONResponse struct {
+	CustomerOffboardingJSONResponse
+}
+
+func (response GetOwnOffboarding200JSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding400ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding401ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding403ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding404ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding406ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding500ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetOwnOffboarding503ApplicationProblemPlusJSONResponse) VisitGetOwnOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundleRequestObject struct {
+}
+
+type CollectOffboardingBundleResponseObject interface {
+	VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error
+}
+
+type CollectOffboardingBundle200ResponseHeaders struct {
+	ContentDisposition string
+	ETag               string
+}
+
+type CollectOffboardingBundle200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       CollectOffboardingBundle200ResponseHeaders
+	ContentLength int64
+}
+
+func (response CollectOffboardingBundle200ApplicationOctetStreamResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type CollectOffboardingBundle200ApplicationZipResponse struct {
+	Body          io.Reader
+	Headers       CollectOffboardingBundle200ResponseHeaders
+	ContentLength int64
+}
+
+func (response CollectOffboardingBundle200ApplicationZipResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/zip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type CollectOffboardingBundle400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle400ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle401ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle403ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle404ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle406ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle409ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle500ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CollectOffboardingBundle503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CollectOffboardingBundle503ApplicationProblemPlusJSONResponse) VisitCollectOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundleRequestObject struct {
+	Params RenewOffboardingBundleParams
+}
+
+type RenewOffboardingBundleResponseObject interface {
+	VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error
+}
+
+type RenewOffboardingBundle202ResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+}
+
+type RenewOffboardingBundle202JSONResponse struct {
+	Body    CustomerOffboarding
+	Headers RenewOffboardingBundle202ResponseHeaders
+}
+
+func (response RenewOffboardingBundle202JSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle400ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle401ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle403ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle404ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle406ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle409ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle422ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle500ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewOffboardingBundle503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RenewOffboardingBundle503ApplicationProblemPlusJSONResponse) VisitRenewOffboardingBundleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipientRequestObject struct {
+	Params SetOffboardingRecipientParams
+	Body   *SetOffboardingRecipientJSONRequestBody
+}
+
+type SetOffboardingRecipientResponseObject interface {
+	VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error
+}
+
+type SetOffboardingRecipient200JSONResponse struct {
+	CustomerOffboardingJSONResponse
+}
+
+func (response SetOffboardingRecipient200JSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient400ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient401ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient403ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient404ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient406ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient409ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient412ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient413ApplicationProblemPlusJSONResponse struct {
+	TooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient413ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient415ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient422ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient500ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetOffboardingRecipient503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetOffboardingRecipient503ApplicationProblemPlusJSONResponse) VisitSetOffboardingRecipientResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -12500,6 +13761,707 @@ func (response UpdateCustomerAsOperator503ApplicationProblemPlusJSONResponse) Vi
 	return err
 }
 
+type GetCustomerOffboardingRequestObject struct {
+	ID OffboardedCustomerID `json:"id"`
+}
+
+type GetCustomerOffboardingResponseObject interface {
+	VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error
+}
+
+type GetCustomerOffboarding200JSONResponse struct{ OffboardingJSONResponse }
+
+func (response GetCustomerOffboarding200JSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding400ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding401ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding403ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding404ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding406ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding500ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCustomerOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetCustomerOffboarding503ApplicationProblemPlusJSONResponse) VisitGetCustomerOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboardingRequestObject struct {
+	ID     OffboardedCustomerID `json:"id"`
+	Params BeginOffboardingParams
+}
+
+type BeginOffboardingResponseObject interface {
+	VisitBeginOffboardingResponse(w http.ResponseWriter) error
+}
+
+type BeginOffboarding201ResponseHeaders struct {
+	ETag                string
+	IdempotencyReplayed *string
+	Location            string
+}
+
+type BeginOffboarding201JSONResponse struct {
+	Body    Offboarding
+	Headers BeginOffboarding201ResponseHeaders
+}
+
+func (response BeginOffboarding201JSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding400ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding401ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding403ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding404ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding406ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding409ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding422ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding500ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response BeginOffboarding503ApplicationProblemPlusJSONResponse) VisitBeginOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboardingRequestObject struct {
+	ID     OffboardedCustomerID `json:"id"`
+	Params ApproveOffboardingParams
+}
+
+type ApproveOffboardingResponseObject interface {
+	VisitApproveOffboardingResponse(w http.ResponseWriter) error
+}
+
+type ApproveOffboarding200JSONResponse struct{ OffboardingJSONResponse }
+
+func (response ApproveOffboarding200JSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding400ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding401ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding403ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding404ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding406ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding409ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding412ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding422ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding500ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ApproveOffboarding503ApplicationProblemPlusJSONResponse) VisitApproveOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboardingRequestObject struct {
+	ID     OffboardedCustomerID `json:"id"`
+	Params CancelOffboardingParams
+}
+
+type CancelOffboardingResponseObject interface {
+	VisitCancelOffboardingResponse(w http.ResponseWriter) error
+}
+
+type CancelOffboarding200JSONResponse struct{ OffboardingJSONResponse }
+
+func (response CancelOffboarding200JSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding400ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding401ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding403ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding404ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding406ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding409ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding412ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding422ApplicationProblemPlusJSONResponse struct {
+	UnprocessableApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding422ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding500ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOffboarding503ApplicationProblemPlusJSONResponse) VisitCancelOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDataSubjectRequestsAsOperatorRequestObject struct {
 	Params ListDataSubjectRequestsAsOperatorParams
 }
@@ -13677,6 +15639,276 @@ type RetryJob503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RetryJob503ApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardingsRequestObject struct {
+	Params ListOffboardingsParams
+}
+
+type ListOffboardingsResponseObject interface {
+	VisitListOffboardingsResponse(w http.ResponseWriter) error
+}
+
+type ListOffboardings200ResponseHeaders struct {
+	Link *string
+}
+
+type ListOffboardings200JSONResponse struct {
+	Body    OffboardingPage
+	Headers ListOffboardings200ResponseHeaders
+}
+
+func (response ListOffboardings200JSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings400ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings401ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings403ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings406ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings500ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOffboardings503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListOffboardings503ApplicationProblemPlusJSONResponse) VisitListOffboardingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboardingRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetOffboardingResponseObject interface {
+	VisitGetOffboardingResponse(w http.ResponseWriter) error
+}
+
+type GetOffboarding200JSONResponse struct{ OffboardingJSONResponse }
+
+func (response GetOffboarding200JSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding400ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding401ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding403ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding404ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding406ApplicationProblemPlusJSONResponse struct {
+	NotAcceptableApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding406ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding500ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOffboarding503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetOffboarding503ApplicationProblemPlusJSONResponse) VisitGetOffboardingResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -18416,6 +20648,18 @@ type StrictServerInterface interface {
 	// UpdateCustomer Change the customer's settings
 	// (PATCH /v1/customer)
 	UpdateCustomer(ctx context.Context, request UpdateCustomerRequestObject) (UpdateCustomerResponseObject, error)
+	// GetOwnOffboarding View the offboarding of the own customer
+	// (GET /v1/customer/offboarding)
+	GetOwnOffboarding(ctx context.Context, request GetOwnOffboardingRequestObject) (GetOwnOffboardingResponseObject, error)
+	// CollectOffboardingBundle Collect the bundle of everything that is the customer's
+	// (GET /v1/customer/offboarding/bundle)
+	CollectOffboardingBundle(ctx context.Context, request CollectOffboardingBundleRequestObject) (CollectOffboardingBundleResponseObject, error)
+	// RenewOffboardingBundle Have the bundle made anew
+	// (POST /v1/customer/offboarding/bundle)
+	RenewOffboardingBundle(ctx context.Context, request RenewOffboardingBundleRequestObject) (RenewOffboardingBundleResponseObject, error)
+	// SetOffboardingRecipient Have the bundle encrypted to a key of the customer's own
+	// (PUT /v1/customer/offboarding/recipient)
+	SetOffboardingRecipient(ctx context.Context, request SetOffboardingRecipientRequestObject) (SetOffboardingRecipientResponseObject, error)
 	// ListDataSubjectRequests List the customer's data-subject requests
 	// (GET /v1/data-subject-requests)
 	ListDataSubjectRequests(ctx context.Context, request ListDataSubjectRequestsRequestObject) (ListDataSubjectRequestsResponseObject, error)
@@ -18491,6 +20735,18 @@ type StrictServerInterface interface {
 	// UpdateCustomerAsOperator Change a customer's name
 	// (PATCH /v1/operator/customers/{id})
 	UpdateCustomerAsOperator(ctx context.Context, request UpdateCustomerAsOperatorRequestObject) (UpdateCustomerAsOperatorResponseObject, error)
+	// GetCustomerOffboarding View the newest offboarding of a customer
+	// (GET /v1/operator/customers/{id}/offboarding)
+	GetCustomerOffboarding(ctx context.Context, request GetCustomerOffboardingRequestObject) (GetCustomerOffboardingResponseObject, error)
+	// BeginOffboarding Begin to offboard a customer
+	// (POST /v1/operator/customers/{id}/offboarding)
+	BeginOffboarding(ctx context.Context, request BeginOffboardingRequestObject) (BeginOffboardingResponseObject, error)
+	// ApproveOffboarding Approve the offboarding of a customer
+	// (POST /v1/operator/customers/{id}/offboarding/approval)
+	ApproveOffboarding(ctx context.Context, request ApproveOffboardingRequestObject) (ApproveOffboardingResponseObject, error)
+	// CancelOffboarding Cancel the offboarding of a customer
+	// (POST /v1/operator/customers/{id}/offboarding/cancellation)
+	CancelOffboarding(ctx context.Context, request CancelOffboardingRequestObject) (CancelOffboardingResponseObject, error)
 	// ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
 	// (GET /v1/operator/data-subject-requests)
 	ListDataSubjectRequestsAsOperator(ctx context.Context, request ListDataSubjectRequestsAsOperatorRequestObject) (ListDataSubjectRequestsAsOperatorResponseObject, error)
@@ -18512,6 +20768,12 @@ type StrictServerInterface interface {
 	// RetryJob Have a job tried at once
 	// (POST /v1/operator/jobs/{id}/retry)
 	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
+	// ListOffboardings List the offboardings of all customers
+	// (GET /v1/operator/offboardings)
+	ListOffboardings(ctx context.Context, request ListOffboardingsRequestObject) (ListOffboardingsResponseObject, error)
+	// GetOffboarding View an offboarding, and the certificate of what was deleted
+	// (GET /v1/operator/offboardings/{id})
+	GetOffboarding(ctx context.Context, request GetOffboardingRequestObject) (GetOffboardingResponseObject, error)
 	// ListReplays List when orders were carried out again
 	// (GET /v1/operator/replays)
 	ListReplays(ctx context.Context, request ListReplaysRequestObject) (ListReplaysResponseObject, error)
@@ -19213,6 +21475,125 @@ func (sh *strictHandler) UpdateCustomer(ctx echo.Context, params UpdateCustomerP
 		return err
 	} else if validResponse, ok := response.(UpdateCustomerResponseObject); ok {
 		return validResponse.VisitUpdateCustomerResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetOwnOffboarding operation middleware
+func (sh *strictHandler) GetOwnOffboarding(ctx echo.Context) error {
+	var request GetOwnOffboardingRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOwnOffboarding(ctx.Request().Context(), request.(GetOwnOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOwnOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetOwnOffboardingResponseObject); ok {
+		return validResponse.VisitGetOwnOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CollectOffboardingBundle operation middleware
+func (sh *strictHandler) CollectOffboardingBundle(ctx echo.Context) error {
+	var request CollectOffboardingBundleRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CollectOffboardingBundle(ctx.Request().Context(), request.(CollectOffboardingBundleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CollectOffboardingBundle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CollectOffboardingBundleResponseObject); ok {
+		return validResponse.VisitCollectOffboardingBundleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RenewOffboardingBundle operation middleware
+func (sh *strictHandler) RenewOffboardingBundle(ctx echo.Context, params RenewOffboardingBundleParams) error {
+	var request RenewOffboardingBundleRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RenewOffboardingBundle(ctx.Request().Context(), request.(RenewOffboardingBundleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RenewOffboardingBundle")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RenewOffboardingBundleResponseObject); ok {
+		return validResponse.VisitRenewOffboardingBundleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetOffboardingRecipient operation middleware
+func (sh *strictHandler) SetOffboardingRecipient(ctx echo.Context, params SetOffboardingRecipientParams) error {
+	var request SetOffboardingRecipientRequestObject
+
+	request.Params = params
+
+	var body SetOffboardingRecipientJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetOffboardingRecipient(ctx.Request().Context(), request.(SetOffboardingRecipientRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetOffboardingRecipient")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetOffboardingRecipientResponseObject); ok {
+		return validResponse.VisitSetOffboardingRecipientResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -20049,6 +22430,109 @@ func (sh *strictHandler) UpdateCustomerAsOperator(ctx echo.Context, id ID, param
 	return nil
 }
 
+// GetCustomerOffboarding operation middleware
+func (sh *strictHandler) GetCustomerOffboarding(ctx echo.Context, id OffboardedCustomerID) error {
+	var request GetCustomerOffboardingRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCustomerOffboarding(ctx.Request().Context(), request.(GetCustomerOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCustomerOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetCustomerOffboardingResponseObject); ok {
+		return validResponse.VisitGetCustomerOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// BeginOffboarding operation middleware
+func (sh *strictHandler) BeginOffboarding(ctx echo.Context, id OffboardedCustomerID, params BeginOffboardingParams) error {
+	var request BeginOffboardingRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.BeginOffboarding(ctx.Request().Context(), request.(BeginOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BeginOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(BeginOffboardingResponseObject); ok {
+		return validResponse.VisitBeginOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ApproveOffboarding operation middleware
+func (sh *strictHandler) ApproveOffboarding(ctx echo.Context, id OffboardedCustomerID, params ApproveOffboardingParams) error {
+	var request ApproveOffboardingRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveOffboarding(ctx.Request().Context(), request.(ApproveOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ApproveOffboardingResponseObject); ok {
+		return validResponse.VisitApproveOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CancelOffboarding operation middleware
+func (sh *strictHandler) CancelOffboarding(ctx echo.Context, id OffboardedCustomerID, params CancelOffboardingParams) error {
+	var request CancelOffboardingRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelOffboarding(ctx.Request().Context(), request.(CancelOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CancelOffboardingResponseObject); ok {
+		return validResponse.VisitCancelOffboardingResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListDataSubjectRequestsAsOperator operation middleware
 func (sh *strictHandler) ListDataSubjectRequestsAsOperator(ctx echo.Context, params ListDataSubjectRequestsAsOperatorParams) error {
 	var request ListDataSubjectRequestsAsOperatorRequestObject
@@ -20245,6 +22729,56 @@ func (sh *strictHandler) RetryJob(ctx echo.Context, id string, params RetryJobPa
 		return err
 	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
 		return validResponse.VisitRetryJobResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListOffboardings operation middleware
+func (sh *strictHandler) ListOffboardings(ctx echo.Context, params ListOffboardingsParams) error {
+	var request ListOffboardingsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOffboardings(ctx.Request().Context(), request.(ListOffboardingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOffboardings")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListOffboardingsResponseObject); ok {
+		return validResponse.VisitListOffboardingsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetOffboarding operation middleware
+func (sh *strictHandler) GetOffboarding(ctx echo.Context, id ID) error {
+	var request GetOffboardingRequestObject
+
+	request.ID = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOffboarding(ctx.Request().Context(), request.(GetOffboardingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOffboarding")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetOffboardingResponseObject); ok {
+		return validResponse.VisitGetOffboardingResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

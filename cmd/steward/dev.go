@@ -38,6 +38,7 @@ const (
 	devBackup   = "steward_backup"  // signs in and reads everything, for pg_dump
 	devSiblings = 16                // how many may run at once in the default place
 	devWorkers  = 4
+	devWait     = 2 * time.Minute // of an offboarding
 )
 
 // devCommand runs the service with everything that it needs.
@@ -96,7 +97,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
+		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
@@ -120,6 +121,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 		Env: map[string]string{
 			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
 			"STEWARD_OUTBOUND_NETWORKS":      outboundNetworks(settings.Outbound),
+			"STEWARD_OFFBOARDING_WAIT":       devWait.String(),
 			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
 			"STEWARD_BLOB_URL": kept.blobURL, "STEWARD_BACKUP_DATABASE_URL": backupURL.Reveal(), "STEWARD_BACKUP_RECIPIENTS": kept.recipient,
 			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile, "STEWARD_MAINTENANCE_DATABASE_URL": server.URL(devDatabase),
@@ -199,7 +201,7 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, bac
 			if not exists (select from pg_roles where rolname = '`+devRole+`') then
 				create role `+devRole+` login noinherit;
 			end if;
-			grant steward_app, steward_platform, steward_worker to `+devRole+`;
+			grant steward_app, steward_platform, steward_worker, steward_offboarder to `+devRole+`;
 			if not exists (select from pg_roles where rolname = '`+devBackup+`') then
 				create role `+devBackup+` login bypassrls in role pg_read_all_data;
 			end if;

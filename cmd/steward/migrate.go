@@ -17,7 +17,7 @@ type migrateCommands struct {
 // Help implements kong.HelpProvider.
 func (migrateCommands) Help() string {
 	return `The user of the database URL owns what is made. The first time it must be able to create roles (CREATEROLE or superuser), or somebody who can must
-have run "create role steward_app nologin; create role steward_platform nologin; create role steward_worker nologin;" and granted them to it.`
+have run "create role steward_app nologin; create role steward_platform nologin; create role steward_worker nologin; create role steward_offboarder nologin;" and granted them to it.`
 }
 
 type migrateUp struct {

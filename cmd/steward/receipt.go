@@ -34,7 +34,7 @@ is restored from an older one does not have the new key.`
 func (c receiptRotateKey) Run(s surroundings) error { return c.rotate(s, proofkey.Receipt) }
 
 type receiptVerify struct {
-	File      string `arg:"" help:"The receipt: the answer of GET /v1/erasure-receipts/{id}, or the member jws of it alone. - reads standard input."`
+	File      string `arg:"" help:"The receipt: the answer of GET /v1/erasure-receipts/{id}, or the member jws of it alone; or the certificate of a customer's offboarding. - reads standard input."`
 	Keys      string `name:"keys" placeholder:"FILE-OR-URL" help:"The public keys: a copy of /.well-known/jwks.json that you trust, or a service to fetch them from. By default the service at the public URL."`
 	PublicURL string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"The service to fetch the keys from, where --keys is not given."`
 	JSON      bool   `name:"json" help:"Print one JSON document."`
@@ -56,6 +56,8 @@ type receiptReport struct {
 	SignedAt *time.Time             `json:"signed_at,omitempty"`
 	KeyID    string                 `json:"key_id,omitempty"`
 	Receipt  *client.ErasureReceipt `json:"receipt,omitempty"`
+
+	Certificate *client.Certificate `json:"certificate,omitempty"`
 }
 
 const (
@@ -74,16 +76,15 @@ func (c receiptVerify) Run(s surroundings) error {
 	if err != nil {
 		return err
 	}
+	if client.IsCertificate(document) {
+		return c.certificate(s, document, keys)
+	}
 	verified, failed := client.VerifyReceipt(document, keys)
 	report := receiptReport{OK: failed == nil}
 	if failed == nil {
 		report.Issuer, report.SignedAt, report.KeyID, report.Receipt = verified.Issuer, &verified.SignedAt, verified.KeyID, &verified.Receipt
 	} else {
-		report.Problem, report.Detail = problemOfReceipt(failed), failed.Error()
-		var difference *client.ReceiptDifference
-		if errors.As(failed, &difference) {
-			report.Members = difference.Members
-		}
+		report.fail(failed)
 	}
 	if c.JSON {
 		return errors.Join(s.print(report), failed)
@@ -95,6 +96,36 @@ func (c receiptVerify) Run(s surroundings) error {
 	fmt.Fprintf(s.out, "the receipt %s is as %s signed it on %s with the key %s\n", receipt.ID, verified.Issuer, verified.SignedAt.Format(time.RFC3339), verified.KeyID)
 	fmt.Fprintf(s.out, "%s of the user %s, completed on %s, then %s\n", receipt.Kind, receipt.UserID, receipt.CompletedAt.Format(time.RFC3339), receipt.State)
 	return nil
+}
+
+// certificate checks the certificate that a customer was deleted.
+func (c receiptVerify) certificate(s surroundings, document []byte, keys client.SigningKeys) error {
+	verified, failed := client.VerifyCertificate(document, keys)
+	report := receiptReport{OK: failed == nil}
+	if failed == nil {
+		report.Issuer, report.SignedAt, report.KeyID, report.Certificate = verified.Issuer, &verified.SignedAt, verified.KeyID, &verified.Certificate
+	} else {
+		report.fail(failed)
+	}
+	if c.JSON {
+		return errors.Join(s.print(report), failed)
+	}
+	if failed != nil {
+		return failed
+	}
+	of := verified.Certificate
+	fmt.Fprintf(s.out, "the certificate %s is as %s signed it on %s with the key %s\n", of.ID, verified.Issuer, verified.SignedAt.Format(time.RFC3339), verified.KeyID)
+	fmt.Fprintf(s.out, "everything of the customer %s (%s) was deleted by %s\n", of.Customer.ID, of.Customer.Slug, of.DeletedAt.Format(time.RFC3339))
+	return nil
+}
+
+// fail says what is wrong.
+func (r *receiptReport) fail(failed error) {
+	r.Problem, r.Detail = problemOfReceipt(failed), failed.Error()
+	var difference *client.ReceiptDifference
+	if errors.As(failed, &difference) {
+		r.Members = difference.Members
+	}
 }
 
 func problemOfReceipt(err error) string {

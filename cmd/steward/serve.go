@@ -44,6 +44,7 @@ type serveCommand struct {
 	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Connections to the database at most, apart from 4 for housekeeping."`
 	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id), in KiB."`
 	PasswordPasses uint32           `name:"password-passes" env:"STEWARD_PASSWORD_PASSES" default:"1" help:"Passes of one password hash over its memory."`
+	Offboarding    time.Duration    `name:"offboarding-wait" env:"STEWARD_OFFBOARDING_WAIT" default:"720h" help:"How long a customer's offboarding waits after its approval, and can be cancelled, before everything is deleted."`
 	StartTimeout   time.Duration    `name:"start-timeout" env:"STEWARD_START_TIMEOUT" default:"60s" help:"How long to wait at the start for a database that is away."`
 	StopTimeout    time.Duration    `name:"stop-timeout" env:"STEWARD_STOP_TIMEOUT" default:"30s" help:"How long requests under way may take to finish at the end."`
 }
@@ -51,7 +52,7 @@ type serveCommand struct {
 // Help implements kong.HelpProvider.
 func (serveCommand) Help() string {
 	return `The database must have been brought up to date by "steward migrate up". Any number of replicas may serve one database; they share the master key
-and the public URL. The service takes the roles steward_app, steward_platform and steward_worker, whatever the connection's own rights are.`
+and the public URL. The service takes the roles steward_app, steward_platform, steward_worker and steward_offboarder, whatever the connection's own rights are.`
 }
 
 // Run serves until the process is told to stop.
@@ -150,6 +151,9 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if _, err := passwordlink.ParsePage(c.PasswordPageURL, c.PublicURL); err != nil {
 		return app.Settings{}, fmt.Errorf("STEWARD_PASSWORD_PAGE_URL: %w", err)
 	}
+	if c.Offboarding < time.Minute {
+		return app.Settings{}, errors.New("STEWARD_OFFBOARDING_WAIT must be a minute at least, such as 720h")
+	}
 	sending, err := c.sending()
 	if err != nil {
 		return app.Settings{}, err
@@ -171,7 +175,7 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	}
 	return app.Settings{
 		Blobs: store, Backups: backups, MaintenanceURL: maintenance,
-		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers, Outbound: outbound,
+		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers, Outbound: outbound, OffboardingWait: c.Offboarding,
 		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
 		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,

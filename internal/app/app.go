@@ -39,6 +39,7 @@ import (
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -62,6 +63,7 @@ const (
 	keysEvery     = 30 * time.Second // how soon a signing key that another replica made is known here
 	sealEvery     = 500 * time.Millisecond
 	alertsEvery   = 2 * time.Second // how soon an alert is taken up whose mails are to be tried again
+	endsEvery     = 2 * time.Second // how soon what is due of an offboarding is done
 	sweepEvery    = 10 * time.Minute
 	receiptsEvery = 3 * time.Second
 	sweepBatch    = 5000
@@ -83,6 +85,7 @@ type Settings struct {
 	Blobs                             blob.Store       // what is kept outside the database; nil: nothing is
 	Backups                           backup.Settings  // of the database
 	MaintenanceURL                    sensitive.String // of a user that owns the tables, for vacuuming after erasures; empty: receipts stay pending
+	OffboardingWait                   time.Duration    // from its approval to the deletion; 0: 30 days
 	Workers                           int              // jobs that this replica works on at once; 0: it leaves them to others
 	Clock                             clock.Clock
 	Log                               *slog.Logger
@@ -195,7 +198,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt), Issuer: settings.PublicURL}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-		request.Holdings(), []user.Holding{idempotency.Answers{}})...)
+		request.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	if err := users.LoadReceiptKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -204,6 +207,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, offboarding.Mailing{Sender: mailing.Sender, Domain: mailing.Domain}, backups.HorizonTx,
+		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
@@ -213,6 +218,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
 			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Offboardings:  offboardings,
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
 			Backups:       backups,
@@ -229,7 +235,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if lacking := app.Receipts.Lacks(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}
-	app.Replays = replay.New(db, customers, app.Users, links, queue, mailing)
+	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing)
 	if app.replayed, err = newReplayMetrics(registry); err != nil {
 		return nil, err
 	}
@@ -259,6 +265,7 @@ func (a *App) start(ctx context.Context) (err error) {
 			a.Webhooks.Handlers(),
 			a.Backups.Handlers(),
 			a.Requests.Handlers(),
+			a.Offboardings.Handlers(),
 			a.Replays.Handlers(),
 			a.Receipts.Handlers(),
 		),
@@ -280,6 +287,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.LookAfter)
 		a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)

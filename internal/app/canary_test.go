@@ -22,6 +22,7 @@ import (
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
@@ -615,6 +616,45 @@ func (c *canary) operate() {
 	c.call("PATCH", one, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
 	c.call("GET", customers+"/"+url.PathEscape(c.email), operator).WantProblem(c, http.StatusNotFound, "not-found")
 	c.ask(operator)
+	c.leave(operator, one+"/offboarding")
+}
+
+// leave has the customer's contract end, which waits: a bundle of everything has the person in it.
+func (c *canary) leave(operator apptest.Option, path string) {
+	var fusions apptest.Customer
+	peek(c.T, c.service, "select id from customers where slug = 'fusions'", &fusions.ID)
+	colleague := c.service.Person(c, fusions, principal.Operator, "colleague@fusions.example")
+	_, key := c.once()
+	c.call("POST", path, operator, key).Want(c, http.StatusCreated)
+	c.call("POST", path, operator, apptest.JSON(object{c.last: c.email})).Want(c, http.StatusBadRequest)
+	other := apptest.As(c.service.SignIn(c, "fusions", colleague))
+	_, key = c.once()
+	c.call("POST", path+"/approval", other, key).Want(c, http.StatusOK)
+	waits := func() offboarding.Offboarding {
+		return offboarded(c.T, c.service, c.of, func(now offboarding.Offboarding) bool { return now.Bundle != nil && now.BundleWantedAt == nil })
+	}
+	waits()
+	if bundle := c.call("GET", "/v1/customer/offboarding/bundle", c.admin).Want(c, http.StatusOK); !bytes.HasPrefix(bundle.Body, []byte("PK")) {
+		c.Errorf("the bundle is no zip file: %q", bundle.Body[:10])
+	}
+	c.call("PUT", "/v1/customer/offboarding/recipient", c.admin, apptest.JSON(object{"recipient": c.email})).Want(c, http.StatusBadRequest)
+	recipient := object{"recipient": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}
+	c.call("PUT", "/v1/customer/offboarding/recipient", c.admin, apptest.JSON(recipient)).Want(c, http.StatusOK)
+	_, key = c.once()
+	c.call("POST", "/v1/customer/offboarding/bundle", c.admin, key).Want(c, http.StatusAccepted)
+	id := waits().ID.String()
+	for _, one := range []string{path, "/v1/operator/offboardings", "/v1/operator/offboardings/" + id} {
+		if found := c.marks.In(c.call("GET", one, operator).Want(c, http.StatusOK).Body); len(found) > 0 {
+			c.Errorf("of an offboarding an operator is told %q", found)
+		}
+	}
+	if found := c.marks.In(c.call("GET", "/v1/customer/offboarding", c.admin).Want(c, http.StatusOK).Body); len(found) > 0 {
+		c.Errorf("an offboarding tells %q", found)
+	}
+	// Of another customer it can be cancelled without a trace.
+	next := "/v1/operator/customers/" + c.other.ID.String() + "/offboarding"
+	c.call("POST", next, operator).Want(c, http.StatusCreated)
+	c.call("POST", next+"/cancellation", other).Want(c, http.StatusOK)
 }
 
 // ask files what a person may ask of the own data. One bundle stays to be collected, and one request stays open with what the person is to be called.
@@ -1332,7 +1372,7 @@ func (c *canary) checkReceipt(answer apptest.Answer, kind string) (label string)
 		c.Errorf("a receipt of a %s: %s", kind, answer.Body)
 	}
 	for _, store := range []string{"profile", "sessions", "refresh_tokens", "login_records", "idempotency_answers", "second_factors", "recovery_codes", "password_links",
-		"alert_deliveries", "alert_digests", "data_subject_requests", "request_bundles",
+		"alert_deliveries", "alert_digests", "data_subject_requests", "request_bundles", "offboarding_bundles",
 	} {
 		if !slices.ContainsFunc(receipt.Removed, func(one struct {
 			Store string

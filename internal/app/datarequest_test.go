@@ -751,6 +751,7 @@ func TestThereIsNoOtherWayToAnExport(t *testing.T) {
 		"getDataSubjectRequest": "customer requests:read", "withdrawDataSubjectRequest": "customer requests:write",
 		"getDataSubjectRequestAsOperator": "operator",
 		"collectDataSubjectRequestBundle": "customer requests:read",
+		"collectOffboardingBundle":        "customer", // when the contract ends, everything goes back to the customer
 	}
 	var document map[string]any
 	call(t, w.Service, "GET", "/openapi.json").Want(t, 200).Into(t, &document)

@@ -44,6 +44,10 @@ const (
 	anImport target = "import"
 	aRequest target = "data-subject request" // that is open; for operators: of any customer
 	aBundle  target = "bundle"               // the request that it was made for
+
+	aStayingTenant target = "customer that is not offboarded" // for operators: any but their own
+	aLeavingTenant target = "customer whose offboarding another operator has begun"
+	anOffboarding  target = "offboarding" // of any customer
 )
 
 // row says what becomes of one operation, by caller. "own" callers belong to the customer acme and so does the object; the two foreign callers
@@ -143,6 +147,16 @@ var matrix = []row{
 	{"createCustomer", noObject, "", 401, 201, 403, 403, 403, 403, 403, 403},
 	{"getCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"updateCustomerAsOperator", aTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"beginOffboarding", aStayingTenant, "", 401, 201, 403, 403, 403, 403, 403, 403},
+	{"getCustomerOffboarding", aLeavingTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"approveOffboarding", aLeavingTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"cancelOffboarding", aLeavingTenant, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"listOffboardings", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"getOffboarding", anOffboarding, "", 401, 200, 403, 403, 403, 403, 403, 403},
+	{"getOwnOffboarding", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"setOffboardingRecipient", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
+	{"renewOffboardingBundle", noObject, "", 401, 403, 202, 403, 403, 403, 202, 403},
+	{"collectOffboardingBundle", noObject, "", 401, 403, 200, 403, 403, 403, 200, 403},
 	{"listBackups", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"listReplays", noObject, "", 401, 200, 403, 403, 403, 403, 403, 403},
 	{"createBackup", noObject, "", 401, 202, 403, 403, 403, 403, 403, 403},
@@ -292,6 +306,10 @@ func (w *world) objects(t *testing.T, kind target, of apptest.Customer, caller a
 	switch kind {
 	case aTenant:
 		return w.acme.ID.String(), w.fusions.ID.String()
+	case aStayingTenant, aLeavingTenant:
+		return w.make(t, kind, w.acme), w.fusions.ID.String()
+	case anOffboarding:
+		return w.make(t, kind, w.acme), id.New[id.Offboarding]().String()
 	case aSession:
 		self, colleague := of.Admin, w.acme.User
 		if caller == w.user {
@@ -373,9 +391,10 @@ type world struct {
 	*apptest.Service
 	fusions, acme, other              apptest.Customer
 	operator, admin, user, otherAdmin apptest.Credential
-	refreshToken                      string            // of a session of acme's user, always the last one
-	oneTimeCode                       string            // of whoever is about to call, where a right one is needed
-	deliveries                        map[string]string // one of each webhook endpoint that was made
+	colleague                         principal.Principal // another operator
+	refreshToken                      string              // of a session of acme's user, always the last one
+	oneTimeCode                       string              // of whoever is about to call, where a right one is needed
+	deliveries                        map[string]string   // one of each webhook endpoint that was made
 }
 
 func newWorld(t *testing.T) *world {
@@ -386,6 +405,8 @@ func newWorld(t *testing.T) *world {
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
+	colleague := w.Person(t, w.fusions, principal.Operator, "colleague@fusions.example")
+	w.colleague = principal.Principal{Customer: w.fusions.ID, User: colleague.ID, Role: principal.Operator}
 	w.acme, w.other = w.Customer(t, "acme"), w.Customer(t, "umbrella")
 	w.admin, w.user, w.otherAdmin = w.SignIn(t, "acme", w.acme.Admin), w.SignIn(t, "acme", w.acme.User), w.SignIn(t, "umbrella", w.other.Admin)
 	return w
@@ -455,6 +476,18 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		return w.sessionOf(t, of.Slug, of.Admin)
 	case aTenant:
 		return of.ID.String()
+	case aStayingTenant:
+		return w.Customer(t, fresh("staying")).ID.String()
+	case aLeavingTenant, anOffboarding:
+		leaving := w.Customer(t, fresh("leaving"))
+		begun, err := w.Offboardings.Begin(t.Context(), w.colleague, leaving.ID, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind == aLeavingTenant {
+			return leaving.ID.String()
+		}
+		return begun.ID.String()
 	case aRequest, aBundle:
 		asked := request.New{UserID: w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID, Kind: request.Access}
 		filed, err := w.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, asked, nil)
@@ -649,6 +682,25 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 		return "/v1/operator/customers/" + objectID, nil
 	case "updateCustomerAsOperator":
 		return with("/v1/operator/customers/"+objectID, members{"name": "Initech Ltd"})
+	case "beginOffboarding", "getCustomerOffboarding":
+		return "/v1/operator/customers/" + objectID + "/offboarding", nil
+	case "approveOffboarding":
+		return "/v1/operator/customers/" + objectID + "/offboarding/approval", nil
+	case "cancelOffboarding":
+		return "/v1/operator/customers/" + objectID + "/offboarding/cancellation", nil
+	case "listOffboardings":
+		return "/v1/operator/offboardings", nil
+	case "getOffboarding":
+		return "/v1/operator/offboardings/" + objectID, nil
+	case "getOwnOffboarding":
+		w.leave(t)
+		return "/v1/customer/offboarding", nil
+	case "setOffboardingRecipient":
+		w.leave(t)
+		return with("/v1/customer/offboarding/recipient", members{"recipient": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"})
+	case "renewOffboardingBundle", "collectOffboardingBundle":
+		w.leave(t)
+		return "/v1/customer/offboarding/bundle", nil
 	case "listBackups", "createBackup":
 		return "/v1/operator/backups", nil
 	case "listReplays":
@@ -664,6 +716,17 @@ func (w *world) sample(t *testing.T, operation, objectID string) (path string, o
 	}
 	t.Fatalf("%s has no sample: write down a request that is carried out", operation)
 	return "", nil
+}
+
+// leave has the offboarding of both customers wait for its end, if it does not do so yet.
+func (w *world) leave(t *testing.T) {
+	t.Helper()
+	for _, of := range []apptest.Customer{w.acme, w.other} {
+		if _, err := w.Offboardings.Newest(t.Context(), of.ID); err == nil {
+			continue
+		}
+		waiting(t, w.Service, of, w.colleague, principal.Principal{Customer: w.fusions.ID, User: w.fusions.Admin.ID, Role: principal.Operator})
+	}
 }
 
 // makeRoom deletes the webhook endpoints that there are, of which a customer may have only so many.

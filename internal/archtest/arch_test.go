@@ -48,14 +48,13 @@ var shelves = [][]string{
 		"internal/webhook",
 		"internal/receipt",
 	},
-	{
-		"internal/replay",  // what a restore lost
-		"internal/request", // the conductor of what people ask of their data
-	},
-	{".", "api"},         // the contract
-	{"internal/httpapi"}, // the edge
-	{"internal/app"},     // the parts put together
-	{"cmd/steward"},      //
+	{"internal/request"},     // the conductor of what people ask of their data
+	{"internal/offboarding"}, // the end of a customer, whose bundle follows those of requests
+	{"internal/replay"},      // what a restore lost
+	{".", "api"},             // the contract
+	{"internal/httpapi"},     // the edge
+	{"internal/app"},         // the parts put together
+	{"cmd/steward"},          //
 }
 
 // testOnly are packages that no program of the product is made of.
@@ -74,7 +73,7 @@ var keepers = map[string][]string{
 	"github.com/wneessen/go-mail":         {"internal/mail"},
 	"github.com/emersion/":                {"internal/devmail", "internal/mail"},
 	"github.com/alecthomas/kong":          {"cmd/steward"},
-	"filippo.io/age":                      {"internal/backup", "internal/request"},
+	"filippo.io/age":                      {"internal/backup", "internal/offboarding", "internal/request"},
 	"github.com/minio/minio-go/v7":        {"internal/blob"},
 	"github.com/prometheus/client_golang": {"internal/httpapi", "internal/app"},
 	"github.com/transparency-dev/":        {"internal/audit", "internal/trail", "pkg/trailproof"},
@@ -293,14 +292,30 @@ func TestQueriesStandInStores(t *testing.T) {
 func TestOnlyOperatorsReachIntoAnotherCustomer(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
-		if strings.HasPrefix(path, "internal/operator/") {
+		if strings.HasPrefix(path, "internal/operator/") || strings.HasPrefix(path, "internal/offboarding/") {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
 			if call, ok := node.(*ast.CallExpr); ok {
 				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Inside" && !strings.HasSuffix(path, "_test.go") {
-					t.Errorf("%s: Inside is for internal/operator", positions.Position(node.Pos()))
+					t.Errorf("%s: Inside is for internal/operator and internal/offboarding", positions.Position(node.Pos()))
 				}
+			}
+			return true
+		})
+	})
+}
+
+// The door through which even a trail can be deleted is for the end of a contract alone.
+func TestOnlyOffboardingDeletesCustomers(t *testing.T) {
+	t.Parallel()
+	files(t, func(path string, file *ast.File, positions *token.FileSet) {
+		if strings.HasPrefix(path, "internal/offboarding/") || strings.HasPrefix(path, "internal/postgres/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			if selector, ok := node.(*ast.SelectorExpr); ok && selector.Sel.Name == "InOffboarding" {
+				t.Errorf("%s: InOffboarding is for internal/offboarding", positions.Position(node.Pos()))
 			}
 			return true
 		})

@@ -76,6 +76,15 @@ const (
 	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
 	DataRequestCollected Action = "data_subject_request.collected" // its bundle
 
+	OffboardingBegun           Action = "customer.offboarding_begun"
+	OffboardingApproved        Action = "customer.offboarding_approved"
+	OffboardingCancelled       Action = "customer.offboarding_cancelled"
+	OffboardingRecipientSet    Action = "customer.offboarding_recipient_set"
+	OffboardingBundleRenewed   Action = "customer.offboarding_bundle_renewed"
+	OffboardingBundleCollected Action = "customer.offboarding_bundle_collected"
+	DeletionBegun              Action = "customer.deletion_begun"
+	CustomerDeleted            Action = "customer.deleted" // with everything that was its own, in the trail of Fusions
+
 	WebhookEndpointCreated  Action = "webhook_endpoint.created"
 	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
 	WebhookEndpointDeleted  Action = "webhook_endpoint.deleted"

@@ -641,7 +641,7 @@ func TestRestoringTakesNoSuperuser(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := server.Exec(t.Context(), "create role "+role+" login in role steward_app, steward_platform, steward_worker"); err != nil {
+	if _, err := server.Exec(t.Context(), "create role "+role+" login in role steward_app, steward_platform, steward_worker, steward_offboarder"); err != nil {
 		t.Fatal(err)
 	}
 	into := dbtest.NewEmpty(t)

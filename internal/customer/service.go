@@ -30,9 +30,17 @@ func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 func (s *Service) Get(ctx context.Context, caller principal.Principal) (found Customer, err error) {
 	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, false)
-		return err
+		return orEnded(err)
 	})
 	return found, err
+}
+
+// orEnded tells somebody whose own customer is gone that nobody of it gets in any more.
+func orEnded(err error) error {
+	if fault.Is(err, fault.ResourceNotFound) {
+		return fault.New(fault.Unauthorized, "The customer's contract has ended.")
+	}
+	return err
 }
 
 // GetTx is Get within another's transaction. A customer that is not there gives the fault ResourceNotFound.
@@ -118,7 +126,7 @@ func ListTx(tx *postgres.Tx, before id.Customer, limit int) ([]Customer, error) 
 func (s *Service) Update(ctx context.Context, caller principal.Principal, patch Patch, condition version.Condition) (after Customer, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		after, err = UpdateTx(tx, caller, patch, condition)
-		return err
+		return orEnded(err)
 	})
 	return after, err
 }

@@ -17,6 +17,7 @@ const (
 	appRole      = "steward_app"
 	platformRole = "steward_platform"
 	workerRole   = "steward_worker"
+	offboardRole = "steward_offboarder"
 )
 
 // classes are the first words of the comments of columns. The first migration says what each means.
@@ -56,7 +57,7 @@ func TestRowSecurityIsOnAndForced(t *testing.T) {
 func TestTheRolesOwnNothingAndPassNothing(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
-	roles := []string{appRole, platformRole, workerRole}
+	roles := []string{appRole, platformRole, workerRole, offboardRole}
 	if found := query[string](t, superuser, "select rolname from pg_roles where rolname = any($1)", roles); len(found) != len(roles) {
 		t.Fatalf("there are only the roles %q", found)
 	}
@@ -110,7 +111,7 @@ func TestKeysBeginWithTheCustomer(t *testing.T) {
 func TestNoRoleRewritesAnIdentifierOrReadsPeopleOutsideCustomers(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
-	roles := []string{appRole, platformRole}
+	roles := []string{appRole, platformRole, offboardRole}
 	none(t, superuser, "no role may move a row to another identifier or another customer", `
 		select format('%s: %s.%s', role, relname, attname) from unnest($1::text[]) as role,`+ourColumns+`
 		where attname in ('id', 'customer_id') and has_column_privilege(role, attrelid, attnum, 'update')`, roles)

@@ -223,7 +223,7 @@ func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	execute(t, superuser, "grant "+appRole+", "+platformRole+", "+workerRole+" to "+user)
+	execute(t, superuser, "grant "+appRole+", "+platformRole+", "+workerRole+", "+offboardRole+" to "+user)
 	execute(t, superuser, "alter database "+pgx.Identifier{config.Database}.Sanitize()+" owner to "+user)
 	parsed, err := neturl.Parse(url.Reveal())
 	if err != nil {

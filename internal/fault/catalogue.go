@@ -43,6 +43,11 @@ var catalogue = []Entry{
 		"Set one up with POST /v1/me/second-factor and confirm it with POST /v1/me/second-factor/confirmation.",
 	},
 	{
+		SecondOperatorNeeded, Forbidden, "Another operator has to do this",
+		"The end of a contract takes two operators: one who begins it and another one who approves it. Nothing was changed.",
+		"Ask a colleague to approve it.",
+	},
+	{
 		CrossOrigin, Forbidden, "The request comes from another site",
 		"A browser sent this request for a page of another origin, together with the session's cookie. Such requests change nothing here.",
 		"Send it from the service's own origin, or have the frontend's origin added to the trusted ones.",
@@ -124,8 +129,18 @@ var catalogue = []Entry{
 	},
 	{
 		BundleNotReady, Conflict, "There is no bundle yet",
-		"The data-subject request is open, so nothing was put together yet, or it was closed without being fulfilled.",
-		"Wait until the request's state is fulfilled.",
+		"Nothing was put together yet: the data-subject request is open or was closed without being fulfilled, or the bundle of an offboarding is still being made.",
+		"Wait until the request's state is fulfilled, or until the offboarding has a bundle.",
+	},
+	{
+		OffboardingUnderWay, Conflict, "An offboarding is under way",
+		"The customer's offboarding was begun before and is neither cancelled nor done.",
+		"Look at the one that there is. To begin anew, cancel it first.",
+	},
+	{
+		OffboardingState, Conflict, "The offboarding is in another state",
+		"An offboarding is approved while it is requested, cancelled until its deletion begins, and its bundle is there while it waits after the approval.",
+		"Look at the offboarding's state.",
 	},
 	{
 		BundleTooLarge, Conflict, "More is held than one bundle takes",

@@ -89,6 +89,9 @@ const (
 	BundleGone           Code = "bundle-gone"
 	BundleTooLarge       Code = "bundle-too-large"
 	InvalidRecipient     Code = "invalid-recipient"
+	OffboardingUnderWay  Code = "offboarding-under-way"
+	OffboardingState     Code = "offboarding-state"
+	SecondOperatorNeeded Code = "second-operator-needed"
 )
 
 // Entry says what one code means.

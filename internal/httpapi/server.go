@@ -30,6 +30,7 @@ import (
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/event"
 	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/operator"
 	"github.com/fusionspim/steward/internal/pages"
 	"github.com/fusionspim/steward/internal/passwordlink"
@@ -58,6 +59,7 @@ type Features struct {
 	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service
+	Offboardings  *offboarding.Service
 	PasswordLinks *passwordlink.Service
 	Alerts        *alert.Service
 	Imports       *userimport.Service

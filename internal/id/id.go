@@ -34,6 +34,8 @@ type (
 	importKind   struct{}
 	dataKind     struct{}
 
+	offboardingKind     struct{}
+	bundleKind          struct{}
 	webhookEndpointKind struct{}
 )
 
@@ -66,6 +68,10 @@ type (
 	Request = ID[requestKind]
 	// DataRequest identifies one data-subject request.
 	DataRequest = ID[dataKind]
+	// Offboarding identifies the end of one contract.
+	Offboarding = ID[offboardingKind]
+	// Bundle identifies one bundle of everything that is a customer's.
+	Bundle = ID[bundleKind]
 	// WebhookEndpoint identifies one place where a customer wants to be told of events.
 	WebhookEndpoint = ID[webhookEndpointKind]
 )

@@ -42,10 +42,11 @@ const (
 	Correction         Kind = "correction"          // a name or the address is another; which, is nobody's to know here
 	APIKeyRevoked      Kind = "api_key_revoked"
 	APIKeyEnds         Kind = "api_key_ends" // its end was brought forward
+	Offboarding        Kind = "offboarding"  // everything of the customer is deleted
 	Void               Kind = "void"         // the act of an earlier entry did not happen
 )
 
-var kinds = []Kind{Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Void}
+var kinds = []Kind{Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Offboarding, Void}
 
 // Entry is one act. It holds ids, closed words, numbers and times; the members beyond the first five are there where the kind needs them to be carried out once more.
 type Entry struct {
@@ -53,12 +54,13 @@ type Entry struct {
 	Kind         Kind        `json:"kind"`
 	At           time.Time   `json:"at"`
 	Customer     id.Customer `json:"customer"`
-	Subject      uuid.UUID   `json:"subject"` // the user or the API key
+	Subject      uuid.UUID   `json:"subject"` // the user, the API key or the offboarding
 	Receipt      *id.Receipt `json:"receipt,omitempty"`
 	Label        string      `json:"label,omitempty"` // what a redacted person is called; random
 	Reason       string      `json:"reason,omitempty"`
 	Authority    string      `json:"authority,omitempty"`
 	OrderedBy    *id.User    `json:"ordered_by,omitempty"`
+	ApprovedBy   *id.User    `json:"approved_by,omitempty"`
 	OrderedByKey *id.APIKey  `json:"ordered_by_key,omitempty"`
 	OptedIn      *bool       `json:"opted_in,omitempty"`
 	Status       string      `json:"status,omitempty"`
@@ -70,6 +72,9 @@ type Entry struct {
 
 // User is the person whom the entry is about, where it is about one.
 func (e Entry) User() id.User { return id.User{UUID: e.Subject} }
+
+// Offboarding is the offboarding that the entry is about, where it is about one.
+func (e Entry) Offboarding() id.Offboarding { return id.Offboarding{UUID: e.Subject} }
 
 // APIKey is the key that the entry is about, where it is about one.
 func (e Entry) APIKey() id.APIKey { return id.APIKey{UUID: e.Subject} }
@@ -99,7 +104,7 @@ func (e Entry) settles() string {
 	switch e.Kind {
 	case AlertsSet, StatusSet, RoleSet:
 		return string(e.Kind) + " " + e.Customer.String() + " " + e.Subject.String()
-	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Void:
+	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Offboarding, Void:
 	}
 	return ""
 }

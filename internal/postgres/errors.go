@@ -16,6 +16,9 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 )
 
+// offboardedPolicy is the policy that keeps anything more from being written for a customer that is being deleted. PostgreSQL names it where it refuses a row, in any language.
+const offboardedPolicy = `"not_offboarded"`
+
 // ErrNoRow is returned by reads that found nothing.
 var ErrNoRow = gorm.ErrRecordNotFound
 
@@ -46,6 +49,9 @@ func translate(err error) error {
 	var reported *pgconn.PgError
 	if errors.As(err, &reported) {
 		switch {
+		case reported.Code == "42501" && strings.Contains(reported.Message, offboardedPolicy):
+			// Whoever comes a moment later is refused before: no credential of the customer holds any more.
+			return fault.Because(&databaseError{reported}, fault.Unauthorized, "The customer's contract has ended, and everything of it is being deleted.")
 		case strings.HasPrefix(reported.Code, "08"), // connection exceptions
 			strings.HasPrefix(reported.Code, "53"),                                       // insufficient resources
 			strings.HasPrefix(reported.Code, "57P"),                                      // shutdown, crash, not yet up
@@ -101,3 +107,6 @@ func (e *databaseError) Error() string {
 }
 
 func (e *databaseError) Unwrap() error { return e.reported }
+
+// Refers tells whether PostgreSQL refused to delete a row because another one points at it.
+func Refers(err error) bool { return sqlState(err) == "23503" }

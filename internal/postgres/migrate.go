@@ -157,7 +157,7 @@ func EnsureRoles(ctx context.Context, url sensitive.String) (err error) {
 	if err := checkServer(ctx, handle); err != nil {
 		return err
 	}
-	for _, role := range []string{appRole, platformRole, workerRole} {
+	for _, role := range []string{appRole, platformRole, workerRole, offboardRole} {
 		_, err := handle.ExecContext(ctx, `
 			do $$
 			begin
@@ -216,7 +216,7 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 
 // CheckRoles makes sure that the service stands behind row security: the roles that it takes must own nothing and bypass nothing.
 func (db *DB) CheckRoles(ctx context.Context) error {
-	for _, p := range []*pool{db.app, db.platform} {
+	for _, p := range []*pool{db.app, db.platform, db.offboard} {
 		if err := checkRole(ctx, p.sql); err != nil {
 			return err
 		}

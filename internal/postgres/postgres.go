@@ -1,6 +1,6 @@
 // Package postgres is the way to the database.
 //
-// Owns: the connections, the two doors (InCustomer with its one-statement sister EachInCustomer, and InPlatform), the migrations, and the
+// Owns: the connections, the doors (InCustomer with its one-statement sister EachInCustomer, InPlatform, and InOffboarding), the migrations, and the
 // translation of what PostgreSQL reports into faults.
 // Does not own: any query of a feature. Those live in the features' store.go files, and see the database only through a Tx.
 //
@@ -39,6 +39,7 @@ const (
 	appRole      = "steward_app"
 	platformRole = "steward_platform"
 	workerRole   = "steward_worker"
+	offboardRole = "steward_offboarder"
 )
 
 // Bounds of what one piece of work may take of the database. A request that meets one answers 503 and changes nothing.
@@ -48,6 +49,9 @@ const (
 	workTimeout      = 20 * time.Second
 	connectTimeout   = 3 * time.Second
 )
+
+// offboardConnections are for deleting customers: one for each at which this replica is, and connected only then.
+const offboardConnections = 2
 
 // attempts is how often work is begun anew after PostgreSQL broke it off to resolve a deadlock.
 const attempts = 4
@@ -63,6 +67,7 @@ type Settings struct {
 type DB struct {
 	app      *pool
 	platform *pool
+	offboard *pool
 	clock    clock.Clock
 	url      sensitive.String
 	log      *slog.Logger
@@ -90,11 +95,17 @@ func Open(settings Settings, now clock.Clock, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, app.sql.Close())
 	}
-	return &DB{app: app, platform: platform, clock: now, url: settings.URL, log: log}, nil
+	offboard, err := openPool(settings.URL, offboardRole, offboardConnections, now, log)
+	if err != nil {
+		return nil, errors.Join(err, app.sql.Close(), platform.sql.Close())
+	}
+	return &DB{app: app, platform: platform, offboard: offboard, clock: now, url: settings.URL, log: log}, nil
 }
 
 // Close ends all connections once they are idle.
-func (db *DB) Close() error { return errors.Join(db.app.sql.Close(), db.platform.sql.Close()) }
+func (db *DB) Close() error {
+	return errors.Join(db.app.sql.Close(), db.platform.sql.Close(), db.offboard.sql.Close())
+}
 
 // Now tells the time by the clock of the database's users, not of the server.
 func (db *DB) Now() time.Time { return db.clock() }
@@ -260,6 +271,14 @@ func (db *DB) InPlatform(ctx context.Context, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return db.platform.transaction(ctx, id.Customer{}, db.clock, work)
+}
+
+// InOffboarding runs the work in one transaction that sees what is left of a customer whose deletion has begun and is recorded, and can delete it, the trail included. Of every other
+// customer it sees nothing. It is for package offboarding alone; a test holds others off. The rest is as with InCustomer.
+func (db *DB) InOffboarding(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
+	defer cancel()
+	return db.offboard.transaction(ctx, customer, db.clock, work)
 }
 
 // Inside runs a part of the transaction inside another customer: what an operator does to a customer and what is kept of it with the operators stand or

@@ -22,10 +22,12 @@ import (
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/customer"
+	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
+	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -42,17 +44,19 @@ const (
 
 // Conductor carries entries out once more. Safe for concurrent use.
 type Conductor struct {
-	db        *postgres.DB
-	customers *customer.Service
-	users     *user.Service
-	links     *passwordlink.Service
-	queue     *jobs.Queue
-	mailing   passwordlink.Mailing
+	db           *postgres.DB
+	customers    *customer.Service
+	users        *user.Service
+	links        *passwordlink.Service
+	offboardings *offboarding.Service
+	queue        *jobs.Queue
+	mailing      passwordlink.Mailing
 }
 
 // New makes a conductor.
-func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, queue *jobs.Queue, mailing passwordlink.Mailing) *Conductor {
-	return &Conductor{db: db, customers: customers, users: users, links: links, queue: queue, mailing: mailing}
+func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing passwordlink.Mailing,
+) *Conductor {
+	return &Conductor{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
 }
 
 // Replay is one time that entries were carried out again, by one replica.
@@ -224,10 +228,19 @@ func (r *Replay) add(outcomes []outcome) {
 	}
 }
 
-// carryOutFor does some entries of one customer in one transaction.
+// carryOutFor does some entries of one customer in one transaction. Where one of them is the end of the customer, it alone is carried out, in as many transactions as it takes: what the others
+// are about is deleted with everything else.
 func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.Placed) (outcomes []outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	ends := make(map[int64]ledger.Outcome)
+	for _, entry := range entries {
+		if entry.Kind == ledger.Offboarding {
+			if ends[entry.Number], err = c.offboardings.Again(ctx, entry.Entry); err != nil {
+				return nil, err
+			}
+		}
 	}
 	err = c.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
 		outcomes = outcomes[:0]
@@ -238,7 +251,26 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 		if err != nil {
 			return err
 		}
+		_, missing := customer.GetTx(tx)
+		gone := fault.Is(missing, fault.ResourceNotFound) // or not there yet
+		if missing != nil && !gone {
+			return missing
+		}
 		lost := false
+		if len(ends) > 0 || gone {
+			for _, entry := range open {
+				is, ended := ends[entry.Number]
+				switch {
+				case ended:
+				case gone && len(ends) == 0:
+					is = ledger.Absent
+				default:
+					is = ledger.Overtaken
+				}
+				outcomes = append(outcomes, outcome{entry.Kind, is})
+			}
+			return ledger.AppliedTx(tx, open)
+		}
 		for _, wave := range waves(open) {
 			became, err := c.replay(tx, wave)
 			if err != nil {

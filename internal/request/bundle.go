@@ -343,7 +343,7 @@ func writePage(w io.Writer, about manifest, all []held) error {
 
 // encryptTo makes an age file of the content.
 func encryptTo(recipient string, content []byte) ([]byte, error) {
-	to, err := parseRecipient(recipient)
+	to, err := ParseRecipient(recipient)
 	if err != nil {
 		return nil, err
 	}

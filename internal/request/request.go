@@ -175,8 +175,8 @@ func (n New) clean() (New, error) {
 		return New{}, malformed("/recipient", "goes with the kinds access and portability alone")
 	}
 	if n.Recipient != nil {
-		if _, err := parseRecipient(*n.Recipient); err != nil {
-			return New{}, fault.New(fault.InvalidRecipient, "Nothing can be encrypted to this recipient.").At("/recipient", "must be the public key of an age key pair")
+		if _, err := ParseRecipient(*n.Recipient); err != nil {
+			return New{}, err
 		}
 	}
 	var err error
@@ -212,7 +212,14 @@ func (c Corrections) clean() (out Corrections, err error) {
 	return out, nil
 }
 
-func parseRecipient(text string) (age.Recipient, error) { return age.ParseX25519Recipient(text) }
+// ParseRecipient reads the public key that a bundle is to be encrypted to.
+func ParseRecipient(text string) (age.Recipient, error) {
+	to, err := age.ParseX25519Recipient(text)
+	if err != nil {
+		return nil, fault.New(fault.InvalidRecipient, "Nothing can be encrypted to this recipient.").At("/recipient", "must be the public key of an age key pair")
+	}
+	return to, nil
+}
 
 func notFound() error {
 	return fault.New(fault.ResourceNotFound, "There is no such data-subject request.")

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 
+	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/user"
@@ -29,6 +30,9 @@ func read(tx *postgres.Tx, person id.User, operatorsMust bool) (state State, err
 		from users u join customers c on c.id = u.customer_id
 		left join second_factors f on f.customer_id = u.customer_id and f.user_id = u.id
 		where u.customer_id = ? and u.id = ?`, operatorsMust, tx.Customer, person).Row().Scan(&state.Required, &state.ConfirmedAt, &state.RecoveryCodesLeft)
+	if errors.Is(err, sql.ErrNoRows) { // erased a moment ago, or the whole customer is
+		return State{}, fault.New(fault.Unauthorized, "The session has ended. Sign in again.")
+	}
 	state.Enrolled = state.ConfirmedAt != nil
 	return state, err
 }

@@ -477,6 +477,33 @@ func (e LoginOutcome) Valid() bool {
 	}
 }
 
+// Defines values for OffboardingState.
+const (
+	OffboardingStateApproved  OffboardingState = "approved"
+	OffboardingStateCancelled OffboardingState = "cancelled"
+	OffboardingStateDeleted   OffboardingState = "deleted"
+	OffboardingStateDeleting  OffboardingState = "deleting"
+	OffboardingStateRequested OffboardingState = "requested"
+)
+
+// Valid indicates whether the value is a known member of the OffboardingState enum.
+func (e OffboardingState) Valid() bool {
+	switch e {
+	case OffboardingStateApproved:
+		return true
+	case OffboardingStateCancelled:
+		return true
+	case OffboardingStateDeleted:
+		return true
+	case OffboardingStateDeleting:
+		return true
+	case OffboardingStateRequested:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Policy.
 const (
 	PolicyFlag   Policy = "flag"
@@ -1500,6 +1527,36 @@ type CustomerNamePatch struct {
 	Name string `json:"name"`
 }
 
+// CustomerOffboarding defines model for CustomerOffboarding.
+type CustomerOffboarding struct {
+	ApprovedAt *NullableTime `json:"approved_at"`
+
+	// Bundle The bundle that there is.
+	Bundle *OffboardingBundle `json:"bundle,omitempty"`
+
+	// BundleWantedAt Since when a bundle is being made; null where none is.
+	BundleWantedAt *time.Time    `json:"bundle_wanted_at"`
+	CancelledAt    *NullableTime `json:"cancelled_at"`
+	DeletesAt      *NullableTime `json:"deletes_at"`
+	Guidance       Guidance      `json:"guidance"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Recipient The public key that the next bundle is encrypted to.
+	Recipient *string `json:"recipient"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// State `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+	// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+	State OffboardingState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
 // CustomerPage defines model for CustomerPage.
 type CustomerPage struct {
 	Data []Customer `json:"data"`
@@ -2031,6 +2088,93 @@ type NullableID = openapi_types.UUID
 
 // NullableTime defines model for NullableTime.
 type NullableTime = time.Time
+
+// OffboardedCustomer The business, as it was called when its offboarding was begun.
+type OffboardedCustomer struct {
+	// ID A UUID of version 7 in its canonical form.
+	ID   ID     `json:"id"`
+	Name string `json:"name"`
+	Slug string `json:"slug"`
+}
+
+// Offboarding defines model for Offboarding.
+type Offboarding struct {
+	ApprovedAt *NullableTime `json:"approved_at"`
+	ApprovedBy *NullableID   `json:"approved_by"`
+
+	// BackupsExpireAt Of one that is deleted: by then no backup holds anything of the customer any more; null where none did.
+	BackupsExpireAt *time.Time `json:"backups_expire_at"`
+
+	// Bundle The bundle that there is.
+	Bundle      *OffboardingBundle `json:"bundle,omitempty"`
+	CancelledAt *NullableTime      `json:"cancelled_at"`
+	CancelledBy *NullableID        `json:"cancelled_by"`
+
+	// Customer The business, as it was called when its offboarding was begun.
+	Customer   OffboardedCustomer `json:"customer"`
+	DeletedAt  *NullableTime      `json:"deleted_at"`
+	DeletesAt  *NullableTime      `json:"deletes_at"`
+	DeletingAt *NullableTime      `json:"deleting_at"`
+
+	// Final Whether it is deleted and no backup that may hold anything of the customer is left.
+	Final bool `json:"final"`
+
+	// ID A UUID of version 7 in its canonical form.
+	ID ID `json:"id"`
+
+	// Jws Of one that is deleted: the certificate, a JWS (RFC 7515) in compact form, signed with Ed25519 by a key of `/.well-known/jwks.json` that stays there. Its header is `alg` (`EdDSA`), `kid`
+	// and `typ` (`steward-offboarding-certificate+jws`); its payload `{"iss", "iat", "certificate"}`, where `certificate` has the members `id`, `customer`, `requested_at`,
+	// `requested_by`, `approved_at`, `approved_by`, `deleting_at`, `deleted_at`, `removed` and `backups_expire_at` as they are here. `steward receipt verify` checks it offline.
+	Jws *string `json:"jws,omitempty"`
+
+	// Removed What was deleted so far, by store.
+	Removed []StoreCount `json:"removed"`
+
+	// RequestedAt A time according to RFC 3339; the service answers in UTC.
+	RequestedAt Time `json:"requested_at"`
+
+	// RequestedBy A UUID of version 7 in its canonical form.
+	RequestedBy ID `json:"requested_by"`
+
+	// State `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+	// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+	State OffboardingState `json:"state"`
+
+	// UpdatedAt A time according to RFC 3339; the service answers in UTC.
+	UpdatedAt Time `json:"updated_at"`
+}
+
+// OffboardingBundle The bundle that there is.
+type OffboardingBundle struct {
+	CollectedAt *NullableTime `json:"collected_at"`
+
+	// MadeAt A time according to RFC 3339; the service answers in UTC.
+	MadeAt Time `json:"made_at"`
+
+	// Recipient The public key that it is encrypted to; null where the customer named none.
+	Recipient *string `json:"recipient"`
+
+	// Size Bytes as it is kept.
+	Size int64 `json:"size"`
+}
+
+// OffboardingPage defines model for OffboardingPage.
+type OffboardingPage struct {
+	Data []Offboarding `json:"data"`
+
+	// NextCursor Pass it as `cursor` for the next page; null on the last page.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
+// OffboardingRecipient defines model for OffboardingRecipient.
+type OffboardingRecipient struct {
+	// Recipient The public key, as age-keygen writes it. The private key stays with whoever made it.
+	Recipient string `json:"recipient"`
+}
+
+// OffboardingState `requested`: waits for another operator; `approved`: waits for `deletes_at`, and the customer works on; `deleting`: nobody of the customer gets in any more, and everything is being
+// deleted; `deleted`: nothing of the customer is left but in backups; `cancelled`: the customer works on as before.
+type OffboardingState string
 
 // OneTimeCode Six digits of an authenticator, or a recovery code.
 type OneTimeCode = string
@@ -2754,6 +2898,9 @@ type IfMatchHeader = string
 // Limit defines model for Limit.
 type Limit = int32
 
+// OffboardedCustomerID A UUID of version 7 in its canonical form.
+type OffboardedCustomerID = ID
+
 // UnsubscribeToken defines model for UnsubscribeToken.
 type UnsubscribeToken = string
 
@@ -2901,6 +3048,18 @@ type UpdateCustomerParams struct {
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
 }
 
+// RenewOffboardingBundleParams defines parameters for RenewOffboardingBundle.
+type RenewOffboardingBundleParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// SetOffboardingRecipientParams defines parameters for SetOffboardingRecipient.
+type SetOffboardingRecipientParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+}
+
 // ListDataSubjectRequestsParams defines parameters for ListDataSubjectRequests.
 type ListDataSubjectRequestsParams struct {
 	// Limit How many rows a page holds at most.
@@ -3029,6 +3188,30 @@ type UpdateCustomerAsOperatorParams struct {
 	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
 }
 
+// BeginOffboardingParams defines parameters for BeginOffboarding.
+type BeginOffboardingParams struct {
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ApproveOffboardingParams defines parameters for ApproveOffboarding.
+type ApproveOffboardingParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// CancelOffboardingParams defines parameters for CancelOffboarding.
+type CancelOffboardingParams struct {
+	// IfMatchHeader The `ETag` of the version that is to be changed, or `*` for any.
+	IfMatchHeader *IfMatchHeader `json:"If-Match,omitempty"`
+
+	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
+	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
 // ListDataSubjectRequestsAsOperatorParams defines parameters for ListDataSubjectRequestsAsOperator.
 type ListDataSubjectRequestsAsOperatorParams struct {
 	// Limit How many rows a page holds at most.
@@ -3086,6 +3269,18 @@ type ListJobsParams struct {
 type RetryJobParams struct {
 	// IdempotencyKeyHeader A key of the caller's choice that makes repeating this request safe for 24 hours.
 	IdempotencyKeyHeader *IdempotencyKeyHeader `json:"Idempotency-Key,omitempty"`
+}
+
+// ListOffboardingsParams defines parameters for ListOffboardings.
+type ListOffboardingsParams struct {
+	// Limit How many rows a page holds at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the previous page, as it is.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// State Only those in this state.
+	State *OffboardingState `form:"state,omitempty" json:"state,omitempty"`
 }
 
 // ListReplaysParams defines parameters for ListReplays.
@@ -3284,6 +3479,9 @@ type UpdateCustomerJSONRequestBody = CustomerPatch
 
 // UpdateCustomerApplicationMergePatchPlusJSONRequestBody defines body for UpdateCustomer for application/merge-patch+json ContentType.
 type UpdateCustomerApplicationMergePatchPlusJSONRequestBody = CustomerPatch
+
+// SetOffboardingRecipientJSONRequestBody defines body for SetOffboardingRecipient for application/json ContentType.
+type SetOffboardingRecipientJSONRequestBody = OffboardingRecipient
 
 // CreateDataSubjectRequestJSONRequestBody defines body for CreateDataSubjectRequest for application/json ContentType.
 type CreateDataSubjectRequestJSONRequestBody = NewDataSubjectRequest
@@ -3843,6 +4041,97 @@ func (c *Raw) UpdateCustomer(ctx context.Context, params *UpdateCustomerParams, 
 // Corresponds with PATCH /v1/customer (the `UpdateCustomer` operationId).
 func (c *Raw) UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx context.Context, params *UpdateCustomerParams, body UpdateCustomerApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newUpdateCustomerRequestWithApplicationMergePatchPlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOwnOffboarding View the offboarding of the own customer
+//
+// The newest one. 404 where none was begun.
+//
+// Corresponds with GET /v1/customer/offboarding (the `GetOwnOffboarding` operationId).
+func (c *Raw) GetOwnOffboarding(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetOwnOffboardingRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CollectOffboardingBundle Collect the bundle of everything that is the customer's
+//
+// As often as needed while the offboarding waits. A zip file (`application/zip`); or, where the customer named a recipient, an age file (`application/octet-stream`,
+// https://age-encryption.org/v1) that holds the zip file. It has one file of JSON lines for each store, and `manifest.json`, which says how many rows each has and what is left out and
+// why. Each collection is in the audit trail. `HEAD` tells whether it is there, and collects nothing.
+//
+// Corresponds with GET /v1/customer/offboarding/bundle (the `CollectOffboardingBundle` operationId).
+func (c *Raw) CollectOffboardingBundle(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCollectOffboardingBundleRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewOffboardingBundle Have the bundle made anew
+//
+// It is made in the background; `bundle.made_at` tells when it is there. Until then the one before can be collected.
+//
+// Corresponds with POST /v1/customer/offboarding/bundle (the `RenewOffboardingBundle` operationId).
+func (c *Raw) RenewOffboardingBundle(ctx context.Context, params *RenewOffboardingBundleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newRenewOffboardingBundleRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetOffboardingRecipientWithBody Have the bundle encrypted to a key of the customer's own
+//
+// The bundle is made anew, encrypted to this key alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/customer/offboarding/recipient (the `SetOffboardingRecipient` operationId).
+func (c *Raw) SetOffboardingRecipientWithBody(ctx context.Context, params *SetOffboardingRecipientParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newSetOffboardingRecipientRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetOffboardingRecipient Have the bundle encrypted to a key of the customer's own
+//
+// The bundle is made anew, encrypted to this key alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/customer/offboarding/recipient (the `SetOffboardingRecipient` operationId).
+func (c *Raw) SetOffboardingRecipient(ctx context.Context, params *SetOffboardingRecipientParams, body SetOffboardingRecipientJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newSetOffboardingRecipientRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4494,6 +4783,75 @@ func (c *Raw) UpdateCustomerAsOperatorWithApplicationMergePatchPlusJSONBody(ctx 
 	return c.Client.Do(req)
 }
 
+// GetCustomerOffboarding View the newest offboarding of a customer
+//
+// Also when the customer is gone.
+//
+// Corresponds with GET /v1/operator/customers/{id}/offboarding (the `GetCustomerOffboarding` operationId).
+func (c *Raw) GetCustomerOffboarding(ctx context.Context, id OffboardedCustomerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetCustomerOffboardingRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BeginOffboarding Begin to offboard a customer
+//
+// The first of two steps; nothing happens until another operator approves.
+//
+// Corresponds with POST /v1/operator/customers/{id}/offboarding (the `BeginOffboarding` operationId).
+func (c *Raw) BeginOffboarding(ctx context.Context, id OffboardedCustomerID, params *BeginOffboardingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newBeginOffboardingRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveOffboarding Approve the offboarding of a customer
+//
+// By another operator than the one who began it. The waiting period begins, the customer's administrators are told, and a bundle of everything that is the customer's is made.
+// At `deletes_at` everything is deleted.
+//
+// Corresponds with POST /v1/operator/customers/{id}/offboarding/approval (the `ApproveOffboarding` operationId).
+func (c *Raw) ApproveOffboarding(ctx context.Context, id OffboardedCustomerID, params *ApproveOffboardingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newApproveOffboardingRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelOffboarding Cancel the offboarding of a customer
+//
+// By any operator, until the deletion begins. The customer works on as before, and its administrators are told if they were told of the offboarding. Once more changes nothing.
+//
+// Corresponds with POST /v1/operator/customers/{id}/offboarding/cancellation (the `CancelOffboarding` operationId).
+func (c *Raw) CancelOffboarding(ctx context.Context, id OffboardedCustomerID, params *CancelOffboardingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newCancelOffboardingRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDataSubjectRequestsAsOperator List the data-subject requests of all customers
 //
 // Newest first. The list says what is open and when it is due, and nothing of whom it is about.
@@ -4625,6 +4983,38 @@ func (c *Raw) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors .
 // Corresponds with POST /v1/operator/jobs/{id}/retry (the `RetryJob` operationId).
 func (c *Raw) RetryJob(ctx context.Context, id string, params *RetryJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := newRetryJobRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListOffboardings List the offboardings of all customers
+//
+// Newest first, those of customers that are gone included.
+//
+// Corresponds with GET /v1/operator/offboardings (the `ListOffboardings` operationId).
+func (c *Raw) ListOffboardings(ctx context.Context, params *ListOffboardingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newListOffboardingsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOffboarding View an offboarding, and the certificate of what was deleted
+//
+// Corresponds with GET /v1/operator/offboardings/{id} (the `GetOffboarding` operationId).
+func (c *Raw) GetOffboarding(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := newGetOffboardingRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -6342,6 +6732,157 @@ func newUpdateCustomerRequestWithBody(server string, params *UpdateCustomerParam
 	return req, nil
 }
 
+// newGetOwnOffboardingRequest constructs an http.Request for the GetOwnOffboarding method
+func newGetOwnOffboardingRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/customer/offboarding")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newCollectOffboardingBundleRequest constructs an http.Request for the CollectOffboardingBundle method
+func newCollectOffboardingBundleRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/customer/offboarding/bundle")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newRenewOffboardingBundleRequest constructs an http.Request for the RenewOffboardingBundle method
+func newRenewOffboardingBundleRequest(server string, params *RenewOffboardingBundleParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/customer/offboarding/bundle")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newSetOffboardingRecipientRequest calls the generic SetOffboardingRecipient builder with application/json body
+func newSetOffboardingRecipientRequest(server string, params *SetOffboardingRecipientParams, body SetOffboardingRecipientJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return newSetOffboardingRecipientRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// newSetOffboardingRecipientRequestWithBody constructs an http.Request for the SetOffboardingRecipient method, with any body, and a specified content type
+func newSetOffboardingRecipientRequestWithBody(server string, params *SetOffboardingRecipientParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/customer/offboarding/recipient")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // newListDataSubjectRequestsRequest constructs an http.Request for the ListDataSubjectRequests method
 func newListDataSubjectRequestsRequest(server string, params *ListDataSubjectRequestsParams) (*http.Request, error) {
 	var err error
@@ -7634,6 +8175,209 @@ func newUpdateCustomerAsOperatorRequestWithBody(server string, id ID, params *Up
 	return req, nil
 }
 
+// newGetCustomerOffboardingRequest constructs an http.Request for the GetCustomerOffboarding method
+func newGetCustomerOffboardingRequest(server string, id OffboardedCustomerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s/offboarding", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newBeginOffboardingRequest constructs an http.Request for the BeginOffboarding method
+func newBeginOffboardingRequest(server string, id OffboardedCustomerID, params *BeginOffboardingParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s/offboarding", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newApproveOffboardingRequest constructs an http.Request for the ApproveOffboarding method
+func newApproveOffboardingRequest(server string, id OffboardedCustomerID, params *ApproveOffboardingParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s/offboarding/approval", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// newCancelOffboardingRequest constructs an http.Request for the CancelOffboarding method
+func newCancelOffboardingRequest(server string, id OffboardedCustomerID, params *CancelOffboardingParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/customers/%s/offboarding/cancellation", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatchHeader != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatchHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IdempotencyKeyHeader != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKeyHeader, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // newListDataSubjectRequestsAsOperatorRequest constructs an http.Request for the ListDataSubjectRequestsAsOperator method
 func newListDataSubjectRequestsAsOperatorRequest(server string, params *ListDataSubjectRequestsAsOperatorParams) (*http.Request, error) {
 	var err error
@@ -8085,6 +8829,118 @@ func newRetryJobRequest(server string, id string, params *RetryJobParams) (*http
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// newListOffboardingsRequest constructs an http.Request for the ListOffboardings method
+func newListOffboardingsRequest(server string, params *ListOffboardingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/offboardings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// newGetOffboardingRequest constructs an http.Request for the GetOffboarding method
+func newGetOffboardingRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/operator/offboardings/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -10447,6 +11303,148 @@ func readUpdateCustomerResponse(rsp *http.Response) (*UpdateCustomerResponse, er
 	return response, nil
 }
 
+// GetOwnOffboardingResponse is the answer to GetOwnOffboarding.
+type GetOwnOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *CustomerOffboarding // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetOwnOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetOwnOffboardingWithResponse is GetOwnOffboarding with the answer read and decoded.
+func (c *Raw) GetOwnOffboardingWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetOwnOffboardingResponse, error) {
+	rsp, err := c.GetOwnOffboarding(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetOwnOffboardingResponse(rsp)
+}
+
+func readGetOwnOffboardingResponse(rsp *http.Response) (*GetOwnOffboardingResponse, error) {
+	response := &GetOwnOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(CustomerOffboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CollectOffboardingBundleResponse is the answer to CollectOffboardingBundle.
+type CollectOffboardingBundleResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	Problem      *Problem // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CollectOffboardingBundleResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CollectOffboardingBundleWithResponse is CollectOffboardingBundle with the answer read and decoded.
+func (c *Raw) CollectOffboardingBundleWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CollectOffboardingBundleResponse, error) {
+	rsp, err := c.CollectOffboardingBundle(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCollectOffboardingBundleResponse(rsp)
+}
+
+func readCollectOffboardingBundleResponse(rsp *http.Response) (*CollectOffboardingBundleResponse, error) {
+	response := &CollectOffboardingBundleResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// RenewOffboardingBundleResponse is the answer to RenewOffboardingBundle.
+type RenewOffboardingBundleResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON202      *CustomerOffboarding // with status 202
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *RenewOffboardingBundleResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// RenewOffboardingBundleWithResponse is RenewOffboardingBundle with the answer read and decoded.
+func (c *Raw) RenewOffboardingBundleWithResponse(ctx context.Context, params *RenewOffboardingBundleParams, reqEditors ...RequestEditorFn) (*RenewOffboardingBundleResponse, error) {
+	rsp, err := c.RenewOffboardingBundle(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readRenewOffboardingBundleResponse(rsp)
+}
+
+func readRenewOffboardingBundleResponse(rsp *http.Response) (*RenewOffboardingBundleResponse, error) {
+	response := &RenewOffboardingBundleResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 202 {
+		response.JSON202 = new(CustomerOffboarding)
+		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// SetOffboardingRecipientResponse is the answer to SetOffboardingRecipient.
+type SetOffboardingRecipientResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *CustomerOffboarding // with status 200
+	Problem      *Problem             // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *SetOffboardingRecipientResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// SetOffboardingRecipientWithBodyWithResponse is SetOffboardingRecipientWithBody with the answer read and decoded.
+func (c *Raw) SetOffboardingRecipientWithBodyWithResponse(ctx context.Context, params *SetOffboardingRecipientParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetOffboardingRecipientResponse, error) {
+	rsp, err := c.SetOffboardingRecipientWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readSetOffboardingRecipientResponse(rsp)
+}
+
+// SetOffboardingRecipientWithResponse is SetOffboardingRecipient with the answer read and decoded.
+func (c *Raw) SetOffboardingRecipientWithResponse(ctx context.Context, params *SetOffboardingRecipientParams, body SetOffboardingRecipientJSONRequestBody, reqEditors ...RequestEditorFn) (*SetOffboardingRecipientResponse, error) {
+	rsp, err := c.SetOffboardingRecipient(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readSetOffboardingRecipientResponse(rsp)
+}
+
+func readSetOffboardingRecipientResponse(rsp *http.Response) (*SetOffboardingRecipientResponse, error) {
+	response := &SetOffboardingRecipientResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(CustomerOffboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ListDataSubjectRequestsResponse is the answer to ListDataSubjectRequests.
 type ListDataSubjectRequestsResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -11382,6 +12380,146 @@ func readUpdateCustomerAsOperatorResponse(rsp *http.Response) (*UpdateCustomerAs
 	return response, nil
 }
 
+// GetCustomerOffboardingResponse is the answer to GetCustomerOffboarding.
+type GetCustomerOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Offboarding // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetCustomerOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetCustomerOffboardingWithResponse is GetCustomerOffboarding with the answer read and decoded.
+func (c *Raw) GetCustomerOffboardingWithResponse(ctx context.Context, id OffboardedCustomerID, reqEditors ...RequestEditorFn) (*GetCustomerOffboardingResponse, error) {
+	rsp, err := c.GetCustomerOffboarding(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetCustomerOffboardingResponse(rsp)
+}
+
+func readGetCustomerOffboardingResponse(rsp *http.Response) (*GetCustomerOffboardingResponse, error) {
+	response := &GetCustomerOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// BeginOffboardingResponse is the answer to BeginOffboarding.
+type BeginOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON201      *Offboarding // with status 201
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *BeginOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// BeginOffboardingWithResponse is BeginOffboarding with the answer read and decoded.
+func (c *Raw) BeginOffboardingWithResponse(ctx context.Context, id OffboardedCustomerID, params *BeginOffboardingParams, reqEditors ...RequestEditorFn) (*BeginOffboardingResponse, error) {
+	rsp, err := c.BeginOffboarding(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readBeginOffboardingResponse(rsp)
+}
+
+func readBeginOffboardingResponse(rsp *http.Response) (*BeginOffboardingResponse, error) {
+	response := &BeginOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 201 {
+		response.JSON201 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON201); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ApproveOffboardingResponse is the answer to ApproveOffboarding.
+type ApproveOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Offboarding // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ApproveOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ApproveOffboardingWithResponse is ApproveOffboarding with the answer read and decoded.
+func (c *Raw) ApproveOffboardingWithResponse(ctx context.Context, id OffboardedCustomerID, params *ApproveOffboardingParams, reqEditors ...RequestEditorFn) (*ApproveOffboardingResponse, error) {
+	rsp, err := c.ApproveOffboarding(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readApproveOffboardingResponse(rsp)
+}
+
+func readApproveOffboardingResponse(rsp *http.Response) (*ApproveOffboardingResponse, error) {
+	response := &ApproveOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// CancelOffboardingResponse is the answer to CancelOffboarding.
+type CancelOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Offboarding // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *CancelOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// CancelOffboardingWithResponse is CancelOffboarding with the answer read and decoded.
+func (c *Raw) CancelOffboardingWithResponse(ctx context.Context, id OffboardedCustomerID, params *CancelOffboardingParams, reqEditors ...RequestEditorFn) (*CancelOffboardingResponse, error) {
+	rsp, err := c.CancelOffboarding(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readCancelOffboardingResponse(rsp)
+}
+
+func readCancelOffboardingResponse(rsp *http.Response) (*CancelOffboardingResponse, error) {
+	response := &CancelOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
 // ListDataSubjectRequestsAsOperatorResponse is the answer to ListDataSubjectRequestsAsOperator.
 type ListDataSubjectRequestsAsOperatorResponse struct {
 	HTTPResponse *http.Response // its body is read already
@@ -11632,6 +12770,76 @@ func readRetryJobResponse(rsp *http.Response) (*RetryJobResponse, error) {
 	if rsp.StatusCode == 202 {
 		response.JSON202 = new(Job)
 		if err := json.Unmarshal(response.Body, response.JSON202); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// ListOffboardingsResponse is the answer to ListOffboardings.
+type ListOffboardingsResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *OffboardingPage // with status 200
+	Problem      *Problem         // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *ListOffboardingsResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// ListOffboardingsWithResponse is ListOffboardings with the answer read and decoded.
+func (c *Raw) ListOffboardingsWithResponse(ctx context.Context, params *ListOffboardingsParams, reqEditors ...RequestEditorFn) (*ListOffboardingsResponse, error) {
+	rsp, err := c.ListOffboardings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readListOffboardingsResponse(rsp)
+}
+
+func readListOffboardingsResponse(rsp *http.Response) (*ListOffboardingsResponse, error) {
+	response := &ListOffboardingsResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(OffboardingPage)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
+			return nil, unreadable(rsp, err)
+		}
+	}
+	return response, nil
+}
+
+// GetOffboardingResponse is the answer to GetOffboarding.
+type GetOffboardingResponse struct {
+	HTTPResponse *http.Response // its body is read already
+	Body         []byte
+	JSON200      *Offboarding // with status 200
+	Problem      *Problem     // with any status from 400 on
+}
+
+// StatusCode is the HTTP status.
+func (r *GetOffboardingResponse) StatusCode() int { return r.HTTPResponse.StatusCode }
+
+// GetOffboardingWithResponse is GetOffboarding with the answer read and decoded.
+func (c *Raw) GetOffboardingWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetOffboardingResponse, error) {
+	rsp, err := c.GetOffboarding(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return readGetOffboardingResponse(rsp)
+}
+
+func readGetOffboardingResponse(rsp *http.Response) (*GetOffboardingResponse, error) {
+	response := &GetOffboardingResponse{HTTPResponse: rsp}
+	var err error
+	if response.Body, response.Problem, err = readAnswer(rsp); err != nil {
+		return nil, err
+	}
+	if rsp.StatusCode == 200 {
+		response.JSON200 = new(Offboarding)
+		if err := json.Unmarshal(response.Body, response.JSON200); err != nil {
 			return nil, unreadable(rsp, err)
 		}
 	}

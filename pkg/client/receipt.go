@@ -100,6 +100,36 @@ func malformedReceipt(what string) error { return fmt.Errorf("%w: %s", ErrReceip
 
 // verifyReceipt verifies a JWS, and returns the members of the receipt as they were signed.
 func verifyReceipt(jws string, keys SigningKeys) (verified SignedReceipt, signed map[string]any, err error) {
+	proof, signed, err := verifyProof(jws, keys, ReceiptType, "receipt")
+	if err != nil {
+		return verified, nil, err
+	}
+	verified = SignedReceipt{Issuer: proof.issuer, SignedAt: proof.signedAt, KeyID: proof.keyID}
+	if err := reread(signed, &verified.Receipt); err != nil {
+		return verified, nil, malformedReceipt("the payload of the JWS holds no receipt")
+	}
+	verified.Receipt.Jws = jws
+	return verified, signed, nil
+}
+
+// reread reads members that were read before as what they are.
+func reread(members map[string]any, into any) error {
+	text, err := json.Marshal(members)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// proof is what is known of a signature that was verified.
+type proof struct {
+	issuer   string
+	signedAt time.Time
+	keyID    string
+}
+
+// verifyProof verifies a JWS of a type, and returns what its payload has as the member.
+func verifyProof(jws string, keys SigningKeys, typ, member string) (verified proof, signed map[string]any, err error) {
 	parts := strings.Split(jws, ".")
 	if len(parts) != 3 {
 		return verified, nil, malformedReceipt("a JWS has three parts with dots between them")
@@ -113,8 +143,8 @@ func verifyReceipt(jws string, keys SigningKeys) (verified SignedReceipt, signed
 	}
 	header, err := strictObject(decoded[0])
 	keyID, named := header["kid"].(string)
-	if err != nil || len(header) != 3 || header["alg"] != "EdDSA" || header["typ"] != ReceiptType || !named {
-		return verified, nil, malformedReceipt("the header of the JWS is not that of a receipt")
+	if err != nil || len(header) != 3 || header["alg"] != "EdDSA" || header["typ"] != typ || !named {
+		return verified, nil, malformedReceipt("the header of the JWS is not that of a " + member)
 	}
 	public, err := receiptKey(keyID, keys)
 	if err != nil {
@@ -130,20 +160,11 @@ func verifyReceipt(jws string, keys SigningKeys) (verified SignedReceipt, signed
 	issuer, hasIssuer := claims["iss"].(string)
 	number, _ := claims["iat"].(json.Number)
 	issuedAt, errIssued := number.Int64()
-	signed, hasReceipt := claims["receipt"].(map[string]any)
-	if len(claims) != 3 || !hasIssuer || errIssued != nil || !hasReceipt {
-		return verified, nil, malformedReceipt("the payload of the JWS is not that of a receipt")
+	signed, has := claims[member].(map[string]any)
+	if len(claims) != 3 || !hasIssuer || errIssued != nil || !has {
+		return verified, nil, malformedReceipt("the payload of the JWS is not that of a " + member)
 	}
-	verified = SignedReceipt{Issuer: issuer, SignedAt: time.Unix(issuedAt, 0).UTC(), KeyID: keyID}
-	text, err := json.Marshal(signed)
-	if err == nil {
-		err = json.Unmarshal(text, &verified.Receipt)
-	}
-	if err != nil {
-		return verified, nil, malformedReceipt("the payload of the JWS holds no receipt")
-	}
-	verified.Receipt.Jws = jws
-	return verified, signed, nil
+	return proof{issuer: issuer, signedAt: time.Unix(issuedAt, 0).UTC(), keyID: keyID}, signed, nil
 }
 
 // receiptKey finds a key by its id, which must be the thumbprint of the key (RFC 7638).
