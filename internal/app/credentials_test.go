@@ -335,12 +335,21 @@ func TestSigningKeysRotate(t *testing.T) {
 		}
 		return id
 	}
-	published := func() (ids []string) {
+	forReceipts, err := service.Users.ReceiptKeys(t.Context())
+	if err != nil || len(forReceipts) != 1 {
+		t.Fatalf("%v: %v", forReceipts, err)
+	}
+	published := func() (ids []string) { // the keys of access tokens; that of receipts stays beside them
 		t.Helper()
 		var set struct{ Keys []struct{ Kid string } }
 		service.Call(t, "GET", "/.well-known/jwks.json").Want(t, 200).Into(t, &set)
 		for _, key := range set.Keys {
-			ids = append(ids, key.Kid)
+			if key.Kid != forReceipts[0].KeyID {
+				ids = append(ids, key.Kid)
+			}
+		}
+		if len(ids) != len(set.Keys)-1 {
+			t.Errorf("the key of receipts is not among %v", set.Keys)
 		}
 		return ids
 	}
