@@ -184,7 +184,7 @@ func (c auditExport) Run(s surroundings) (err error) {
 	err = onTrails(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) (err error) {
 		var signing *trail.Service
 		if box != nil {
-			if signing, err = trail.NewService(db, box, nil, c.PublicURL, trail.Mailing{}); err != nil {
+			if signing, err = trail.NewService(db, box, nil, nil, c.PublicURL, trail.Mailing{}); err != nil {
 				return err
 			}
 		}

@@ -196,13 +196,13 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt), Issuer: settings.PublicURL}
+	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		request.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	if err := users.LoadReceiptKeys(ctx); err != nil {
 		return nil, err
 	}
-	trails, err := trail.NewService(db, box, queue, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	trails, err := trail.NewService(db, box, queue, settings.Blobs, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -289,7 +290,7 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 
 	// An access token that is good in everything but its key.
 	ring := token.NewKeyring()
-	keeper := proofkey.NewKeeper(s.DB, box, proofkey.Receipt)
+	keeper := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, nil)
 	loaded, err := keeper.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -320,13 +321,13 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 	s.Call(t, "GET", "/v1/me", apptest.As(apptest.Credential(forged))).WantProblem(t, http.StatusUnauthorized, "unauthorized")
 
 	// And a key of trails, moved to where the keys of receipts are.
-	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Trail).Load(t.Context()); err != nil {
+	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Trail, nil).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Database.Superuser(t).Exec(t.Context(), "delete from proof_keys where purpose = 'receipt'; update proof_keys set purpose = 'receipt'"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt).Load(context.WithoutCancel(t.Context())); err == nil {
+	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, nil).Load(context.WithoutCancel(t.Context())); err == nil {
 		t.Error("a key of another purpose was taken")
 	}
 }
@@ -640,5 +641,61 @@ func TestEveryTableOfPeopleIsVacuumed(t *testing.T) {
 		if !slices.Contains(s.Users.Tables(), table) {
 			t.Errorf("%s is not vacuumed: a Holding has to name it", table)
 		}
+	}
+}
+
+// A key that was made after the backup is published again after the restore: receipts that it signed verify for good. An object that is not as it was written is named.
+func TestKeysOfReceiptsOutliveARestore(t *testing.T) {
+	t.Parallel()
+	s := apptest.Start(t)
+	acme := s.Customer(t, "acme")
+	person := s.Person(t, acme, principal.User, "second@acme.example")
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proofkey.Rotate(t.Context(), s.DB, box, proofkey.Receipt); err != nil {
+		t.Fatal(err)
+	}
+	s.Database.Clock.Advance(time.Hour)
+	if err := s.ReloadKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	document := s.Call(t, "DELETE", "/v1/users/"+person.ID.String(), apptest.As(acme.APIKey)).Want(t, http.StatusOK).Body
+	before := publishedKeys(t, s)
+	verified(t, document, before)
+
+	// As a restore of a backup from before there was any key leaves it.
+	if _, err := s.Database.Superuser(t).Exec(t.Context(), "delete from proof_keys"); err != nil {
+		t.Fatal(err)
+	}
+	replica := apptest.Replica(t, s.Database)
+	if after := publishedKeys(t, replica); len(after.Keys) < len(before.Keys) {
+		t.Errorf("%d keys are published, %d were", len(after.Keys), len(before.Keys))
+	}
+	verified(t, document, publishedKeys(t, replica))
+
+	blobs := apptest.BlobsOf(t, s.Database)
+	var name string
+	for info, err := range blobs.List(t.Context(), "keys/receipt/", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = info.Name
+	}
+	content, err := blobs.Open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(content)
+	if err = errors.Join(err, content.Close()); err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `"sealed":"`, `"sealed":"AAAA`, 1)
+	if err := errors.Join(blobs.Delete(t.Context(), name), blobs.Create(t.Context(), name, strings.NewReader(changed))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, blobs).Load(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("a changed object of a key: %v", err)
 	}
 }

@@ -4,7 +4,8 @@
 // Does not own: what is signed (trail, user), and the keys of access tokens, which come and go (session).
 //
 // A key is kept sealed with the master key, under its purpose: a row that somebody moved to another purpose does not open. None is ever taken out. A new one is published
-// for a minute before it signs, so that nobody meets a signature whose key is not to be had.
+// for a minute before it signs, so that nobody meets a signature whose key is not to be had. Before it signs it lies in the store of objects too, from where it comes back into
+// a database that was restored to a time before the key.
 package proofkey
 
 import (
@@ -17,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/token"
@@ -102,7 +104,9 @@ type Keeper struct {
 	db      *postgres.DB
 	box     *seal.Box
 	purpose Purpose
+	store   blob.Store // nil: there is none
 	loading sync.Mutex
+	stored  map[string]bool // ids of keys that are in the store; nil: it was not looked at yet. Under loading
 	last    atomic.Pointer[loaded]
 }
 
@@ -111,9 +115,9 @@ type loaded struct {
 	at   time.Time
 }
 
-// NewKeeper makes a keeper, which has loaded nothing yet.
-func NewKeeper(db *postgres.DB, box *seal.Box, purpose Purpose) *Keeper {
-	return &Keeper{db: db, box: box, purpose: purpose}
+// NewKeeper makes a keeper, which has loaded nothing yet. Without a store of objects, keys live in the database alone.
+func NewKeeper(db *postgres.DB, box *seal.Box, purpose Purpose, store blob.Store) *Keeper {
+	return &Keeper{db: db, box: box, purpose: purpose, store: store}
 }
 
 // Ring returns the keys as they were within the last half minute. What a key signs that another one is about to follow is as good.
@@ -124,10 +128,14 @@ func (k *Keeper) Ring(ctx context.Context) (Ring, error) {
 	return k.Load(ctx)
 }
 
-// Load brings the keys from the database, and makes the first one where there is none: replicas that look at the same moment agree on one.
+// Load brings the keys from the database, and makes the first one where there is none: replicas that look at the same moment agree on one. The first time, keys come back that
+// the store of objects has and the database has not.
 func (k *Keeper) Load(ctx context.Context) (Ring, error) {
 	k.loading.Lock()
 	defer k.loading.Unlock()
+	if err := k.bringBack(ctx); err != nil {
+		return Ring{}, err
+	}
 	var ring Ring
 	at := k.db.Now()
 	err := k.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
@@ -135,6 +143,9 @@ func (k *Keeper) Load(ctx context.Context) (Ring, error) {
 		return err
 	})
 	if err != nil {
+		return Ring{}, err
+	}
+	if err := k.save(ctx, ring.Keys); err != nil {
 		return Ring{}, err
 	}
 	k.last.Store(&loaded{ring, at})

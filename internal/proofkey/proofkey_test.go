@@ -42,7 +42,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 	for i := range rings {
 		replicas.Go(func() {
 			var err error
-			if rings[i], err = proofkey.NewKeeper(db, sealing, proofkey.Receipt).Ring(t.Context()); err != nil {
+			if rings[i], err = proofkey.NewKeeper(db, sealing, proofkey.Receipt, nil).Ring(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -53,7 +53,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 			t.Errorf("%d keys, and %s signs", len(ring.Keys), ring.Signing.ID())
 		}
 	}
-	if trail := load(t, proofkey.NewKeeper(db, sealing, proofkey.Trail)); trail.Signing.ID() == rings[0].Signing.ID() {
+	if trail := load(t, proofkey.NewKeeper(db, sealing, proofkey.Trail, nil)); trail.Signing.ID() == rings[0].Signing.ID() {
 		t.Error("one key for two purposes")
 	}
 }
@@ -61,7 +61,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 func TestANewKeyIsPublishedBeforeItSigns(t *testing.T) {
 	t.Parallel()
 	d, sealing := dbtest.New(t), box(t, 1)
-	keeper := proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt)
+	keeper := proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt, nil)
 	if _, err := keeper.Loaded().JWS("x", nil); err == nil {
 		t.Error("something was signed without a key")
 	}
@@ -109,8 +109,8 @@ func TestANewKeyIsPublishedBeforeItSigns(t *testing.T) {
 func TestKeysThatSomebodyPutThereAreNotTaken(t *testing.T) {
 	t.Parallel()
 	d, sealing := dbtest.New(t), box(t, 1)
-	load(t, proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt))
-	if _, err := proofkey.NewKeeper(d.DB, box(t, 2), proofkey.Receipt).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "master key") {
+	load(t, proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt, nil))
+	if _, err := proofkey.NewKeeper(d.DB, box(t, 2), proofkey.Receipt, nil).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "master key") {
 		t.Errorf("with another master key: %v", err)
 	}
 	superuser := d.Superuser(t)
@@ -122,7 +122,7 @@ func TestKeysThatSomebodyPutThereAreNotTaken(t *testing.T) {
 		if _, err := superuser.Exec(t.Context(), "create table kept as select * from proof_keys; update proof_keys set "+change); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt).Load(t.Context()); err == nil {
+		if _, err := proofkey.NewKeeper(d.DB, sealing, proofkey.Receipt, nil).Load(t.Context()); err == nil {
 			t.Errorf("%s was taken", what)
 		}
 		if _, err := superuser.Exec(t.Context(), "delete from proof_keys; insert into proof_keys select * from kept; drop table kept"); err != nil {

@@ -29,3 +29,9 @@ func insert(tx *postgres.Tx, key Key) error {
 	return tx.ORM().Exec("insert into proof_keys (id, purpose, public_key, sealed_private, created_at) values (?, ?, ?, ?, ?)",
 		key.ID, key.purpose, []byte(key.Public), key.sealed, key.CreatedAt).Error
 }
+
+// insertAgain brings a key back, unless another replica did.
+func insertAgain(tx *postgres.Tx, key Key) error {
+	return tx.ORM().Exec("insert into proof_keys (id, purpose, public_key, sealed_private, created_at) values (?, ?, ?, ?, ?) on conflict (id) do nothing",
+		key.ID, key.purpose, []byte(key.Public), key.sealed, key.CreatedAt).Error
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/fusionspim/steward/internal/audit"
+	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
@@ -26,14 +27,14 @@ type Service struct {
 	keys    *proofkey.Keeper
 }
 
-// NewService makes the service. Trails are named by the host of the public URL.
-func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, publicURL string, mailing Mailing) (*Service, error) {
+// NewService makes the service. Trails are named by the host of the public URL. Keys are kept in the store of objects too, if there is one.
+func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, blobs blob.Store, publicURL string, mailing Mailing) (*Service, error) {
 	public, err := url.Parse(publicURL)
 	if err != nil {
 		return nil, err
 	}
 	return &Service{
-		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: proofkey.NewKeeper(db, box, proofkey.Trail),
+		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: proofkey.NewKeeper(db, box, proofkey.Trail, blobs),
 	}, nil
 }
 
