@@ -3,11 +3,15 @@ package bench_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/audit"
 	"github.com/fusionspim/steward/internal/bench"
 	"github.com/fusionspim/steward/internal/customer"
@@ -15,6 +19,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/seal"
 	"github.com/fusionspim/steward/internal/trail"
 )
 
@@ -59,7 +64,7 @@ func BenchmarkMillion(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(entries/time.Since(began).Seconds(), "sealed/s")
+	sealed := entries / time.Since(began).Seconds()
 	if _, err := superuser.Exec(b.Context(), "vacuum analyze audit_entries, audit_leaves, audit_unsealed"); err != nil {
 		b.Fatal(err)
 	}
@@ -70,7 +75,9 @@ func BenchmarkMillion(b *testing.B) {
 			b.Fatalf("%+v %v", report, err)
 		}
 	}
+	b.ReportMetric(sealed, "sealed/s")
 	b.ReportMetric((own(b)-used).Seconds()/float64(b.N), "own-cpu-s/op")
+	verifyExport(b, database, entries)
 	caller := principal.Principal{Customer: of.ID}
 	began = time.Now()
 	for i := range int64(200) {
@@ -83,6 +90,40 @@ func BenchmarkMillion(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(time.Since(began).Microseconds())/200, "µs/path")
+}
+
+// verifyExport writes an export and checks it, and says how long each took.
+func verifyExport(b *testing.B, database *dbtest.Database, entries int64) {
+	b.Helper()
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		b.Fatal(err)
+	}
+	signing, err := trail.NewService(database.DB, box, nil, "https://steward.example", trail.Mailing{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(b.TempDir(), "export"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // of a benchmark
+	began := time.Now()
+	if _, err := trail.Export(b.Context(), database.DB, "acme", signing, file); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "export-s")
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		b.Fatal(err)
+	}
+	used := own(b)
+	began = time.Now()
+	report, err := trail.VerifyExport(b.Context(), file, trail.Check{})
+	if err != nil || !report.OK || report.Entries < entries {
+		b.Fatalf("%+v %v", report, err)
+	}
+	b.ReportMetric(time.Since(began).Seconds(), "verify-export-s")
+	b.ReportMetric((own(b) - used).Seconds(), "verify-export-own-cpu-s")
 }
 
 // BenchmarkAppend appends batches of a thousand, by four at once, with nobody sealing and with a sealer at work as in the service. A last figure tells how far behind it was.

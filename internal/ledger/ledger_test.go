@@ -218,7 +218,6 @@ func TestAStoreThatHangsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("behind one that hangs: %v", err)
 	}
 	close(release)
-	store.before = nil
 	for l.stuck.Load() || l.Head().Number == 0 {
 		time.Sleep(time.Millisecond)
 	}

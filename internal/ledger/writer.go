@@ -255,6 +255,7 @@ func (l *Ledger) write(ctx context.Context, batch []*request, later []Entry) {
 		}
 		if won {
 			l.reached(positions[len(positions)-1])
+			l.stuck.Store(false) // before whoever is answered appends again
 			answer(batch, positions, nil)
 			return
 		}

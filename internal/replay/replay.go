@@ -115,11 +115,8 @@ func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay
 	made = Replay{
 		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.From(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
 	}
-	if err := c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return insert(tx, made) }); err != nil {
-		return made, err
-	}
-	noted := func() error {
-		return c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return note(tx, made) })
+	noted := func() error { // only once there is something to tell, for what fails at once is tried again and again
+		return c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return keep(tx, made) })
 	}
 	if survey.Restored {
 		if made.Dropped, err = c.drop(ctx); err != nil {
@@ -137,7 +134,10 @@ func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay
 			return made, err
 		}
 		if err := c.carryOut(ctx, chunk, &made); err != nil {
-			return made, errors.Join(err, noted())
+			if made.Entries() > 0 {
+				err = errors.Join(err, noted())
+			}
+			return made, err
 		}
 		if err := survey.Done(ctx, c.db, chunk); err != nil {
 			return made, err
@@ -150,6 +150,9 @@ func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay
 		return made, err
 	}
 	made.FinishedAt = new(c.db.Now())
+	if made.FinishedAt.Before(made.StartedAt) { // the clock was set back meanwhile
+		made.FinishedAt = &made.StartedAt
+	}
 	return made, noted()
 }
 

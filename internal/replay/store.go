@@ -10,15 +10,12 @@ import (
 
 type outcomes = map[ledger.Kind]map[ledger.Outcome]int
 
-func insert(tx *postgres.Tx, one Replay) error {
-	return tx.ORM().Exec("insert into replays (id, started_at, restored, ledger_from, ledger_to, outcomes, dropped) values (?, ?, ?, ?, ?, ?, ?)",
-		one.ID, one.StartedAt, one.Restored, one.From, one.To, postgres.JSON[outcomes]{Of: one.Outcomes}, postgres.JSON[map[string]int64]{Of: one.Dropped}).Error
-}
-
-// note writes down how far a replay has come.
-func note(tx *postgres.Tx, one Replay) error {
-	return tx.ORM().Exec("update replays set finished_at = ?, outcomes = ?, dropped = ? where id = ?",
-		one.FinishedAt, postgres.JSON[outcomes]{Of: one.Outcomes}, postgres.JSON[map[string]int64]{Of: one.Dropped}, one.ID).Error
+// keep writes down how far a replay has come.
+func keep(tx *postgres.Tx, one Replay) error {
+	return tx.ORM().Exec(`
+		insert into replays (id, started_at, finished_at, restored, ledger_from, ledger_to, outcomes, dropped) values (?, ?, ?, ?, ?, ?, ?, ?)
+		on conflict (id) do update set finished_at = excluded.finished_at, outcomes = excluded.outcomes, dropped = excluded.dropped`,
+		one.ID, one.StartedAt, one.FinishedAt, one.Restored, one.From, one.To, postgres.JSON[outcomes]{Of: one.Outcomes}, postgres.JSON[map[string]int64]{Of: one.Dropped}).Error
 }
 
 func list(tx *postgres.Tx, before id.Replay, limit int) (replays []Replay, err error) {
