@@ -99,7 +99,7 @@ func verifyExport(b *testing.B, database *dbtest.Database, entries int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	signing, err := trail.NewService(database.DB, box, nil, "https://steward.example", trail.Mailing{})
+	signing, err := trail.NewService(database.DB, box, nil, nil, "https://steward.example", trail.Mailing{})
 	if err != nil {
 		b.Fatal(err)
 	}
