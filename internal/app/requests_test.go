@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/fusionspim/steward"
 	"github.com/fusionspim/steward/internal/app/apptest"
 	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/principal"
@@ -747,4 +748,11 @@ func garbageBody(r *rapid.T, w *world, operation *contract.Operation, texts *rap
 		text[rapid.IntRange(0, len(text)-1).Draw(r, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(r, "bit")
 	}
 	return string(text)
+}
+
+func TestExamplesFitTheContract(t *testing.T) {
+	t.Parallel()
+	if err := contract.CheckExamples(steward.Contract); err != nil {
+		t.Error(err)
+	}
 }
