@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -68,7 +69,7 @@ func run(ctx context.Context, arguments []string, out, errOut io.Writer) int {
 	parser, err := kong.New(&all, kong.Name("steward"), kong.Description(description), kong.Writers(out, errOut), kong.UsageOnError(),
 		kong.Exit(func(code int) { exit = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 	if err != nil {
-		fmt.Fprintln(errOut, "steward:", err)
+		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: ")) // the SDK names itself too
 		return 2
 	}
 	chosen, err := parser.Parse(arguments)
@@ -81,7 +82,7 @@ func run(ctx context.Context, arguments []string, out, errOut io.Writer) int {
 	}
 	err = chosen.Run(surroundings{context: ctx, out: out, err: errOut})
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(errOut, "steward:", err)
+		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: ")) // the SDK names itself too
 		return 1
 	}
 	return 0

@@ -115,13 +115,6 @@ func (e *ending) over(t *testing.T) {
 	}
 }
 
-func (e *ending) delete(t *testing.T) offboarding.Offboarding {
-	t.Helper()
-	waiting(t, e.Service, e.leaving, e.first, e.second)
-	e.over(t)
-	return offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
-}
-
 // rowsOf counts the rows that each table has of a customer.
 func rowsOf(t *testing.T, conn *pgx.Conn, of id.Customer) map[string]int64 {
 	t.Helper()

@@ -363,8 +363,8 @@ func TestCheckMediaAndLength(t *testing.T) {
 		{"gzip", users, request("POST", "/x", good, "Content-Encoding", "gzip"), "unsupported-media-type"},
 		{"required, absent", users, request("POST", "/x", ""), "malformed-request  is required"},
 		{"required, absent, chunked", users, chunked(request("POST", "/x", "")), "malformed-request  is required"},
-		{"none declared", remove, request("DELETE", "/x", "{}"), "malformed-request"},
-		{"none declared, chunked", remove, chunked(request("DELETE", "/x", "{}")), "malformed-request"},
+		{"none declared", remove, request("DELETE", "/x", `{"a": 1}`), "malformed-request"},
+		{"none declared, chunked", remove, chunked(request("DELETE", "/x", `{"a": 1}`)), "malformed-request"},
 		{"too large", users, request("POST", "/x", large), "body-too-large"},
 		{"too large, chunked", users, chunked(request("POST", "/x", large)), "body-too-large"},
 	} {
@@ -459,6 +459,23 @@ func TestCheckResponse(t *testing.T) {
 		err := c.CheckResponse(row.op, row.status, row.header, []byte(row.body))
 		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
 			t.Errorf("%d %s\n got %v\nwant %s", row.status, row.body, err, row.want)
+		}
+	}
+}
+
+func TestABodyThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	op := operation(t, load(t), "GET", "/v1/users/current")
+	for body, fine := range map[string]bool{
+		"": true, "{}": true, " {\n} ": true, "  \n": true,
+		"{": false, "}": false, "[]": false, "null": false, `{"reason": "x"}`: false, "{}{}": false, "{}" + strings.Repeat(" ", 100): false,
+	} {
+		request := httptest.NewRequest("GET", "/v1/users/current", io.NopCloser(strings.NewReader(body)))
+		request.ContentLength = -1
+		if err := op.Check(request, nil); (err == nil) != fine {
+			t.Errorf("%q: %v", body, err)
+		} else if fault.Is(err, fault.MalformedRequest) == fine {
+			t.Errorf("%q: %v", body, err)
 		}
 	}
 }

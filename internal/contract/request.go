@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -39,20 +40,28 @@ func (op *Operation) Check(r *http.Request, pathParams map[string]string) error 
 	return op.checkBody(r)
 }
 
-// refuseBody refuses a body that no one would read. An empty one is fine: many clients send Content-Length: 0 with every POST.
+// longestNothing bounds what is read of a body that must say nothing, in bytes.
+const longestNothing = 64
+
+// refuseBody refuses a body that no one would read. An empty one is fine, and so is an empty JSON object: many clients send Content-Length: 0 or {} with every POST, also DELETE.
 func refuseBody(r *http.Request) error {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	n, err := io.ReadFull(r.Body, make([]byte, 1))
-	if n > 0 {
-		return fault.New(fault.MalformedRequest, "This operation takes no body.")
-	}
-	if !errors.Is(err, io.EOF) {
+	said, err := io.ReadAll(io.LimitReader(r.Body, longestNothing+1))
+	if err != nil {
 		return unreadable(err)
+	}
+	if left := bytes.TrimSpace(said); len(said) > longestNothing || len(left) > 0 && !isEmptyObject(left) {
+		return fault.New(fault.MalformedRequest, "This operation takes no body.")
 	}
 	r.Body = http.NoBody
 	return nil
+}
+
+// isEmptyObject tells whether a text is {}, with nothing but spaces in it.
+func isEmptyObject(text []byte) bool {
+	return text[0] == '{' && string(bytes.TrimLeft(text[1:], " \t\r\n")) == "}"
 }
 
 // unreadable is the fault of a body whose end never came.
