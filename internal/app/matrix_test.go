@@ -405,7 +405,7 @@ func newWorld(t *testing.T) *world {
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
-	colleague := w.Person(t, w.fusions, principal.Operator, "colleague@fusions.example")
+	colleague := w.Person(t, w.fusions, principal.Operator, "second-operator@fusions.example")
 	w.colleague = principal.Principal{Customer: w.fusions.ID, User: colleague.ID, Role: principal.Operator}
 	w.acme, w.other = w.Customer(t, "acme"), w.Customer(t, "umbrella")
 	w.admin, w.user, w.otherAdmin = w.SignIn(t, "acme", w.acme.Admin), w.SignIn(t, "acme", w.acme.User), w.SignIn(t, "umbrella", w.other.Admin)

@@ -409,7 +409,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 	call(t, w.Service, "GET", "/v1/users/"+strings.ToUpper(person), admin).Want(t, 200) // RFC 9562, section 4: either case is read
 
-	known, bearers := map[string][]string{}, map[string][]apptest.Option{}
+	known, bearers, objects := map[string][]string{}, map[string][]apptest.Option{}, map[string]string{}
 	made := map[target]string{aUser: person, noObject: person}
 	for _, operation := range w.API.Operations() {
 		var kind target
@@ -418,10 +418,15 @@ func TestPathsAndMethods(t *testing.T) {
 				kind = row.object
 			}
 		}
-		if made[kind] == "" {
-			made[kind] = w.make(t, kind, w.acme)
+		object, there := objects[operation.Path] // the operations of one path are asked at one address
+		if !there {
+			if made[kind] == "" {
+				made[kind] = w.make(t, kind, w.acme)
+			}
+			object = made[kind]
+			objects[operation.Path] = object
 		}
-		path, _ := w.sample(t, operation.ID, made[kind])
+		path, _ := w.sample(t, operation.ID, object)
 		known[path], bearers[path] = append(known[path], operation.Method), append([]apptest.Option{admin}, w.bearer(operation)...)
 	}
 	for path, methods := range known {

@@ -757,7 +757,21 @@ func TestIdempotency(t *testing.T) {
 	}
 	confirming, code := someone("confirmMySecondFactor")
 	replacing, recoveryCode := someone("replaceMyRecoveryCodes")
-	operator := h.SignIn(t, "fusions", h.Operators(t))
+	fusions := apptest.Customer{Slug: "fusions", Admin: h.Operators(t)}
+	peek(t, h.Service, "select id from customers where slug = 'fusions'", &fusions.ID)
+	operator := h.SignIn(t, "fusions", fusions.Admin)
+	colleague := principal.Principal{
+		Customer: fusions.ID, User: h.Person(t, fusions, principal.Operator, "second-operator@fusions.example").ID, Role: principal.Operator,
+	}
+	begun := func(slug string) (path string) {
+		leaving := h.Customer(t, slug).ID
+		if _, err := h.Offboardings.Begin(t.Context(), colleague, leaving, nil); err != nil {
+			t.Fatal(err)
+		}
+		return "/v1/operator/customers/" + leaving.String() + "/offboarding"
+	}
+	leaving := h.Customer(t, "leaving")
+	waiting(t, h.Service, leaving, colleague, principal.Principal{Customer: fusions.ID, User: fusions.Admin.ID, Role: principal.Operator})
 	founded := func(name string) members {
 		return members{"slug": "initech", "name": name, "administrator": members{"first_name": "Mina", "last_name": "Rao", "email": "mina@initech.example"}}
 	}
@@ -820,9 +834,13 @@ func TestIdempotency(t *testing.T) {
 		"rotateWebhookEndpointSecret": {
 			"/v1/webhook-endpoints/" + hooked + "/rotation", members{"overlap_seconds": 3600}, members{"overlap_seconds": 60}, h.admin, "", 200, 0,
 		},
-		"retryWebhookDelivery": {"/v1/webhook-endpoints/" + hooked + "/deliveries/" + delivery + "/retry", nil, nil, h.admin, "", 202, 0},
-		"createBackup":         {"/v1/operator/backups", nil, nil, operator, "", 202, 0},
-		"confirmPasswordReset": {"/v1/password-resets/confirm", members{"token": link, "new_password": nextPassword}, nil, "", "", 204, 0},
+		"retryWebhookDelivery":   {"/v1/webhook-endpoints/" + hooked + "/deliveries/" + delivery + "/retry", nil, nil, h.admin, "", 202, 0},
+		"createBackup":           {"/v1/operator/backups", nil, nil, operator, "", 202, 0},
+		"beginOffboarding":       {"/v1/operator/customers/" + h.Customer(t, "staying").ID.String() + "/offboarding", nil, nil, operator, "", 201, 0},
+		"approveOffboarding":     {begun("approved") + "/approval", nil, nil, operator, "", 200, 0},
+		"cancelOffboarding":      {begun("cancelled") + "/cancellation", nil, nil, operator, "", 200, 0},
+		"renewOffboardingBundle": {"/v1/customer/offboarding/bundle", nil, nil, h.SignIn(t, "leaving", leaving.Admin), "", 202, 0},
+		"confirmPasswordReset":   {"/v1/password-resets/confirm", members{"token": link, "new_password": nextPassword}, nil, "", "", 204, 0},
 	}
 	// Those of which a repetition does nothing by itself, or as little as the first time.
 	remembersNothing := map[string]any{
