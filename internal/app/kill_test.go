@@ -356,6 +356,10 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 			default:
 			}
 			status, receipt, err := redaction(t.Context(), process.URL, of, left[i])
+			// All of them wait for the lock of one customer, on a slow machine longer than the service lets them.
+			for began := time.Now(); err == nil && status == http.StatusServiceUnavailable && time.Since(began) < time.Minute; {
+				status, receipt, err = redaction(t.Context(), process.URL, of, left[i])
+			}
 			switch {
 			case err != nil && last:
 				t.Errorf("no answer: %v", err)

@@ -564,7 +564,12 @@ func TestMaintenanceThatCannotBeIsNamed(t *testing.T) {
 				t.Errorf("with nothing to do: %v", err)
 			}
 			path := erased(t, s, acme, "x")
-			if _, err := s.Receipts.Advance(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hidden") {
+			var err error
+			eventually(t, "the fault to be told", func() bool { // transactions of other tests hold the receipt up for a while
+				_, err = s.Receipts.Advance(t.Context())
+				return err != nil
+			})
+			if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hidden") {
 				t.Errorf("%v", err)
 			}
 			if state := stateOf(t, s, acme, path).Receipt.State; state != client.ErasureReceiptStatePending {

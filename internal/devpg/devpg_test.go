@@ -540,6 +540,9 @@ func copyProgram(t *testing.T, to string) {
 		t.Fatal(err)
 	}
 	defer in.Close()
+	// A process that another test starts meanwhile would have the file open for writing too, and nobody could run it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
 	if err != nil {
 		t.Fatal(err)
