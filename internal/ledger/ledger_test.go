@@ -131,15 +131,27 @@ func TestManyShareOneObject(t *testing.T) {
 	t.Parallel()
 	slow := &faulty{Store: newStore(t)}
 	l := open(t, slow)
-	release := make(chan struct{})
-	slow.before = func(string) error { <-release; return nil }
+	release, entered := make(chan struct{}), make(chan struct{}, 1)
+	slow.before = func(string) error {
+		select {
+		case entered <- struct{}{}:
+		default:
+		}
+		<-release
+		return nil
+	}
 	var group sync.WaitGroup
-	for range 200 {
+	appending := func() {
 		group.Go(func() {
 			if _, err := l.Append(t.Context(), entry(Correction)); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	appending()
+	<-entered // the first is being written alone, so all others wait for it
+	for range 199 {
+		appending()
 	}
 	for len(l.waiting) < 150 {
 		time.Sleep(time.Millisecond)
