@@ -206,8 +206,16 @@ func Rotate(ctx context.Context, db *postgres.DB, box *seal.Box, purpose Purpose
 		if err := lock(tx); err != nil {
 			return err
 		}
-		key := newKey(tx.Now, box, purpose)
-		done = Rotation{Key: key.ID, SignsFrom: tx.Now.Add(published)}
+		keys, err := KeysTx(tx, purpose)
+		if err != nil {
+			return err
+		}
+		at := tx.Now
+		if len(keys) > 0 && !at.After(keys[0].CreatedAt) { // the order of the keys is that of their times
+			at = keys[0].CreatedAt.Add(time.Microsecond)
+		}
+		key := newKey(at, box, purpose)
+		done = Rotation{Key: key.ID, SignsFrom: at.Add(published)}
 		return insert(tx, key)
 	})
 	return done, err

@@ -66,6 +66,7 @@ func TestANewKeyIsPublishedBeforeItSigns(t *testing.T) {
 		t.Error("something was signed without a key")
 	}
 	first := load(t, keeper)
+	d.Clock.Advance(time.Second)
 	made, err := proofkey.Rotate(t.Context(), d.DB, sealing, proofkey.Receipt)
 	if err != nil {
 		t.Fatal(err)
