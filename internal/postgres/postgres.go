@@ -157,6 +157,9 @@ func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
 		"lock_timeout":                        fmt.Sprint(lockTimeout.Milliseconds()),
 		"idle_in_transaction_session_timeout": fmt.Sprint(workTimeout.Milliseconds()),
+		// Statements are short and many at a time: one would never get back what starting workers or compiling costs it. Who reads much reads on several connections.
+		"max_parallel_workers_per_gather": "0",
+		"jit":                             "off",
 	} {
 		config.RuntimeParams[name] = value
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	chunk       = 4096        // leaves that are read and made at once
+	chunk       = 8192        // leaves that are read and made at once
 	sealedByNow = time.Minute // after which an entry without a place is a problem
 )
 
