@@ -199,21 +199,17 @@ func (w worker[A]) Work(ctx context.Context, job *river.Job[A]) error {
 	err := recovered(func() error {
 		return w.work(ctx, Job{ID: job.ID, Attempt: job.Attempt, CreatedAt: job.CreatedAt}, job.Args)
 	})
-	var vain *inVain
-	var early *later
-	switch {
-	case errors.As(err, &vain):
-		return river.JobCancel(vain.cause)
-	case errors.As(err, &early):
+	if early, ok := errors.AsType[*later](err); ok {
 		return river.JobSnooze(max(early.wait, 0))
 	}
 	return err
 }
 
+// inVain is River's own error of that meaning, without the name of its type in front of the text, which operators read.
 type inVain struct{ cause error }
 
 func (e *inVain) Error() string { return e.cause.Error() }
-func (e *inVain) Unwrap() error { return e.cause }
+func (e *inVain) Unwrap() error { return river.JobCancel(e.cause) }
 
 // InVain marks an error that comes again however often the job is tried: the job is dead at once.
 func InVain(cause error) error { return &inVain{cause: cause} }

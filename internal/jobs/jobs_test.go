@@ -122,6 +122,9 @@ func TestWhatBecomesOfJobs(t *testing.T) {
 	if !strings.Contains(kept, "a reason") || !strings.Contains(kept, "a final reason") || !strings.Contains(kept, "jobs_test.go") {
 		t.Errorf("what went wrong is not kept: %s", kept)
 	}
+	if strings.Contains(kept, "JobCancelError") {
+		t.Errorf("the reason has the name of a library's type: %s", kept)
+	}
 }
 
 // Two crews share the work, and none of it is done twice; a crew that ends lets what is under way finish.
