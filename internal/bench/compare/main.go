@@ -62,7 +62,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this text, and no start-up")
 	flag.BoolVar(&o.json, "json", false, "print one JSON document")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)")
-	flag.StringVar(&o.sync, "sync", "on", "whether the ledger is written through to the disk: on or off")
+	flag.StringVar(&o.sync, "sync", "on", "whether what is acknowledged, in the ledger and in the database, was written through to the disk: on or off")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -88,6 +88,10 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, set.Close()) }()
+	// What is acknowledged is durable, on both sides, as it is in production: the servers for development do not wait for the disk.
+	if err := set.Execute(ctx, "alter database postgres set synchronous_commit = "+o.sync); err != nil {
+		return err
+	}
 	settings := set.Settings()
 	settings.MaxConnections = connections
 	service, err := app.Open(ctx, settings)

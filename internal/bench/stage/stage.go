@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
@@ -78,6 +80,16 @@ func Open(ctx context.Context, options string) (s *Stage, err error) {
 	s.URL = sensitive.New(s.server.URL("postgres"))
 	_, err = postgres.MigrateUp(ctx, s.URL)
 	return s, err
+}
+
+// Execute runs a statement as a superuser. What it sets for the database holds for connections that are made afterwards.
+func (s *Stage) Execute(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, s.URL.Reveal())
+	if err != nil {
+		return errors.New("stage: the superuser cannot connect") // the library's error repeats the string
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // Build builds the program into a folder.
