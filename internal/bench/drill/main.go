@@ -1,8 +1,8 @@
 // Command drill shows that erasures survive a restore: it runs the real program with a private PostgreSQL, makes people, a backup, and acts that must outlive it, brings the
 // backup into an empty database, and looks for the erased in everything that is left.
 //
-// Its variants: the service is killed in the middle of carrying out again, it is started a second time, an older ledger comes back with the store, and somebody registers with
-// the address of an erased person. The report is a file.
+// Its variants: the service is killed in the middle of carrying out again, it is started a second time, an older ledger comes back with the store, somebody registers with
+// the address of an erased person, and a whole customer has left. The report is a file.
 package main
 
 import (

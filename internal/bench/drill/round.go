@@ -50,6 +50,8 @@ type round struct {
 	ForgottenSeconds float64 `json:"forgotten_seconds"` // until no receipt was pending any more
 	ReceiptsVerified int     `json:"receipts_verified"`
 
+	CertificatesVerified int `json:"certificates_verified"`
+
 	Looked   map[string]int `json:"bytes_looked_through"` // for the erased, by place
 	Shapes   int            `json:"shapes_looked_for"`
 	Failures []string       `json:"failures"`
@@ -70,7 +72,7 @@ func (d *drill) environment() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://steward.test",
 		"STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://" + d.blobs, "STEWARD_BACKUP_RECIPIENTS=" + d.recipient, "STEWARD_BACKUP_IDENTITY_FILE=" + filepath.Join(d.dir, "identity"),
-		"STEWARD_PASSWORD_MEMORY=47104", "STEWARD_BACKUP_EVERY=0",
+		"STEWARD_PASSWORD_MEMORY=47104", "STEWARD_BACKUP_EVERY=0", "STEWARD_OPERATOR_SECOND_FACTOR=optional",
 	}
 }
 
@@ -109,6 +111,10 @@ func (d *drill) play() error {
 	if err != nil {
 		return err
 	}
+	leaver, err := d.leaving(living)
+	if err != nil {
+		return err
+	}
 	service, err := d.serve(living...)
 	if err != nil {
 		return err
@@ -118,6 +124,9 @@ func (d *drill) play() error {
 	}
 	people, key, revoked, err := d.fill(service)
 	if err != nil {
+		return err
+	}
+	if err := d.join(service, leaver); err != nil {
 		return err
 	}
 	var backup struct {
@@ -135,6 +144,9 @@ func (d *drill) play() error {
 	if err := d.act(service, people, key, revoked); err != nil {
 		return err
 	}
+	if err := d.leave(service, leaver); err != nil {
+		return err
+	}
 	if err := service.end(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -147,13 +159,13 @@ func (d *drill) play() error {
 	if err := d.command(nil, restored, "backup", "restore", backup.ID, "--into", d.server.URL(d.name+"_restored")); err != nil {
 		return err
 	}
-	if err := d.restored(restored, people, key, revoked["credential"]); err != nil {
+	if err := d.restored(restored, people, key, revoked["credential"], leaver); err != nil {
 		return err
 	}
 	if err := d.command(nil, nil, "ledger", "verify"); err != nil {
 		return err
 	}
-	return d.look(people)
+	return d.look(people, leaver)
 }
 
 // database makes an empty one, and returns the variables that lead to it.
@@ -179,6 +191,11 @@ func (d *drill) word() string {
 	return made + string("qxwj"[d.random.IntN(4)])
 }
 
+// person makes somebody up.
+func (d *drill) person() *person {
+	return &person{first: d.word(), last: d.word(), email: strings.ToLower(d.word() + "." + d.word() + "@" + d.word() + ".example")}
+}
+
 // fill makes the people, and an API key that will be revoked.
 func (d *drill) fill(service *serving) (people []*person, key string, revoked map[string]string, err error) {
 	signedIn, err := service.call("POST", "/v1/sessions", "", object{"customer": "acme", "email": "admin@acme.example", "password": secret})
@@ -194,7 +211,7 @@ func (d *drill) fill(service *serving) (people []*person, key string, revoked ma
 	}
 	key = made[0].text("api_key")
 	for range d.people {
-		p := &person{first: d.word(), last: d.word(), email: strings.ToLower(d.word() + "." + d.word() + "@" + d.word() + ".example")}
+		p := d.person()
 		answer, err := service.call("POST", "/v1/users", key, object{"first_name": p.first, "last_name": p.last, "email": p.email})
 		if err != nil || answer.status != http.StatusCreated {
 			return nil, "", nil, fmt.Errorf("making somebody: %d %s (%w)", answer.status, answer.body, err)
@@ -284,7 +301,7 @@ func (d *drill) olderLedger(living []string, blobs string) {
 }
 
 // restored starts the service on the restored database, which is closed; kills it in the middle; lets it finish; and starts it once more.
-func (d *drill) restored(environment []string, people []*person, key, revoked string) error {
+func (d *drill) restored(environment []string, people []*person, key, revoked string, leaver *leaver) error {
 	conn, err := pgx.Connect(d.ctx, d.server.URL(d.name+"_restored"))
 	if err != nil {
 		return err
@@ -301,6 +318,9 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 		if _, err := conn.Exec(d.ctx, statement); err != nil {
 			return err
 		}
+	}
+	if back := count(d.ctx, conn, "select count(*) from users where customer_id = '"+leaver.id+"'"); back != leavers {
+		d.fail("the backup has %d people of the customer that has left since, and not %d: the drill is blind", back, leavers)
 	}
 	began := time.Now()
 	for range 2 {
@@ -341,6 +361,9 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 		d.fail("%d erasures are in the trail as carried out again, %d were lost", got, d.erased(people))
 	}
 	if err := d.receipts(again, conn, people, key); err != nil {
+		return err
+	}
+	if err := d.gone(again, conn, leaver); err != nil {
 		return err
 	}
 	return again.end(syscall.SIGTERM)
@@ -456,7 +479,7 @@ func (d *drill) check(service *serving, people []*person, key, revoked string) {
 }
 
 // look looks for the erased in every table of the restored database, in a dump of it, in the log and in the store of objects, in every shape in which a text can hide.
-func (d *drill) look(people []*person) error {
+func (d *drill) look(people []*person, leaver *leaver) error {
 	places := map[string][]byte{"log": []byte(d.said.String())}
 	programs, _, err := devpg.FindPrograms()
 	if err != nil {
@@ -490,6 +513,10 @@ func (d *drill) look(people []*person) error {
 		if !p.stays {
 			marks.Add(local, domain)
 		}
+	}
+	for _, p := range leaver.people {
+		local, domain, _ := strings.Cut(p.email, "@")
+		erased.Add(p.first, p.last, local, domain)
 	}
 	d.result.Shapes = erased.Shapes()
 	for place, content := range places {
