@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/proofkey"
 	"github.com/fusionspim/steward/internal/seal"
@@ -184,7 +185,7 @@ func (c auditExport) Run(s surroundings) (err error) {
 	err = onTrails(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) (err error) {
 		var signing *trail.Service
 		if box != nil {
-			if signing, err = trail.NewService(db, box, nil, nil, c.PublicURL, trail.Mailing{}); err != nil {
+			if signing, err = trail.NewService(db, box, nil, nil, c.PublicURL, mailjob.Mailing{}); err != nil {
 				return err
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
@@ -20,9 +20,8 @@ import (
 
 // Mailing is how mails reach people.
 type Mailing struct {
-	Sender    *mail.Sender // nil: there is no mail server, and mails wait for one
-	Domain    string       // of the ids of messages
-	PublicURL string       // where people reach the service, without a slash at the end
+	mailjob.Mailing        // off: there is no mail server, and mails wait for one
+	PublicURL       string // where people reach the service, without a slash at the end
 }
 
 // Service is alerts as callers use them. Safe for concurrent use.

@@ -184,14 +184,14 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
-	alerts := alert.NewService(db, queue, box, book, alert.Mailing{Sender: mailing.Sender, Domain: mailing.Domain, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
+	alerts := alert.NewService(db, queue, box, book, alert.Mailing{Mailing: mailing.Mailing, PublicURL: strings.TrimRight(settings.PublicURL, "/")})
 	registry := prometheus.NewRegistry()
 	attempts, err := newWebhookMetrics(registry)
 	if err != nil {
 		return nil, err
 	}
 	webhooks := webhook.NewService(db, box, limiter, queue,
-		webhook.Settings{Policy: settings.Outbound, Sender: mailing.Sender, Domain: mailing.Domain, Observe: attempts.observe}, settings.Log)
+		webhook.Settings{Policy: settings.Outbound, Mailing: mailing.Mailing, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
@@ -202,12 +202,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err := users.LoadReceiptKeys(ctx); err != nil {
 		return nil, err
 	}
-	trails, err := trail.NewService(db, box, queue, settings.Blobs, settings.PublicURL, trail.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
+	trails, err := trail.NewService(db, box, queue, settings.Blobs, settings.PublicURL, mailing.Mailing)
 	if err != nil {
 		return nil, err
 	}
-	requests := request.NewService(db, customers, users, box, queue, request.Mailing{Sender: mailing.Sender, Domain: mailing.Domain})
-	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, offboarding.Mailing{Sender: mailing.Sender, Domain: mailing.Domain}, backups.HorizonTx,
+	requests := request.NewService(db, customers, users, box, queue, mailing.Mailing)
+	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, mailing.Mailing, backups.HorizonTx,
 		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
 	app = &App{
 		Features: httpapi.Features{
@@ -235,7 +235,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if lacking := app.Receipts.Lacks(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}
-	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing)
+	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing.Mailing)
 	if app.replayed, err = newReplayMetrics(registry); err != nil {
 		return nil, err
 	}

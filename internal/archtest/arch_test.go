@@ -33,13 +33,15 @@ var shelves = [][]string{
 	{ // mechanisms with tables
 		"internal/idempotency", "internal/attempt", "internal/jobs", "internal/ledger", "internal/proofkey",
 	},
-	{"internal/audit"},        // the trail, which every act writes to
-	{"internal/backup"},       // copies of everything that know of nothing in particular
-	{"internal/event"},        // what of it customers are told
-	{"internal/customer"},     // features that know no person
-	{"internal/apikey"},       //
-	{"internal/user"},         // the people
-	{"internal/secondfactor"}, // what session and passwordlink ask
+	{"internal/audit"},    // the trail, which every act writes to
+	{"internal/backup"},   // copies of everything that know of nothing in particular
+	{"internal/event"},    // what of it customers are told
+	{"internal/customer"}, // features that know no person
+	{"internal/apikey"},   //
+	{"internal/user"},     // the people
+	{ // what features have in common
+		"internal/secondfactor", "internal/mailjob",
+	},
 	{ // features that ask user
 		"internal/session", "internal/operator", "internal/passwordlink",
 		"internal/alert",

@@ -17,6 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dbtest"
 	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
@@ -99,7 +100,7 @@ func verifyExport(b *testing.B, database *dbtest.Database, entries int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	signing, err := trail.NewService(database.DB, box, nil, nil, "https://steward.example", trail.Mailing{})
+	signing, err := trail.NewService(database.DB, box, nil, nil, "https://steward.example", mailjob.Mailing{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,10 +1,6 @@
 package offboarding
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"time"
 
 	"github.com/fusionspim/steward/internal/customer"
@@ -12,12 +8,10 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/user"
 )
-
-// mostTold is how many administrators of a customer are told.
-const mostTold = 200
 
 // subject is what a mail tells of. The set is closed.
 type subject string
@@ -45,48 +39,16 @@ func (notice) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail, Unique
 
 // tell has the customer's administrators told.
 func (s *Service) tell(tx *postgres.Tx, of Offboarding, about subject) error {
-	if s.mailing.Sender == nil {
-		return nil
-	}
-	administrators, err := user.AdministratorsTx(tx, mostTold)
-	if err != nil {
-		return err
-	}
-	asked := make([]jobs.Arguments, len(administrators))
-	for i, one := range administrators {
-		asked[i] = notice{tx.Customer, one, of.ID, about}
-	}
-	return s.queue.EnqueueManyTx(tx, asked)
+	return s.mailing.TellAdministratorsTx(tx, s.queue, func(administrator id.User) jobs.Arguments { return notice{tx.Customer, administrator, of.ID, about} })
 }
 
-// Handlers are how this package's jobs are done; none where no mail is sent.
+// Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
-	if s.mailing.Sender == nil {
-		return nil
-	}
-	return []jobs.Handler{jobs.Handle(s.send)}
-}
-
-func (s *Service) send(ctx context.Context, job jobs.Job, asked notice) error {
-	var message mail.Message
-	var wanted bool
-	err := s.db.InCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
-		message, wanted, err = s.word(tx, asked)
-		return err
-	})
-	if err != nil || !wanted {
-		return err
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", asked.Offboarding, asked.User, job.ID, job.CreatedAt.UnixMicro()))
-	err = s.mailing.Sender.Send(ctx, message, hex.EncodeToString(sum[:16])+"@"+s.mailing.Domain)
-	if mail.Permanent(err) {
-		return jobs.InVain(err)
-	}
-	return err
+	return mailjob.Handlers(s.mailing, mailjob.In(s.db, func(asked notice) id.Customer { return asked.Customer }, s.word))
 }
 
 // word words a mail. What is not so any more is not told.
-func (s *Service) word(tx *postgres.Tx, asked notice) (message mail.Message, wanted bool, err error) {
+func (s *Service) word(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.Message, wanted bool, err error) {
 	to, there, err := user.HoldAddresseeTx(tx, asked.User)
 	if err != nil || !there {
 		return mail.Message{}, false, err
@@ -105,10 +67,7 @@ func (s *Service) word(tx *postgres.Tx, asked notice) (message mail.Message, wan
 		return mail.Message{}, false, err
 	}
 	message, err = mail.NewNotice(to.Email, wording(found, asked.About, of.Name))
-	if err != nil {
-		return mail.Message{}, false, jobs.InVain(fmt.Errorf("offboarding: a notice cannot be worded: %w", err))
-	}
-	return message, true, nil
+	return message, true, err
 }
 
 func wording(of Offboarding, about subject, customerName string) mail.Notice {

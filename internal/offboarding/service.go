@@ -14,7 +14,7 @@ import (
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/request"
@@ -22,12 +22,6 @@ import (
 	"github.com/fusionspim/steward/internal/user"
 	"github.com/fusionspim/steward/internal/version"
 )
-
-// Mailing is how administrators are told.
-type Mailing struct {
-	Sender *mail.Sender // nil: no mail is sent, and none is enqueued
-	Domain string       // of the ids of messages
-}
 
 // Horizon tells by when no backup holds what was deleted at a moment.
 type Horizon func(tx *postgres.Tx, deleted time.Time) (*time.Time, error)
@@ -40,7 +34,7 @@ type Service struct {
 	objects   blob.Store
 	ledger    *ledger.Ledger
 	queue     *jobs.Queue
-	mailing   Mailing
+	mailing   mailjob.Mailing
 	horizon   Horizon
 	signing   Signing
 	wait      time.Duration
@@ -48,7 +42,7 @@ type Service struct {
 }
 
 // NewService makes the service. A wait of zero is DefaultWait.
-func NewService(db *postgres.DB, customers *customer.Service, box *seal.Box, objects blob.Store, ledger *ledger.Ledger, queue *jobs.Queue, mailing Mailing, horizon Horizon,
+func NewService(db *postgres.DB, customers *customer.Service, box *seal.Box, objects blob.Store, ledger *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing, horizon Horizon,
 	signing Signing, wait time.Duration, log *slog.Logger,
 ) *Service {
 	if wait == 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/password"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -31,9 +31,8 @@ var (
 
 // Mailing is how mails reach people.
 type Mailing struct {
-	Sender *mail.Sender // nil: no mail is sent, and none is enqueued
-	Page   Page         // where links lead to
-	Domain string       // of the ids of messages
+	mailjob.Mailing
+	Page Page // where links lead to
 }
 
 // Service is the links as callers use them. Safe for concurrent use.
@@ -56,7 +55,7 @@ func NewService(db *postgres.DB, customers *customer.Service, hasher *password.H
 
 // InviteTx has people invited to choose a first password, if the transaction is kept.
 func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
-	if s.mailing.Sender == nil {
+	if s.mailing.Off() {
 		return nil
 	}
 	all := make([]jobs.Arguments, len(people))
@@ -80,7 +79,7 @@ func (s *Service) ResetTx(tx *postgres.Tx, person id.User) error {
 }
 
 func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error {
-	if s.mailing.Sender == nil {
+	if s.mailing.Off() {
 		return nil
 	}
 	return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, User: person, About: about})

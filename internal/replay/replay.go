@@ -27,6 +27,7 @@ import (
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/ledger"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/offboarding"
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
@@ -50,11 +51,11 @@ type Conductor struct {
 	links        *passwordlink.Service
 	offboardings *offboarding.Service
 	queue        *jobs.Queue
-	mailing      passwordlink.Mailing
+	mailing      mailjob.Mailing
 }
 
 // New makes a conductor.
-func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing passwordlink.Mailing,
+func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing mailjob.Mailing,
 ) *Conductor {
 	return &Conductor{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
 }

@@ -2,8 +2,6 @@ package request
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/user"
@@ -56,19 +55,18 @@ func (reminderMail) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail, 
 
 // Handlers are how this package's jobs are done; none where no mail is sent.
 func (s *Service) Handlers() []jobs.Handler {
-	if s.mailing.Sender == nil {
+	if s.mailing.Off() {
 		return nil
 	}
-	return []jobs.Handler{
+	return append(mailjob.Handlers(s.mailing, s.word),
 		jobs.Handle(func(ctx context.Context, _ jobs.Job, _ round) error { return s.Remind(ctx) }),
 		jobs.Handle(s.fanOut),
-		jobs.Handle(s.send),
-	}
+	)
 }
 
 // Periodic is what is done again and again.
 func (s *Service) Periodic() []jobs.Periodic {
-	if s.mailing.Sender == nil {
+	if s.mailing.Off() {
 		return nil
 	}
 	return []jobs.Periodic{{Every: remindEvery, Arguments: round{}}}
@@ -104,7 +102,7 @@ func (s *Service) Remind(ctx context.Context) error {
 
 // announceTx has operators told of a request that was just filed.
 func (s *Service) announceTx(tx *postgres.Tx, filed Request) error {
-	if s.mailing.Sender == nil {
+	if s.mailing.Off() {
 		return nil
 	}
 	return s.queue.EnqueueTx(tx, reminder{Customer: tx.Customer, Request: filed.ID})
@@ -136,11 +134,11 @@ func (s *Service) fanOut(ctx context.Context, _ jobs.Job, asked reminder) error 
 	return nil
 }
 
-// send writes one mail and hands it to the mail server. Of a request that was closed in the meantime there is nothing to say.
-func (s *Service) send(ctx context.Context, job jobs.Job, asked reminderMail) error {
+// word words one mail. Of a request that was closed in the meantime there is nothing to say.
+func (s *Service) word(ctx context.Context, _ jobs.Job, asked reminderMail) (message mail.Message, wanted bool, err error) {
 	var about Request
 	var of customer.Customer
-	err := s.db.InCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
+	err = s.db.InCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
 		if about, err = get(tx, asked.Request); err != nil {
 			return err
 		}
@@ -148,10 +146,10 @@ func (s *Service) send(ctx context.Context, job jobs.Job, asked reminderMail) er
 		return err
 	})
 	if fault.Is(err, fault.ResourceNotFound) || err == nil && !about.State.open() {
-		return nil
+		return mail.Message{}, false, nil
 	}
 	if err != nil {
-		return err
+		return mail.Message{}, false, err
 	}
 	var to user.Addressee
 	var there bool
@@ -160,18 +158,10 @@ func (s *Service) send(ctx context.Context, job jobs.Job, asked reminderMail) er
 		return err
 	})
 	if err != nil || !there {
-		return err
+		return mail.Message{}, false, err
 	}
-	message, err := mail.NewNotice(to.Email, wording(about, of.Name, s.db.Now()))
-	if err != nil {
-		return jobs.InVain(err) // what cannot be worded now never can
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", asked.Request, asked.Operator, job.ID, job.CreatedAt.UnixMicro()))
-	err = s.mailing.Sender.Send(ctx, message, hex.EncodeToString(sum[:16])+"@"+s.mailing.Domain)
-	if mail.Permanent(err) {
-		return jobs.InVain(err)
-	}
-	return err
+	message, err = mail.NewNotice(to.Email, wording(about, of.Name, s.db.Now()))
+	return message, true, err
 }
 
 // wording says how far a request is. It names the customer and the request, and nobody.

@@ -10,7 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
@@ -21,12 +21,6 @@ import (
 // sealLabel is what bundles without a recipient are sealed under.
 const sealLabel = "request bundle"
 
-// Mailing is how operators are reminded.
-type Mailing struct {
-	Sender *mail.Sender // nil: no mail is sent, and none is enqueued
-	Domain string       // of the ids of messages
-}
-
 // Service is data-subject requests as callers use them. Safe for concurrent use.
 type Service struct {
 	db        *postgres.DB
@@ -34,11 +28,11 @@ type Service struct {
 	users     *user.Service
 	box       *seal.Box
 	queue     *jobs.Queue
-	mailing   Mailing
+	mailing   mailjob.Mailing
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, queue *jobs.Queue, mailing Mailing) *Service {
+func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, queue *jobs.Queue, mailing mailjob.Mailing) *Service {
 	return &Service{db: db, customers: customers, users: users, box: box, queue: queue, mailing: mailing}
 }
 

@@ -2,8 +2,6 @@ package trail
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
 	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/user"
@@ -22,10 +21,7 @@ import (
 // Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
 	publishing := jobs.Handle(func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) }, jobs.Within(30*time.Minute))
-	if s.mailing.Sender == nil {
-		return []jobs.Handler{publishing}
-	}
-	return []jobs.Handler{publishing, jobs.Handle(s.send)}
+	return append(mailjob.Handlers(s.mailing, s.word), publishing)
 }
 
 // Periodic is what is asked for again and again.
@@ -95,54 +91,32 @@ func (s *Service) publishTx(tx *postgres.Tx, keys ring) error {
 	err = audit.AppendTx(tx, audit.Act{
 		Caller: principal.Principal{Customer: tx.Customer}, Action: audit.CheckpointPublished, Target: audit.OnCheckpoint(int64(checkpoint.Size)),
 	})
-	if err != nil || s.mailing.Sender == nil {
+	if err != nil || s.mailing.Off() {
 		return err
 	}
-	mails, err := recipients(tx, of, int64(checkpoint.Size))
-	if err != nil {
-		return err
-	}
-	return s.queue.EnqueueManyTx(tx, mails)
+	return s.tell(tx, of, int64(checkpoint.Size))
 }
 
-// recipients are the privacy contact of the customer, or its administrators where it named none.
-func recipients(tx *postgres.Tx, of customer.Customer, size int64) ([]jobs.Arguments, error) {
+// tell has a checkpoint sent to the privacy contact of the customer, or to its administrators where it named none.
+func (s *Service) tell(tx *postgres.Tx, of customer.Customer, size int64) error {
 	if of.PrivacyContact != nil {
-		return []jobs.Arguments{mailing{Customer: tx.Customer, Size: size}}, nil
+		return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, Size: size})
 	}
-	administrators, err := user.AdministratorsTx(tx, mostRecipients)
-	mails := make([]jobs.Arguments, len(administrators))
-	for i := range administrators {
-		mails[i] = mailing{Customer: tx.Customer, Size: size, User: &administrators[i]}
-	}
-	return mails, err
+	return s.mailing.TellAdministratorsTx(tx, s.queue, func(administrator id.User) jobs.Arguments {
+		return mailing{Customer: tx.Customer, Size: size, User: &administrator}
+	})
 }
 
-// send writes one mail and hands it to the mail server. Nobody there any more is done.
-func (s *Service) send(ctx context.Context, job jobs.Job, asked mailing) error {
+// word words the mail to whoever it goes to now.
+func (s *Service) word(ctx context.Context, job jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
-		return err
+		return mail.Message{}, false, err
 	}
-	var message mail.Message
-	var wanted bool
-	err = s.db.InCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
-		message, wanted, err = s.write(tx, keys, asked)
-		return err
-	})
-	if err != nil || !wanted {
-		return err
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", asked.Customer, job.ID, job.CreatedAt.UnixMicro()))
-	err = s.mailing.Sender.Send(ctx, message, hex.EncodeToString(sum[:16])+"@"+s.mailing.Domain)
-	if mail.Permanent(err) {
-		return jobs.InVain(err)
-	}
-	return err
+	return mailjob.In(s.db, func(asked mailing) id.Customer { return asked.Customer }, keys.word)(ctx, job, asked)
 }
 
-// write words the mail to whoever it goes to now.
-func (s *Service) write(tx *postgres.Tx, keys ring, asked mailing) (message mail.Message, wanted bool, err error) {
+func (r ring) word(tx *postgres.Tx, _ jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
 	of, err := customer.GetTx(tx)
 	if err != nil {
 		return mail.Message{}, false, err
@@ -161,7 +135,7 @@ func (s *Service) write(tx *postgres.Tx, keys ring, asked mailing) (message mail
 	if err != nil || !found || to == "" {
 		return mail.Message{}, false, err
 	}
-	checkpoint, err := keys.open(kept)
+	checkpoint, err := r.open(kept)
 	if err != nil {
 		return mail.Message{}, false, err
 	}
@@ -176,8 +150,5 @@ func (s *Service) write(tx *postgres.Tx, keys ring, asked mailing) (message mail
 		},
 		Verbatim: strings.TrimSuffix(checkpoint.Note, "\n"),
 	})
-	if err != nil {
-		return mail.Message{}, false, jobs.InVain(err)
-	}
-	return message, true, nil
+	return message, true, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/fault"
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/proofkey"
@@ -22,13 +23,13 @@ import (
 type Service struct {
 	db      *postgres.DB
 	queue   *jobs.Queue
-	mailing Mailing
+	mailing mailjob.Mailing
 	host    string // that the trails are named by
 	keys    *proofkey.Keeper
 }
 
 // NewService makes the service. Trails are named by the host of the public URL. Keys are kept in the store of objects too, if there is one.
-func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, blobs blob.Store, publicURL string, mailing Mailing) (*Service, error) {
+func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, blobs blob.Store, publicURL string, mailing mailjob.Mailing) (*Service, error) {
 	public, err := url.Parse(publicURL)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,6 @@ import (
 
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/mail"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -23,7 +22,6 @@ const (
 	publishedEvery = 24 * time.Hour // at most
 	lookEvery      = time.Hour      // whose checkpoint is to be sent
 	soon           = time.Second    // when to ask again for the proof of an entry that is not sealed
-	mostRecipients = 50             // of one checkpoint
 )
 
 // Checkpoint is a signed head of a customer's trail.
@@ -46,12 +44,6 @@ type Proof struct {
 	Leaf          []byte
 	InclusionPath [][]byte
 	Checkpoint    Checkpoint
-}
-
-// Mailing is how mails reach people.
-type Mailing struct {
-	Sender *mail.Sender // nil: no mail is sent, and none is enqueued
-	Domain string       // of the ids of messages
 }
 
 // publication asks to send the checkpoints of all customers that are due.

@@ -20,7 +20,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/mail"
+	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
 	"github.com/fusionspim/steward/internal/seal"
@@ -35,8 +35,7 @@ var tests = attempt.Limit{Burst: 20, Every: 5 * time.Second}
 // Settings of webhooks.
 type Settings struct {
 	Policy  dial.Policy
-	Sender  *mail.Sender                              // nil: no mail is sent
-	Domain  string                                    // of the ids of messages
+	Mailing mailjob.Mailing
 	Observe func(outcome Outcome, took time.Duration) // of each attempt; may be nil
 }
 
