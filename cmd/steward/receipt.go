@@ -76,47 +76,46 @@ func (c receiptVerify) Run(s surroundings) error {
 	if err != nil {
 		return err
 	}
+	var report receiptReport
+	var of string
 	if client.IsCertificate(document) {
-		return c.certificate(s, document, keys)
-	}
-	verified, failed := client.VerifyReceipt(document, keys)
-	report := receiptReport{OK: failed == nil}
-	if failed == nil {
-		report.Issuer, report.SignedAt, report.KeyID, report.Receipt = verified.Issuer, &verified.SignedAt, verified.KeyID, &verified.Receipt
+		report, of, err = checkCertificate(document, keys)
 	} else {
-		report.fail(failed)
+		report, of, err = checkReceipt(document, keys)
+	}
+	if report.OK = err == nil; !report.OK {
+		report.fail(err)
 	}
 	if c.JSON {
-		return errors.Join(s.print(report), failed)
+		return errors.Join(s.print(report), err)
 	}
-	if failed != nil {
-		return failed
+	if err == nil {
+		fmt.Fprintf(s.out, "it is as %s signed it on %s with the key %s\n%s\n", report.Issuer, report.SignedAt.Format(time.RFC3339), report.KeyID, of)
 	}
-	receipt := verified.Receipt
-	fmt.Fprintf(s.out, "the receipt %s is as %s signed it on %s with the key %s\n", receipt.ID, verified.Issuer, verified.SignedAt.Format(time.RFC3339), verified.KeyID)
-	fmt.Fprintf(s.out, "%s of the user %s, completed on %s, then %s\n", receipt.Kind, receipt.UserID, receipt.CompletedAt.Format(time.RFC3339), receipt.State)
-	return nil
+	return err
 }
 
-// certificate checks the certificate that a customer was deleted.
-func (c receiptVerify) certificate(s surroundings, document []byte, keys client.SigningKeys) error {
-	verified, failed := client.VerifyCertificate(document, keys)
-	report := receiptReport{OK: failed == nil}
-	if failed == nil {
-		report.Issuer, report.SignedAt, report.KeyID, report.Certificate = verified.Issuer, &verified.SignedAt, verified.KeyID, &verified.Certificate
-	} else {
-		report.fail(failed)
+// checkReceipt checks a receipt, and says of what it is.
+func checkReceipt(document []byte, keys client.SigningKeys) (report receiptReport, of string, err error) {
+	verified, err := client.VerifyReceipt(document, keys)
+	if err != nil {
+		return receiptReport{}, "", err
 	}
-	if c.JSON {
-		return errors.Join(s.print(report), failed)
+	receipt := verified.Receipt
+	return receiptReport{Issuer: verified.Issuer, SignedAt: &verified.SignedAt, KeyID: verified.KeyID, Receipt: &verified.Receipt},
+		fmt.Sprintf("receipt %s: %s of the user %s, completed on %s, then %s", receipt.ID, receipt.Kind, receipt.UserID, receipt.CompletedAt.Format(time.RFC3339), receipt.State), nil
+}
+
+// checkCertificate checks the certificate that a customer was deleted, and says of whom it is.
+func checkCertificate(document []byte, keys client.SigningKeys) (report receiptReport, of string, err error) {
+	verified, err := client.VerifyCertificate(document, keys)
+	if err != nil {
+		return receiptReport{}, "", err
 	}
-	if failed != nil {
-		return failed
-	}
-	of := verified.Certificate
-	fmt.Fprintf(s.out, "the certificate %s is as %s signed it on %s with the key %s\n", of.ID, verified.Issuer, verified.SignedAt.Format(time.RFC3339), verified.KeyID)
-	fmt.Fprintf(s.out, "everything of the customer %s (%s) was deleted by %s\n", of.Customer.ID, of.Customer.Slug, of.DeletedAt.Format(time.RFC3339))
-	return nil
+	certificate := verified.Certificate
+	return receiptReport{Issuer: verified.Issuer, SignedAt: &verified.SignedAt, KeyID: verified.KeyID, Certificate: &verified.Certificate},
+		fmt.Sprintf("certificate %s: everything of the customer %s (%s) was deleted by %s", certificate.ID, certificate.Customer.ID, certificate.Customer.Slug,
+			certificate.DeletedAt.Format(time.RFC3339)), nil
 }
 
 // fail says what is wrong.
