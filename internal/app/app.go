@@ -29,6 +29,7 @@ import (
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/blob"
 	"github.com/fusionspim/steward/internal/clock"
+	"github.com/fusionspim/steward/internal/contract"
 	"github.com/fusionspim/steward/internal/customer"
 	"github.com/fusionspim/steward/internal/dial"
 	"github.com/fusionspim/steward/internal/event"
@@ -240,8 +241,12 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		return nil, err
 	}
 	app.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newQueueMetrics(desk, settings.Log))
+	checked, err := Contract()
+	if err != nil {
+		return nil, err
+	}
 	app.API, err = httpapi.New(app.Features, httpapi.Settings{PublicURL: settings.PublicURL, TrustedProxies: settings.TrustedProxies, AllowedOrigins: settings.AllowedOrigins},
-		steward.Contract, db, box, keys, settings.Log, app.Registry)
+		checked, db, box, keys, settings.Log, app.Registry)
 	if err != nil {
 		return nil, err
 	}
@@ -375,6 +380,11 @@ func (a *App) Close() error {
 	}
 	return errors.Join(err, a.desk.Close(), a.DB.Close())
 }
+
+// Contract is openapi.yaml, read once for the process, however many replicas are in it.
+func Contract() (*contract.Contract, error) { return loadContract() }
+
+var loadContract = sync.OnceValues(func() (*contract.Contract, error) { return contract.Load(steward.Contract) })
 
 // newMailing makes what mails are sent with.
 func newMailing(settings Settings) (mailing passwordlink.Mailing, err error) {

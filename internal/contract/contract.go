@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -30,10 +31,19 @@ const defaultMaxBodyBytes = 64 << 10
 
 // Contract is the loaded document. It does not change after Load and is safe for concurrent use.
 type Contract struct {
-	doc        *openapi3.T
-	operations []*Operation // sorted by path, then method
-	byRoute    map[route]*Operation
+	source      []byte
+	json        []byte
+	doc         *openapi3.T
+	operations  []*Operation // sorted by path, then method
+	byRoute     map[route]*Operation
+	rendering30 func() ([]byte, error)
 }
+
+// Source is the document as it is written, in YAML. It is not to be changed.
+func (c *Contract) Source() []byte { return c.source }
+
+// JSON is the document in JSON, as the function JSON renders it. It is not to be changed.
+func (c *Contract) JSON() []byte { return c.json }
 
 // route is what an operation is looked up by.
 type route struct{ method, path string }
@@ -69,7 +79,7 @@ type Operation struct {
 
 // CheckExamples holds every example of a document against its schema. It takes longer than all the rest of a start, so it is for tests.
 func CheckExamples(spec []byte) error {
-	doc, err := read(spec)
+	doc, _, err := read(spec)
 	if err != nil {
 		return err
 	}
@@ -77,27 +87,26 @@ func CheckExamples(spec []byte) error {
 }
 
 // read reads a document through our own conversion, so that what is served as JSON and what is enforced are the same text.
-func read(spec []byte) (*openapi3.T, error) {
-	asJSON, err := JSON(spec)
-	if err != nil {
-		return nil, err
+func read(spec []byte) (doc *openapi3.T, asJSON []byte, err error) {
+	if asJSON, err = JSON(spec); err != nil {
+		return nil, nil, err
 	}
-	doc := &openapi3.T{}
+	doc = &openapi3.T{}
 	// The library's loader would read it as YAML, which takes several times as long.
 	if err := json.Unmarshal(asJSON, doc); err != nil {
-		return nil, fmt.Errorf("contract: read the document: %w", err)
+		return nil, nil, fmt.Errorf("contract: read the document: %w", err)
 	}
 	if err := openapi3.NewLoader().ResolveRefsIn(doc, nil); err != nil {
-		return nil, fmt.Errorf("contract: read the document: %w", err)
+		return nil, nil, fmt.Errorf("contract: read the document: %w", err)
 	}
-	return doc, nil
+	return doc, asJSON, nil
 }
 
 // Load reads a document and makes every operation ready. It returns an error when the document is not valid OpenAPI, when an operation does not
 // say who may call it, and when the document uses something that would not be enforced: a keyword that OpenAPI 3.0.3 does not know, a format
 // without a check, or a way of writing parameters other than the default one.
 func Load(spec []byte) (*Contract, error) {
-	doc, err := read(spec)
+	doc, asJSON, err := read(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +118,8 @@ func Load(spec []byte) (*Contract, error) {
 	}
 	doc.OpenAPI = "3.0.3"
 
-	c := &Contract{doc: doc, byRoute: map[route]*Operation{}}
+	c := &Contract{source: spec, json: asJSON, doc: doc, byRoute: map[route]*Operation{}}
+	c.rendering30 = sync.OnceValues(c.render30)
 	checks := formatChecks()
 	formats := openapi3.WithStringFormatValidators(validators(checks))
 	short := sures{compiled: map[*openapi3.Schema]*sure{}, formats: checks}

@@ -122,8 +122,10 @@ func writeText(out *bytes.Buffer, text string) error {
 }
 
 // Rendering30 renders the document as OpenAPI 3.0.3 in JSON, for readers that do not know 3.1. It says the same about every request and answer;
-// what only 3.1 can say, such as webhooks, is left away.
-func (c *Contract) Rendering30() ([]byte, error) {
+// what only 3.1 can say, such as webhooks, is left away. It is made once, and is not to be changed.
+func (c *Contract) Rendering30() ([]byte, error) { return c.rendering30() }
+
+func (c *Contract) render30() ([]byte, error) {
 	text, err := json.Marshal(c.doc)
 	if err != nil {
 		return nil, fmt.Errorf("contract: render as OpenAPI 3.0.3: %w", err)

@@ -14,16 +14,12 @@ import (
 // pagesTag is the contract's tag of what is for people. These operations are routed here and not by generated code.
 const pagesTag = "pages"
 
-func newPages(specification []byte, checked *contract.Contract, publicURL string) (*pages.Pages, error) {
-	asJSON, err := contract.JSON(specification)
-	if err != nil {
-		return nil, err
-	}
+func newPages(checked *contract.Contract, publicURL string) (*pages.Pages, error) {
 	older, err := checked.Rendering30()
 	if err != nil {
 		return nil, err
 	}
-	return pages.New(pages.Settings{Contract: specification, ContractJSON: asJSON, ContractJSON30: older, PublicURL: publicURL, StatusOf: statusOf})
+	return pages.New(pages.Settings{Contract: checked.Source(), ContractJSON: checked.JSON(), ContractJSON30: older, PublicURL: publicURL, StatusOf: statusOf})
 }
 
 func (s *Server) servePages() {

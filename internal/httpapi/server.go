@@ -97,14 +97,10 @@ type Server struct {
 type route struct{ method, path string }
 
 // New makes the API. The registry receives the metrics of requests.
-func New(features Features, settings Settings, specification []byte, db *postgres.DB, box *seal.Box, keys *token.Keyring, log *slog.Logger,
+func New(features Features, settings Settings, checked *contract.Contract, db *postgres.DB, box *seal.Box, keys *token.Keyring, log *slog.Logger,
 	registry prometheus.Registerer,
 ) (*Server, error) {
-	checked, err := contract.Load(specification)
-	if err != nil {
-		return nil, err
-	}
-	documents, err := newPages(specification, checked, settings.PublicURL)
+	documents, err := newPages(checked, settings.PublicURL)
 	if err != nil {
 		return nil, err
 	}

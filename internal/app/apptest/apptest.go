@@ -17,7 +17,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/fusionspim/steward"
 	"github.com/fusionspim/steward/internal/apikey"
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/contract"
@@ -43,9 +42,6 @@ var passwordHash = sync.OnceValues(func() (string, error) {
 	}
 	return hasher.Hash(context.Background(), sensitive.New(Password))
 })
-
-// loadContract is done once: it takes longer than a test.
-var loadContract = sync.OnceValues(func() (*contract.Contract, error) { return contract.Load(steward.Contract) })
 
 // Service is one replica of the service under test.
 type Service struct {
@@ -87,7 +83,7 @@ func Replica(t testing.TB, database *dbtest.Database) *Service {
 // ReplicaWith does so with settings that the test changes.
 func ReplicaWith(t testing.TB, database *dbtest.Database, change func(*app.Settings)) *Service {
 	t.Helper()
-	loaded, err := loadContract()
+	loaded, err := app.Contract()
 	if err != nil {
 		t.Fatal(err)
 	}
