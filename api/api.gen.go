@@ -2129,6 +2129,9 @@ type Offboarding struct {
 	// `requested_by`, `approved_at`, `approved_by`, `deleting_at`, `deleted_at`, `removed` and `backups_expire_at` as they are here. `steward receipt verify` checks it offline.
 	Jws *string `json:"jws,omitempty"`
 
+	// LiveCompleteAt Of one that is deleted: when its rows, dead ones included, were gone from the live database; null until that is known.
+	LiveCompleteAt *time.Time `json:"live_complete_at"`
+
 	// Removed What was deleted so far, by store.
 	Removed []StoreCount `json:"removed"`
 

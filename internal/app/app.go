@@ -232,7 +232,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
-	app.Receipts = receipt.NewService(db, users, backups, settings.MaintenanceURL, settings.Log)
+	app.Receipts = receipt.NewService(db, users, backups, offboardings, settings.MaintenanceURL, settings.Log)
 	if lacking := app.Receipts.Lacks(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}

@@ -885,6 +885,51 @@ func peakMemory(t *testing.T, process int) (kib int) {
 }
 
 // A database that was restored to before the end deletes the customer again before anybody is let in, whatever it remembers of the offboarding. Broken off, it goes on; done, it stays done.
+// The rows of a customer that was deleted are vacuumed away, as soon as nobody can look behind the deletion any more.
+func TestADeletedCustomerIsLiveCompleteWhenNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	database, owner := plainOwner(t)
+	e := endingOn(t, apptest.ReplicaWith(t, database, func(settings *app.Settings) { settings.MaintenanceURL, settings.Workers = owner, 0 }))
+	waiting(t, e.Service, e.leaving, e.first, e.second)
+	looking := e.Database.Superuser(t)
+	execute(t, looking, "begin isolation level repeatable read")
+	execute(t, looking, "select from users")
+	e.over(t)
+	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
+	now := func() offboarding.Offboarding {
+		t.Helper()
+		if _, err := e.Receipts.Advance(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Offboardings.Newest(t.Context(), e.leaving.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	// After a VACUUM a page counts as visible to everybody if it has no dead row.
+	clean := func() bool {
+		return number(t, e.conn, "select count(*) from pg_class where relname in ('users', 'audit_entries', 'api_keys', 'customers') and (relpages = 0 or relallvisible < relpages)") == 0
+	}
+	if found := now(); found.LiveCompleteAt != nil || clean() {
+		t.Fatalf("while somebody looks: %+v", found)
+	}
+	execute(t, looking, "rollback")
+	e.Database.Clock.Advance(time.Hour)
+	found := now()
+	if found.LiveCompleteAt == nil || !found.LiveCompleteAt.Equal(e.Database.Clock.Now()) || !clean() {
+		t.Fatalf("%+v", found)
+	}
+	e.Database.Clock.Advance(time.Hour)
+	if again := now(); again.Version != found.Version {
+		t.Errorf("it was settled twice: %+v", again)
+	}
+	admin := apptest.As(e.SignIn(t, "fusions", e.fusions.Admin))
+	if told := call(t, e.Service, "GET", "/v1/operator/customers/"+e.leaving.ID.String()+"/offboarding", admin).Want(t, 200).Text(t, "live_complete_at"); told == "" {
+		t.Error("operators are not told")
+	}
+}
+
 func TestARestoreBringsNoCustomerBack(t *testing.T) {
 	t.Parallel()
 	living := dbtest.New(t)

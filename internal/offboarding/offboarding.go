@@ -54,7 +54,8 @@ type Offboarding struct {
 	DeletingAt      *time.Time
 	RecordedAt      *time.Time // in the ledger
 	DeletedAt       *time.Time
-	Removed         []Removed // so far, by store
+	LiveCompleteAt  *time.Time // no dead row of the customer is left in the live database
+	Removed         []Removed  // so far, by store
 	BackupsExpireAt *time.Time
 	Recipient       *string // that the next bundle is encrypted to
 	BundleWantedAt  *time.Time

@@ -11,11 +11,12 @@ import (
 
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/receipt"
 )
 
 // columns are all but the key of the bundle. Whether nothing of the customer is left in any backup is asked outside customers alone.
 const columns = `customer_id, id, slug, name, state, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
-	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, version, updated_at`
+	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, live_complete_at, version, updated_at`
 
 // isFinal tells that no backup is left that was begun before the end.
 const isFinal = `state = 'deleted' and not exists (
@@ -34,7 +35,7 @@ func scan(row scanner, more ...any) (found Offboarding, err error) {
 	err = row.Scan(append([]any{
 		&found.Customer, &found.ID, &found.Slug, &found.Name, &found.State, &found.RequestedAt, &found.RequestedBy, &found.ApprovedAt, &found.ApprovedBy, &found.DeletesAt,
 		&found.CancelledAt, &found.CancelledBy, &found.DeletingAt, &found.RecordedAt, &found.DeletedAt, &removed, &found.BackupsExpireAt, &found.JWS, &found.notices, &found.Recipient,
-		&found.BundleWantedAt, &bundle.id, &bundle.size, &bundle.madeAt, &bundle.of.Recipient, &bundle.of.CollectedAt, &found.Version, &found.UpdatedAt,
+		&found.BundleWantedAt, &bundle.id, &bundle.size, &bundle.madeAt, &bundle.of.Recipient, &bundle.of.CollectedAt, &found.LiveCompleteAt, &found.Version, &found.UpdatedAt,
 	}, more...)...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -216,8 +217,31 @@ func otherOpen(tx *postgres.Tx, than id.Offboarding) (other id.Offboarding, ok b
 }
 
 func markDeleted(tx *postgres.Tx, of Offboarding) (Offboarding, error) {
-	return change(tx, of.ID, `state = 'deleted', deleted_at = ?, backups_expire_at = ?, jws = ?, recipient = null, bundle_id = null, bundle_key = null, bundle_size = null,
+	return change(tx, of.ID, `state = 'deleted', deleted_in = pg_current_xact_id()::text::bigint, deleted_at = ?, backups_expire_at = ?, jws = ?, recipient = null, bundle_id = null, bundle_key = null, bundle_size = null,
 		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, of.DeletedAt, of.BackupsExpireAt, of.JWS)
+}
+
+// pending are customers that are deleted, and whose rows may lie dead in their tables still.
+func pending(tx *postgres.Tx, limit int) (found []receipt.Leftover, err error) {
+	rows, err := tx.Raw(`
+		select customer_id, id, coalesce(deleted_in, 0) from offboardings where state = 'deleted' and live_complete_at is null order by deleted_at limit ?`, limit).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one receipt.Leftover
+		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedIn); err != nil {
+			return nil, err
+		}
+		found = append(found, one)
+	}
+	return found, rows.Err()
+}
+
+func markLiveComplete(tx *postgres.Tx, of receipt.Leftover) error {
+	return tx.ORM().Exec(`update offboardings set live_complete_at = ?, version = version + 1, updated_at = ? where customer_id = ? and id = ? and state = 'deleted' and live_complete_at is null`,
+		tx.Now, tx.Now, of.Customer, of.ID).Error
 }
 
 // take returns an offboarding that somebody has to look after, and keeps others from it for a while. There may be none.

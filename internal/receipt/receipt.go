@@ -1,6 +1,6 @@
 // Package receipt brings erasure receipts forward, as far as an erasure has come: until the database, and then the backups, have forgotten the person.
 //
-// Owns: when a receipt is live-complete and when it is final, and vacuuming what erasures leave behind.
+// Owns: when a receipt is live-complete and when it is final, and vacuuming what erasures leave behind, those of whole customers included.
 // Does not own: the receipts themselves and their signatures (user), what lies in the store of backups (backup).
 //
 //	pending ──▶ live-complete ──▶ final
@@ -18,8 +18,11 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/fusionspim/steward/internal/backup"
 	"github.com/fusionspim/steward/internal/id"
@@ -36,11 +39,29 @@ const (
 	afterError = 30 * time.Second
 )
 
+// Leftover is an erasure of another kind than a person's, whose rows may lie dead in their tables still.
+type Leftover struct {
+	Customer id.Customer
+	ID       uuid.UUID
+	ErasedIn int64 // number of the transaction by which all rows had gone
+}
+
+// Others are erasures of another kind.
+type Others interface {
+	// Tables are the tables that the rows were in, with their schema where that is not the first one.
+	Tables() []string
+	// Pending lists at most limit erasures, the earliest first.
+	Pending(ctx context.Context, limit int) ([]Leftover, error)
+	// Settle writes down that nothing of an erasure is left in the live database. It is written down once.
+	Settle(ctx context.Context, one Leftover) error
+}
+
 // Service brings receipts forward. Safe for concurrent use.
 type Service struct {
 	db          *postgres.DB
 	users       *user.Service
 	backups     *backup.Service
+	others      Others
 	maintenance sensitive.String
 	log         *slog.Logger
 
@@ -49,8 +70,8 @@ type Service struct {
 }
 
 // NewService makes the service. Without a URL for maintenance, receipts stay pending.
-func NewService(db *postgres.DB, users *user.Service, backups *backup.Service, maintenance sensitive.String, log *slog.Logger) *Service {
-	return &Service{db: db, users: users, backups: backups, maintenance: maintenance, log: log}
+func NewService(db *postgres.DB, users *user.Service, backups *backup.Service, others Others, maintenance sensitive.String, log *slog.Logger) *Service {
+	return &Service{db: db, users: users, backups: backups, others: others, maintenance: maintenance, log: log}
 }
 
 // Lacks says what is missing for bringing receipts forward here; nil: nothing is.
@@ -79,14 +100,18 @@ func (s *Service) Tend(ctx context.Context) error {
 	return err
 }
 
-// Advance brings pending receipts to live-complete whose erasures nothing can look behind any more, all together after one VACUUM, and tells how many. One replica at a time
-// does so. It also signs receipts that are from before there were signatures.
+// Advance brings pending receipts to live-complete whose erasures nothing can look behind any more, all together after one VACUUM, and tells how many; with them the other
+// erasures. One replica at a time does so. It also signs receipts that are from before there were signatures.
 func (s *Service) Advance(ctx context.Context) (settled int64, err error) {
 	if err := s.signOld(ctx); err != nil || s.maintenance.IsEmpty() {
 		return 0, err
 	}
 	pending, err := s.users.Unsettled(ctx, user.Pending, page)
-	if err != nil || len(pending) == 0 {
+	if err != nil {
+		return 0, err
+	}
+	others, err := s.others.Pending(ctx, page)
+	if err != nil || len(pending)+len(others) == 0 {
 		return 0, err
 	}
 	owner, err := connect(ctx, s.maintenance)
@@ -105,12 +130,22 @@ func (s *Service) Advance(ctx context.Context) (settled int64, err error) {
 		return 0, err
 	}
 	ready := seen.behind(pending)
-	if len(ready) == 0 {
+	others = slices.DeleteFunc(others, func(one Leftover) bool { return !seen.past(one.ErasedIn) })
+	if len(ready)+len(others) == 0 {
 		return 0, nil
 	}
 	tables := append(s.users.Tables(), postgres.QueueSchema+".river_job")
-	if err := owner.vacuum(ctx, tables); err != nil {
+	if len(others) > 0 {
+		tables = append(tables, s.others.Tables()...)
+	}
+	slices.Sort(tables)
+	if err := owner.vacuum(ctx, slices.Compact(tables)); err != nil {
 		return 0, err
+	}
+	for _, one := range others {
+		if err := s.others.Settle(ctx, one); err != nil {
+			return 0, err
+		}
 	}
 	for len(ready) > 0 {
 		some, err := s.settle(ctx, ready, user.LiveComplete)

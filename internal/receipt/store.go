@@ -77,13 +77,16 @@ type horizon struct {
 // behind are those of the receipts whose erasures cannot be looked behind any more.
 func (h horizon) behind(receipts []user.Unsettled) (ready []user.Unsettled) {
 	for _, one := range receipts {
-		// A number that this server has not come to yet is another server's: a restore has written all rows anew since, without those of the person.
-		if one.ErasedIn < h.oldest || one.ErasedIn >= h.next {
+		if h.past(one.ErasedIn) {
 			ready = append(ready, one)
 		}
 	}
 	return ready
 }
+
+// past tells whether nothing can look behind a transaction any more. A number that this server has not come to yet is another server's: a restore has written all rows anew since,
+// without those that were erased.
+func (h horizon) past(transaction int64) bool { return transaction < h.oldest || transaction >= h.next }
 
 // horizon finds out how far back anybody can look. A snapshot that is taken from now on begins no earlier than the oldest transaction that is running anywhere on the server;
 // those that were taken before are listed, as are prepared transactions (they count as running), standbys and replication slots. A VACUUM holds nothing back.

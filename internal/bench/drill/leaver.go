@@ -82,7 +82,7 @@ func (d *drill) leave(service *serving, l *leaver) error {
 		d.result.Acts++
 	}
 	d.result.ByKind["offboard"]++
-	if _, err := d.offboarding(service, l, func(_ string, bundled bool) bool { return bundled }); err != nil {
+	if _, err := d.offboarding(service, l, func(now offboarding) bool { return now.Bundle != nil }); err != nil {
 		return err
 	}
 	conn, err := pgx.Connect(d.ctx, d.server.URL(d.name+"_living"))
@@ -94,13 +94,20 @@ func (d *drill) leave(service *serving, l *leaver) error {
 	if _, err := conn.Exec(d.ctx, "update offboardings set deletes_at = now(), wake_at = now(), notices = 2 where customer_id = $1", l.id); err != nil {
 		return err
 	}
-	deleted, err := d.offboarding(service, l, func(state string, _ bool) bool { return state == "deleted" })
+	deleted, err := d.offboarding(service, l, func(now offboarding) bool { return now.State == "deleted" })
 	l.certificate = deleted.body
 	return err
 }
 
+// offboarding is what an operator sees of one.
+type offboarding struct {
+	State          string
+	LiveCompleteAt *time.Time `json:"live_complete_at"`
+	Bundle         *struct{}
+}
+
 // offboarding waits until the offboarding is as it is wanted.
-func (d *drill) offboarding(service *serving, l *leaver, wanted func(state string, bundled bool) bool) (got answer, err error) {
+func (d *drill) offboarding(service *serving, l *leaver, wanted func(now offboarding) bool) (got answer, err error) {
 	signedIn, err := service.signIn("fusions", l.operators[0])
 	if err != nil {
 		return answer{}, err
@@ -109,21 +116,18 @@ func (d *drill) offboarding(service *serving, l *leaver, wanted func(state strin
 		if got, err = service.call("GET", "/v1/operator/customers/"+l.id+"/offboarding", signedIn.text("access_token"), nil); err != nil {
 			return answer{}, err
 		}
-		var found struct {
-			State  string
-			Bundle json.RawMessage
-		}
+		var found offboarding
 		if err := json.Unmarshal(got.body, &found); err != nil {
 			return answer{}, fmt.Errorf("the offboarding: %d %s", got.status, got.body)
 		}
-		if wanted(found.State, len(found.Bundle) > 0 && string(found.Bundle) != "null") {
+		if wanted(found) {
 			return got, nil
 		}
 	}
 	return answer{}, fmt.Errorf("the offboarding stays as it is: %s", got.body)
 }
 
-// gone asks the restored service for the customer that has left: nobody gets in, nothing is kept, and the certificate is there and good.
+// gone asks the restored service for the customer that has left: nobody gets in, nothing is kept, dead rows included, and the certificate is there and good.
 func (d *drill) gone(service *serving, conn *pgx.Conn, l *leaver) error {
 	if got, err := service.call("GET", "/v1/users", l.key, nil); err != nil || got.status != http.StatusUnauthorized {
 		d.fail("the key of a customer that has left is good again: %d (%v)", got.status, err)
@@ -134,7 +138,7 @@ func (d *drill) gone(service *serving, conn *pgx.Conn, l *leaver) error {
 	if left := count(d.ctx, conn, "select count(*) from users where customer_id = '"+l.id+"'"); left != 0 {
 		d.fail("%d people of a customer that has left are back", left)
 	}
-	now, err := d.offboarding(service, l, func(state string, _ bool) bool { return state == "deleted" })
+	now, err := d.offboarding(service, l, func(now offboarding) bool { return now.LiveCompleteAt != nil })
 	if err != nil {
 		return err
 	}
