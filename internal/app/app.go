@@ -122,6 +122,7 @@ type App struct {
 // Open makes a replica, checks that its database is the one that it knows, and starts its work in the background. Where the database is behind the ledger, the replica is closed
 // to requests until what is missing is carried out, which goes on in the background: Opened tells when. Close ends it.
 func Open(ctx context.Context, settings Settings) (app *App, err error) {
+	go Contract() //nolint:errcheck // it is read while the database is asked, and asked for below
 	box, err := seal.ParseMasterKey(settings.MasterKey)
 	if err != nil {
 		return nil, err
@@ -191,8 +192,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	webhooks := webhook.NewService(db, box, limiter, queue,
-		webhook.Settings{Policy: settings.Outbound, Mailing: mailing.Mailing, Observe: attempts.observe}, settings.Log)
+	webhooks := webhook.NewService(db, box, limiter, queue, webhook.Settings{Policy: settings.Outbound, Mailing: mailing.Mailing, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
