@@ -306,7 +306,7 @@ func readLines(in *bufio.Reader, count int64) (lines []byte, read int, err error
 
 // exportRows reads lines of leaves and makes the hash of each entry.
 func exportRows(lines []byte, first int64) (rows []row) {
-	rows = make([]row, 0, chunk)
+	rows = make([]row, 0, bytes.Count(lines, []byte{'\n'}))
 	prefix := make([]byte, 0, 64)
 	for index := first; len(lines) > 0; index++ {
 		end := bytes.IndexByte(lines, '\n') + 1
