@@ -885,12 +885,19 @@ func peakMemory(t *testing.T, process int) (kib int) {
 }
 
 // A database that was restored to before the end deletes the customer again before anybody is let in, whatever it remembers of the offboarding. Broken off, it goes on; done, it stays done.
-// The rows of a customer that was deleted are vacuumed away, as soon as nobody can look behind the deletion any more.
-func TestADeletedCustomerIsLiveCompleteWhenNothingIsLeft(t *testing.T) {
+// The rows of a customer that was deleted are vacuumed away, as soon as nobody can look behind the deletion any more; and it is final when no backup is left that may hold them.
+func TestADeletedCustomerIsGoneWhenNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	database, owner := plainOwner(t)
-	e := endingOn(t, apptest.ReplicaWith(t, database, func(settings *app.Settings) { settings.MaintenanceURL, settings.Workers = owner, 0 }))
+	e := endingOn(t, apptest.ReplicaWith(t, database, func(settings *app.Settings) {
+		apptest.WithBackups(t)(settings)
+		settings.MaintenanceURL, settings.Workers = owner, 0
+	}))
 	waiting(t, e.Service, e.leaving, e.first, e.second)
+	holding, err := e.Backups.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	looking := e.Database.Superuser(t)
 	execute(t, looking, "begin isolation level repeatable read")
 	execute(t, looking, "select from users")
@@ -924,9 +931,26 @@ func TestADeletedCustomerIsLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	if again := now(); again.Version != found.Version {
 		t.Errorf("it was settled twice: %+v", again)
 	}
+	finish := func() offboarding.Offboarding {
+		t.Helper()
+		if _, err := e.Receipts.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return now()
+	}
+	if found := finish(); found.FinalAt != nil {
+		t.Errorf("with a backup from before: %+v", found)
+	}
+	if err := e.Backups.Delete(t.Context(), holding.ID); err != nil {
+		t.Fatal(err)
+	}
+	if found := finish(); found.FinalAt == nil || !found.FinalAt.Equal(e.Database.Clock.Now()) {
+		t.Errorf("without one: %+v", found)
+	}
 	admin := apptest.As(e.SignIn(t, "fusions", e.fusions.Admin))
-	if told := call(t, e.Service, "GET", "/v1/operator/customers/"+e.leaving.ID.String()+"/offboarding", admin).Want(t, 200).Text(t, "live_complete_at"); told == "" {
-		t.Error("operators are not told")
+	told := call(t, e.Service, "GET", "/v1/operator/customers/"+e.leaving.ID.String()+"/offboarding", admin).Want(t, 200)
+	if told.Text(t, "live_complete_at") == "" || told.Text(t, "final_at") == "" {
+		t.Errorf("operators are not told: %s", told.Body)
 	}
 }
 

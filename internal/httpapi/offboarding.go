@@ -187,7 +187,7 @@ func toOffboarding(found offboarding.Offboarding) api.Offboarding {
 		ID: found.ID.UUID, Customer: api.OffboardedCustomer{ID: found.Customer.UUID, Slug: found.Slug, Name: found.Name}, State: api.OffboardingState(found.State),
 		RequestedAt: found.RequestedAt.UTC(), RequestedBy: found.RequestedBy.UUID, ApprovedAt: inUTC(found.ApprovedAt), ApprovedBy: bare(found.ApprovedBy),
 		DeletesAt: inUTC(found.DeletesAt), CancelledAt: inUTC(found.CancelledAt), CancelledBy: bare(found.CancelledBy), DeletingAt: inUTC(found.DeletingAt),
-		DeletedAt: inUTC(found.DeletedAt), LiveCompleteAt: inUTC(found.LiveCompleteAt), Removed: make([]api.StoreCount, len(found.Removed)), BackupsExpireAt: inUTC(found.BackupsExpireAt), Final: found.Final,
+		DeletedAt: inUTC(found.DeletedAt), LiveCompleteAt: inUTC(found.LiveCompleteAt), Removed: make([]api.StoreCount, len(found.Removed)), BackupsExpireAt: inUTC(found.BackupsExpireAt), FinalAt: inUTC(found.FinalAt),
 		Bundle: toOffboardingBundle(found.Bundle), UpdatedAt: found.UpdatedAt.UTC(),
 	}
 	if found.JWS != "" {

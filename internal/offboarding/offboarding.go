@@ -55,12 +55,12 @@ type Offboarding struct {
 	RecordedAt      *time.Time // in the ledger
 	DeletedAt       *time.Time
 	LiveCompleteAt  *time.Time // no dead row of the customer is left in the live database
+	FinalAt         *time.Time // no backup is left that may hold anything of the customer
 	Removed         []Removed  // so far, by store
 	BackupsExpireAt *time.Time
 	Recipient       *string // that the next bundle is encrypted to
 	BundleWantedAt  *time.Time
 	Bundle          *Bundle
-	Final           bool   // deleted, and no backup is left that may hold anything of the customer; known outside customers alone
 	JWS             string // the certificate; empty until everything is deleted
 	Version         int64
 	UpdatedAt       time.Time

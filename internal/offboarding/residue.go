@@ -5,6 +5,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/receipt"
+	"github.com/fusionspim/steward/internal/user"
 )
 
 var _ receipt.Others = (*Service)(nil)
@@ -18,16 +19,16 @@ func (s *Service) Tables() []string {
 	return tables
 }
 
-// Pending implements receipt.Others: customers that are deleted and not vacuumed away yet.
-func (s *Service) Pending(ctx context.Context, limit int) (found []receipt.Leftover, err error) {
+// Unsettled implements receipt.Others: customers that are deleted.
+func (s *Service) Unsettled(ctx context.Context, state user.ReceiptState, limit int) (found []receipt.Leftover, err error) {
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		found, err = pending(tx, limit)
+		found, err = unsettled(tx, state, limit)
 		return err
 	})
 	return found, err
 }
 
 // Settle implements receipt.Others.
-func (s *Service) Settle(ctx context.Context, one receipt.Leftover) error {
-	return s.db.InCustomer(ctx, one.Customer, func(tx *postgres.Tx) error { return markLiveComplete(tx, one) })
+func (s *Service) Settle(ctx context.Context, one receipt.Leftover, next user.ReceiptState) error {
+	return s.db.InCustomer(ctx, one.Customer, func(tx *postgres.Tx) error { return settle(tx, one, next) })
 }

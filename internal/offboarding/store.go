@@ -12,19 +12,16 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/receipt"
+	"github.com/fusionspim/steward/internal/user"
 )
 
 // columns are all but the key of the bundle. Whether nothing of the customer is left in any backup is asked outside customers alone.
 const columns = `customer_id, id, slug, name, state, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
-	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, live_complete_at, version, updated_at`
-
-// isFinal tells that no backup is left that was begun before the end.
-const isFinal = `state = 'deleted' and not exists (
-	select from backups b where b.requested_at <= offboardings.deleted_at and b.state in ('creating', 'available', 'missing', 'damaged'))`
+	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, live_complete_at, final_at, version, updated_at`
 
 type scanner interface{ Scan(into ...any) error }
 
-func scan(row scanner, more ...any) (found Offboarding, err error) {
+func scan(row scanner) (found Offboarding, err error) {
 	var removed postgres.JSON[map[string]int64]
 	var bundle struct {
 		id     *id.Bundle
@@ -32,11 +29,11 @@ func scan(row scanner, more ...any) (found Offboarding, err error) {
 		madeAt *time.Time
 		of     Bundle
 	}
-	err = row.Scan(append([]any{
+	err = row.Scan(
 		&found.Customer, &found.ID, &found.Slug, &found.Name, &found.State, &found.RequestedAt, &found.RequestedBy, &found.ApprovedAt, &found.ApprovedBy, &found.DeletesAt,
 		&found.CancelledAt, &found.CancelledBy, &found.DeletingAt, &found.RecordedAt, &found.DeletedAt, &removed, &found.BackupsExpireAt, &found.JWS, &found.notices, &found.Recipient,
-		&found.BundleWantedAt, &bundle.id, &bundle.size, &bundle.madeAt, &bundle.of.Recipient, &bundle.of.CollectedAt, &found.LiveCompleteAt, &found.Version, &found.UpdatedAt,
-	}, more...)...)
+		&found.BundleWantedAt, &bundle.id, &bundle.size, &bundle.madeAt, &bundle.of.Recipient, &bundle.of.CollectedAt, &found.LiveCompleteAt, &found.FinalAt, &found.Version, &found.UpdatedAt,
+	)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Offboarding{}, notFound()
@@ -54,14 +51,6 @@ func scan(row scanner, more ...any) (found Offboarding, err error) {
 	return found, nil
 }
 
-// scanOutside scans columns and isFinal.
-func scanOutside(row scanner) (Offboarding, error) {
-	var final bool
-	found, err := scan(row, &final)
-	found.Final = final
-	return found, err
-}
-
 // newest returns the last offboarding of the customer.
 func newest(tx *postgres.Tx) (Offboarding, error) {
 	return scan(tx.Raw("select "+columns+" from offboardings where customer_id = ? order by id desc limit 1", tx.Customer).Row())
@@ -77,11 +66,11 @@ func lock(tx *postgres.Tx, offboarding id.Offboarding) (Offboarding, error) {
 }
 
 func newestOf(tx *postgres.Tx, of id.Customer) (Offboarding, error) {
-	return scanOutside(tx.Raw("select "+columns+", "+isFinal+" from offboardings where customer_id = ? order by id desc limit 1", of).Row())
+	return scan(tx.Raw("select "+columns+" from offboardings where customer_id = ? order by id desc limit 1", of).Row())
 }
 
 func byID(tx *postgres.Tx, offboarding id.Offboarding) (Offboarding, error) {
-	return scanOutside(tx.Raw("select "+columns+", "+isFinal+" from offboardings where id = ?", offboarding).Row())
+	return scan(tx.Raw("select "+columns+" from offboardings where id = ?", offboarding).Row())
 }
 
 func list(tx *postgres.Tx, filter Filter, before id.Offboarding, limit int) (found []Offboarding, err error) {
@@ -92,13 +81,13 @@ func list(tx *postgres.Tx, filter Filter, before id.Offboarding, limit int) (fou
 	if filter.State != "" {
 		conditions, arguments = conditions+" and state = ?", append(arguments, filter.State)
 	}
-	rows, err := tx.Raw("select "+columns+", "+isFinal+" from offboardings where "+conditions+" order by id desc limit ?", append(arguments, limit)...).Rows()
+	rows, err := tx.Raw("select "+columns+" from offboardings where "+conditions+" order by id desc limit ?", append(arguments, limit)...).Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
 	for rows.Next() {
-		one, err := scanOutside(rows)
+		one, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
@@ -221,17 +210,22 @@ func markDeleted(tx *postgres.Tx, of Offboarding) (Offboarding, error) {
 		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, of.DeletedAt, of.BackupsExpireAt, of.JWS)
 }
 
-// pending are customers that are deleted, and whose rows may lie dead in their tables still.
-func pending(tx *postgres.Tx, limit int) (found []receipt.Leftover, err error) {
+// unsettled are customers that are deleted, and whose rows may lie dead in their tables still; or, of those that are live-complete, in backups.
+func unsettled(tx *postgres.Tx, state user.ReceiptState, limit int) (found []receipt.Leftover, err error) {
+	complete := "null"
+	if state == user.LiveComplete {
+		complete = "not null"
+	}
 	rows, err := tx.Raw(`
-		select customer_id, id, coalesce(deleted_in, 0) from offboardings where state = 'deleted' and live_complete_at is null order by deleted_at limit ?`, limit).Rows()
+		select customer_id, id, deleted_at, coalesce(deleted_in, 0) from offboardings where state = 'deleted' and final_at is null and live_complete_at is `+complete+`
+		order by deleted_at limit ?`, limit).Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
 	for rows.Next() {
 		var one receipt.Leftover
-		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedIn); err != nil {
+		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedAt, &one.ErasedIn); err != nil {
 			return nil, err
 		}
 		found = append(found, one)
@@ -239,9 +233,12 @@ func pending(tx *postgres.Tx, limit int) (found []receipt.Leftover, err error) {
 	return found, rows.Err()
 }
 
-func markLiveComplete(tx *postgres.Tx, of receipt.Leftover) error {
-	return tx.ORM().Exec(`update offboardings set live_complete_at = ?, version = version + 1, updated_at = ? where customer_id = ? and id = ? and state = 'deleted' and live_complete_at is null`,
-		tx.Now, tx.Now, of.Customer, of.ID).Error
+func settle(tx *postgres.Tx, of receipt.Leftover, next user.ReceiptState) error {
+	step := "live_complete_at = ?, version = version + 1, updated_at = ? where live_complete_at is null"
+	if next == user.Final {
+		step = "final_at = ?, version = version + 1, updated_at = ? where live_complete_at is not null and final_at is null"
+	}
+	return tx.ORM().Exec("update offboardings set "+step+" and state = 'deleted' and customer_id = ? and id = ?", tx.Now, tx.Now, of.Customer, of.ID).Error
 }
 
 // take returns an offboarding that somebody has to look after, and keeps others from it for a while. There may be none.

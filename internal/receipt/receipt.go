@@ -39,21 +39,22 @@ const (
 	afterError = 30 * time.Second
 )
 
-// Leftover is an erasure of another kind than a person's, whose rows may lie dead in their tables still.
+// Leftover is an erasure of another kind than a person's, of which something may be left.
 type Leftover struct {
 	Customer id.Customer
 	ID       uuid.UUID
+	ErasedAt time.Time
 	ErasedIn int64 // number of the transaction by which all rows had gone
 }
 
-// Others are erasures of another kind.
+// Others are erasures of another kind, which come as far as those that have receipts, by the same steps.
 type Others interface {
 	// Tables are the tables that the rows were in, with their schema where that is not the first one.
 	Tables() []string
-	// Pending lists at most limit erasures, the earliest first.
-	Pending(ctx context.Context, limit int) ([]Leftover, error)
-	// Settle writes down that nothing of an erasure is left in the live database. It is written down once.
-	Settle(ctx context.Context, one Leftover) error
+	// Unsettled lists at most limit erasures that are in a state, the earliest first.
+	Unsettled(ctx context.Context, state user.ReceiptState, limit int) ([]Leftover, error)
+	// Settle writes down that an erasure has come to its next state. It is written down once.
+	Settle(ctx context.Context, one Leftover, next user.ReceiptState) error
 }
 
 // Service brings receipts forward. Safe for concurrent use.
@@ -110,7 +111,7 @@ func (s *Service) Advance(ctx context.Context) (settled int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	others, err := s.others.Pending(ctx, page)
+	others, err := s.others.Unsettled(ctx, user.Pending, page)
 	if err != nil || len(pending)+len(others) == 0 {
 		return 0, err
 	}
@@ -143,7 +144,7 @@ func (s *Service) Advance(ctx context.Context) (settled int64, err error) {
 		return 0, err
 	}
 	for _, one := range others {
-		if err := s.others.Settle(ctx, one); err != nil {
+		if err := s.others.Settle(ctx, one, user.LiveComplete); err != nil {
 			return 0, err
 		}
 	}
@@ -215,8 +216,11 @@ func (s *Service) signOld(ctx context.Context) error {
 	}
 }
 
-// Finish brings receipts from live-complete to final that no backup is left for, and tells how many. What counts is what lies in the store.
+// Finish brings receipts, and the other erasures, from live-complete to final that no backup is left for, and tells how many receipts. What counts is what lies in the store.
 func (s *Service) Finish(ctx context.Context) (settled int64, err error) {
+	if err := s.finishOthers(ctx); err != nil {
+		return 0, err
+	}
 	for {
 		waiting, err := s.users.Unsettled(ctx, user.LiveComplete, page)
 		if err != nil || len(waiting) == 0 {
@@ -237,4 +241,24 @@ func (s *Service) Finish(ctx context.Context) (settled int64, err error) {
 			return settled, err
 		}
 	}
+}
+
+func (s *Service) finishOthers(ctx context.Context) error {
+	waiting, err := s.others.Unsettled(ctx, user.LiveComplete, page)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	earliest, err := s.backups.Earliest(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range waiting {
+		if earliest != nil && backup.MayHold(*earliest, one.ErasedAt) {
+			break // those behind it were erased later
+		}
+		if err := s.others.Settle(ctx, one, user.Final); err != nil {
+			return err
+		}
+	}
+	return nil
 }

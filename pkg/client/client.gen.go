@@ -2116,8 +2116,8 @@ type Offboarding struct {
 	DeletesAt  *NullableTime      `json:"deletes_at"`
 	DeletingAt *NullableTime      `json:"deleting_at"`
 
-	// Final Whether it is deleted and no backup that may hold anything of the customer is left.
-	Final bool `json:"final"`
+	// FinalAt Of one that is deleted: when it was found that no backup is left that may hold anything of the customer; null until then.
+	FinalAt *time.Time `json:"final_at"`
 
 	// ID A UUID of version 7 in its canonical form.
 	ID ID `json:"id"`
