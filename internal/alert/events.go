@@ -16,7 +16,7 @@ import (
 
 const (
 	atOnce    = 50               // mails that are taken at once
-	freshness = time.Second      // after which a mail that was taken and not begun is given back
+	freshness = time.Second      // after which a mail that was taken, and of which nothing was said to the mail server, is given back
 	oneMail   = 60 * time.Second // for the sending of one mail
 	lease     = 90 * time.Second // until others may take what was taken: longer than a mail can be under way
 	slice     = 30 * time.Second // after which a job makes room for others
@@ -242,7 +242,7 @@ func (s *Service) lane(ctx context.Context, of id.Customer, kind sending, ends t
 			case ctx.Err() != nil || silent >= silences || time.Since(taken) > freshness:
 				results[i] = errMore
 			default:
-				results[i] = send(ctx, line, kind, one)
+				results[i] = send(ctx, line, kind, one, taken)
 				if silent++; answered(results[i]) {
 					silent = 0
 				}
@@ -267,7 +267,7 @@ func (s *Service) lane(ctx context.Context, of id.Customer, kind sending, ends t
 
 // line is a connection to the mail server.
 type line interface {
-	Send(ctx context.Context, message mail.Message, messageID string) error
+	Send(ctx context.Context, compose mail.Compose, messageID string) error
 	Close()
 }
 
@@ -281,17 +281,20 @@ func (s *Service) line(ctx context.Context) (line, error) {
 // noLine stands for a mail server that there is not: mails wait for one, for as long as they are tried.
 type noLine struct{}
 
-func (noLine) Send(context.Context, mail.Message, string) error { return errSilent }
+func (noLine) Send(context.Context, mail.Compose, string) error { return errSilent }
 func (noLine) Close()                                           {}
 
-func send(ctx context.Context, over line, kind sending, one taken) error {
-	message, err := kind.word(one)
-	if err != nil {
-		return err
-	}
+// send sends a mail that was taken at a moment. Where the mail server has made everybody wait since, it is taken anew: the person may have left.
+func send(ctx context.Context, over line, kind sending, one taken, at time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, oneMail)
 	defer cancel()
-	return over.Send(ctx, message, kind.messageID(one))
+	return over.Send(ctx, func() (message mail.Message, wanted bool, err error) {
+		if time.Since(at) > freshness {
+			return mail.Message{}, false, errMore
+		}
+		message, err = kind.word(one)
+		return message, true, err
+	}, kind.messageID(one))
 }
 
 // answered tells whether a mail server spoke to us, whatever it said.

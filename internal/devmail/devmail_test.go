@@ -72,7 +72,7 @@ func (b box) send(t *testing.T, to, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.sender.Send(t.Context(), m, "0198f5d2@steward.example"); err != nil {
+	if err := b.sender.Send(t.Context(), mail.Composed(m), "0198f5d2@steward.example"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -27,11 +27,11 @@ func TestLinesLeaveAConnectionToSingleMails(t *testing.T) {
 	if _, err := s.Line(over); !errors.Is(err, context.Canceled) || !Temporary(err) {
 		t.Errorf("a third line: %v", err)
 	}
-	if err := s.Send(t.Context(), invitation(t, "ada@acme.example"), messageID); err != nil {
+	if err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID); err != nil {
 		t.Errorf("a single mail beside two lines: %v", err)
 	}
 	for _, line := range lines {
-		if err := line.Send(t.Context(), alert(t, "grace@acme.example"), messageID); err != nil {
+		if err := line.Send(t.Context(), Composed(alert(t, "grace@acme.example")), messageID); err != nil {
 			t.Error(err)
 		}
 		line.Close()
@@ -59,11 +59,11 @@ func TestWhatWasRefused(t *testing.T) {
 		there.mu.Lock()
 		there.rcpt = refuse(code)
 		there.mu.Unlock()
-		if got := RefusalOf(s.Send(t.Context(), alert(t, "ada@acme.example"), messageID)); got != want {
+		if got := RefusalOf(s.Send(t.Context(), Composed(alert(t, "ada@acme.example")), messageID)); got != want {
 			t.Errorf("%d at the recipient is %q", code, got)
 		}
 	}
-	if got := RefusalOf(s.Send(t.Context(), Message{}, messageID)); got != RefusedMessage {
+	if got := RefusalOf(s.Send(t.Context(), Composed(Message{}), messageID)); got != RefusedMessage {
 		t.Errorf("an empty message is %q", got)
 	}
 	if got := RefusalOf(errors.New("of another kind")); got != "" {

@@ -105,7 +105,7 @@ func TestRefusedRecipientGetsNoContent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			failure, ok := s.Send(t.Context(), alert(t, "ada@acme.example"), messageID).(*Error)
+			failure, ok := s.Send(t.Context(), Composed(alert(t, "ada@acme.example")), messageID).(*Error)
 			if !ok || failure.Code() != c.code {
 				t.Errorf("got %v, want %d", failure, c.code)
 			}

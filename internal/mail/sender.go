@@ -32,27 +32,29 @@ func NewSender(settings Settings, now clock.Clock) (*Sender, error) {
 	return &Sender{settings: settings, from: from, now: now, slots: make(chan struct{}, settings.Connections), lines: make(chan struct{}, max(1, settings.Connections-1))}, nil
 }
 
+// Compose words a mail when the connection to the mail server stands, so that nothing lies between reading whom it goes to and saying so to the mail server. It is called again if
+// the connection turns out to have been closed at the other end before anything was said. Where no mail is wanted any more, none is sent, and that is no error.
+type Compose func() (message Message, wanted bool, err error)
+
+// Composed is a mail that is worded already.
+func Composed(message Message) Compose {
+	return func() (Message, bool, error) { return message, true, nil }
+}
+
 // Send hands one mail to the mail server and returns when that has taken it or not. It waits for a connection when all are in use, and for nothing
 // beyond the end of ctx.
 //
 // messageID is of the form left@right, without angle brackets. The caller keeps it and gives the same at every attempt, so that whoever gets the
 // mail twice can tell: when the connection is lost after the content was sent, nobody on this side knows whether it was taken, and the error is
-// temporary. Every error is an *Error; see Permanent and Temporary.
-func (s *Sender) Send(ctx context.Context, message Message, messageID string) error {
-	content, err := encoded(message, s.from, messageID, s.now())
-	if err != nil {
-		return err
-	}
+// temporary. Every error is an *Error, or one of compose as it was; see Permanent and Temporary.
+func (s *Sender) Send(ctx context.Context, compose Compose, messageID string) error {
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
 		return classified(ctx, stepPool, ctx.Err())
 	}
-	if failure := s.send(ctx, message.to, content); failure != nil {
-		return failure
-	}
-	return nil
+	return s.send(ctx, compose, messageID)
 }
 
 // Line is a place at the mail server for many mails in a row. It is for one goroutine at a time.
@@ -82,37 +84,42 @@ func (l *Line) Close() {
 }
 
 // Send is Sender.Send over the line.
-func (l *Line) Send(ctx context.Context, message Message, messageID string) error {
-	content, err := encoded(message, l.sender.from, messageID, l.sender.now())
-	if err != nil {
-		return err
-	}
-	if failure := l.sender.send(ctx, message.to, content); failure != nil {
-		return failure
-	}
-	return nil
+func (l *Line) Send(ctx context.Context, compose Compose, messageID string) error {
+	return l.sender.send(ctx, compose, messageID)
 }
 
-func (s *Sender) send(ctx context.Context, to address, content []byte) *Error {
+func (s *Sender) send(ctx context.Context, compose Compose, messageID string) error {
 	for {
-		c, err := s.take()
-		if err != nil {
-			return err
+		c, failure := s.take()
+		if failure != nil {
+			return failure
 		}
 		used := c != nil
 		if !used {
-			if c, err = dial(ctx, s.settings); err != nil {
-				return err
+			if c, failure = dial(ctx, s.settings); failure != nil {
+				return failure
 			}
 		}
-		failure, untouched := c.deliver(ctx, s.from.address, to, content)
+		message, wanted, err := compose()
+		var content []byte
+		if err == nil && wanted {
+			content, err = encoded(message, s.from, messageID, s.now())
+		}
+		if err != nil || !wanted {
+			s.give(c)
+			return err
+		}
+		failure, untouched := c.deliver(ctx, s.from.address, message.to, content)
 		s.give(c)
 		// A connection that was unused for a while may have been closed at the other end. Nothing was said yet of this mail, so the next is tried,
 		// and after the last a new one.
 		if used && untouched {
 			continue
 		}
-		return failure
+		if failure != nil { // in an interface, nil is another
+			return failure
+		}
+		return nil
 	}
 }
 

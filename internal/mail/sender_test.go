@@ -77,7 +77,7 @@ func TestSendsUnderEachEncryption(t *testing.T) {
 				t.Parallel()
 				there := serve(t, serving{encryption: encryption, password: password})
 				s := newSender(t, there.settings)
-				if err := s.Send(t.Context(), alert(t, "ada@acme.example"), messageID); err != nil {
+				if err := s.Send(t.Context(), Composed(alert(t, "ada@acme.example")), messageID); err != nil {
 					t.Fatal(err)
 				}
 				got := there.received()
@@ -118,7 +118,7 @@ func TestRefusesToTalkInTheClear(t *testing.T) {
 	there := serve(t, serving{encryption: EncryptionNone})
 	settings := there.settings
 	settings.Encryption = EncryptionStartTLS // which this server does not offer
-	err := newSender(t, settings).Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+	err := newSender(t, settings).Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 	if err == nil || !Temporary(err) || !strings.Contains(err.Error(), "STARTTLS") || len(there.received()) != 0 {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestRefusesAnUnknownCertificate(t *testing.T) {
 		there := serve(t, serving{encryption: encryption})
 		settings := there.settings
 		settings.RootCAs = nil
-		err := newSender(t, settings).Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+		err := newSender(t, settings).Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 		if err == nil || !Temporary(err) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s: %v", encryption, err)
 		}
@@ -143,7 +143,7 @@ func TestWrongPasswordIsTemporary(t *testing.T) {
 	there := serve(t, serving{encryption: EncryptionStartTLS, password: "right"})
 	settings := there.settings
 	settings.Password = sensitive.New("wrong-but-secret")
-	err := newSender(t, settings).Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+	err := newSender(t, settings).Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 	var failure *Error
 	if !errors.As(err, &failure) || !Temporary(err) || Permanent(err) || failure.Code() < 500 || strings.Contains(err.Error(), "secret") {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestAnswersAreClassified(t *testing.T) {
 				}
 			}
 			s := newSender(t, there.settings)
-			err := s.Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+			err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 			var failure *Error
 			if !errors.As(err, &failure) || failure.Code() != c.code || Permanent(err) != c.permanent || Temporary(err) == c.permanent {
 				t.Fatalf("%v", err)
@@ -207,7 +207,7 @@ func TestAnswersAreClassified(t *testing.T) {
 			there.mu.Lock()
 			refused = false
 			there.mu.Unlock()
-			if err := s.Send(t.Context(), invitation(t, "eve@acme.example"), messageID); err != nil {
+			if err := s.Send(t.Context(), Composed(invitation(t, "eve@acme.example")), messageID); err != nil {
 				t.Fatalf("the next mail: %v", err)
 			}
 		})
@@ -246,7 +246,7 @@ func TestHangEndsWithTheDeadline(t *testing.T) {
 				want = context.Canceled
 			}
 			began := time.Now()
-			err := newSender(t, settings).Send(ctx, invitation(t, "ada@acme.example"), messageID)
+			err := newSender(t, settings).Send(ctx, Composed(invitation(t, "ada@acme.example")), messageID)
 			if err == nil || !Temporary(err) || !errors.Is(err, want) && want != nil || time.Since(began) > 2*time.Second {
 				t.Fatalf("%v after %v", err, time.Since(began))
 			}
@@ -265,7 +265,7 @@ func TestSilentServer(t *testing.T) {
 	for _, encryption := range []Encryption{EncryptionNone, EncryptionImplicit} {
 		err = newSender(t, Settings{
 			Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port, Encryption: encryption, From: "a@b.example", CommandTimeout: 80 * time.Millisecond,
-		}).Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+		}).Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 		if err == nil || !Temporary(err) || !strings.Contains(err.Error(), "in time") {
 			t.Fatal(err)
 		}
@@ -281,7 +281,7 @@ func TestNobodyThere(t *testing.T) {
 	port := listener.Addr().(*net.TCPAddr).Port
 	_ = listener.Close()
 	err = newSender(t, Settings{Host: "127.0.0.1", Port: port, Encryption: EncryptionNone, From: "a@b.example"}).
-		Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+		Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 	if err == nil || !Temporary(err) || !strings.Contains(err.Error(), "refused") {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestDropInTheMiddleOfTheContent(t *testing.T) {
 		return c.Conn().Close()
 	}
 	s := newSender(t, there.settings)
-	err := s.Send(t.Context(), invitation(t, "ada@acme.example"), messageID)
+	err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID)
 	if err == nil || !Temporary(err) || !strings.Contains(err.Error(), "lost") {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestDropInTheMiddleOfTheContent(t *testing.T) {
 	there.mu.Lock()
 	there.data = nil
 	there.mu.Unlock()
-	if err := s.Send(t.Context(), invitation(t, "ada@acme.example"), messageID); err != nil {
+	if err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID); err != nil {
 		t.Fatal(err)
 	}
 	if got := there.received(); len(got) != 1 || parsed(t, got[0].content).Header.Get("Message-Id") != "<"+messageID+">" {
@@ -320,7 +320,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	settings.PerConnection = 10
 	s := newSender(t, settings)
 	for i := range 25 {
-		if err := s.Send(t.Context(), invitation(t, fmt.Sprintf("user-%d@acme.example", i)), messageID); err != nil {
+		if err := s.Send(t.Context(), Composed(invitation(t, fmt.Sprintf("user-%d@acme.example", i))), messageID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -341,10 +341,10 @@ func TestRefusedRecipientIsForgotten(t *testing.T) {
 	}
 	s := newSender(t, there.settings)
 	for i := range 3 {
-		if err := s.Send(t.Context(), invitation(t, "gone@acme.example"), messageID); !Permanent(err) {
+		if err := s.Send(t.Context(), Composed(invitation(t, "gone@acme.example")), messageID); !Permanent(err) {
 			t.Fatal(err)
 		}
-		if err := s.Send(t.Context(), invitation(t, fmt.Sprintf("user-%d@acme.example", i)), messageID); err != nil {
+		if err := s.Send(t.Context(), Composed(invitation(t, fmt.Sprintf("user-%d@acme.example", i))), messageID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -358,7 +358,7 @@ func TestUnusedConnectionsAreClosed(t *testing.T) {
 	there := serve(t, serving{encryption: EncryptionNone})
 	settings := there.settings
 	settings.IdleTimeout = 30 * time.Millisecond
-	if err := newSender(t, settings).Send(t.Context(), invitation(t, "ada@acme.example"), messageID); err != nil {
+	if err := newSender(t, settings).Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -382,7 +382,7 @@ func TestStaleConnectionIsReplaced(t *testing.T) {
 	}
 	s := newSender(t, there.settings)
 	for range 3 {
-		if err := s.Send(t.Context(), invitation(t, "ada@acme.example"), messageID); err != nil {
+		if err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), messageID); err != nil {
 			t.Fatal(err)
 		}
 		mu.Lock()
@@ -422,7 +422,7 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range 200 {
 		group.Go(func() {
 			id := fmt.Sprintf("%d@steward.example", i)
-			if err := s.Send(context.Background(), invitation(t, fmt.Sprintf("user-%d@acme.example", i)), id); err != nil {
+			if err := s.Send(context.Background(), Composed(invitation(t, fmt.Sprintf("user-%d@acme.example", i))), id); err != nil {
 				t.Error(err)
 			}
 		})
@@ -454,11 +454,11 @@ func TestWaitingForAConnectionEndsWithTheContext(t *testing.T) {
 	settings.Connections = 1
 	s := newSender(t, settings)
 	first := make(chan error, 1)
-	go func() { first <- s.Send(context.Background(), invitation(t, "ada@acme.example"), messageID) }()
+	go func() { first <- s.Send(context.Background(), Composed(invitation(t, "ada@acme.example")), messageID) }()
 	<-hanging
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := s.Send(ctx, invitation(t, "eve@acme.example"), messageID); !errors.Is(err, context.DeadlineExceeded) || !Temporary(err) {
+	if err := s.Send(ctx, Composed(invitation(t, "eve@acme.example")), messageID); !errors.Is(err, context.DeadlineExceeded) || !Temporary(err) {
 		t.Error(err)
 	}
 	close(release)
@@ -466,7 +466,7 @@ func TestWaitingForAConnectionEndsWithTheContext(t *testing.T) {
 		t.Error(err)
 	}
 	_ = s.Close()
-	if err := s.Send(t.Context(), invitation(t, "eve@acme.example"), messageID); err == nil || !Temporary(err) {
+	if err := s.Send(t.Context(), Composed(invitation(t, "eve@acme.example")), messageID); err == nil || !Temporary(err) {
 		t.Error(err)
 	}
 }
@@ -485,7 +485,7 @@ func TestAddressesOfTheWorld(t *testing.T) {
 		{to: "zoë@acme.example", noUTF8: true},
 	} {
 		there := serve(t, serving{encryption: EncryptionNone, noUTF8: c.noUTF8})
-		err := newSender(t, there.settings).Send(t.Context(), invitation(t, c.to), messageID)
+		err := newSender(t, there.settings).Send(t.Context(), Composed(invitation(t, c.to)), messageID)
 		if c.want == "" {
 			if !Permanent(err) || strings.Contains(err.Error(), "zo") || len(there.received()) != 0 {
 				t.Errorf("%s: %v", c.to, err)
@@ -504,11 +504,11 @@ func TestNothingIsSentThatWasNotComposed(t *testing.T) {
 	t.Parallel()
 	there := serve(t, serving{encryption: EncryptionNone})
 	s := newSender(t, there.settings)
-	if err := s.Send(t.Context(), Message{}, messageID); !Permanent(err) {
+	if err := s.Send(t.Context(), Composed(Message{}), messageID); !Permanent(err) {
 		t.Error(err)
 	}
 	for _, id := range []string{"", "no-at", "<a@b.example>", "a b@c.example", "a@b.example\r\nBcc: eve@evil.example", "a@b@c"} {
-		if err := s.Send(t.Context(), invitation(t, "ada@acme.example"), id); !Permanent(err) {
+		if err := s.Send(t.Context(), Composed(invitation(t, "ada@acme.example")), id); !Permanent(err) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
@@ -537,7 +537,7 @@ func BenchmarkSend(b *testing.B) {
 				Severity: SeverityError, Subject: "Import failed", Body: "Row 17", CustomerName: "Acme", UnsubscribeLink: off, Why: why,
 			})
 			if err == nil {
-				err = s.Send(context.Background(), m, messageID)
+				err = s.Send(context.Background(), Composed(m), messageID)
 			}
 			if err != nil {
 				b.Error(err)

@@ -1,6 +1,6 @@
 // Package mailjob is how the work in the background sends one mail to one person.
 //
-// Owns: what all such jobs share: the mail is worded when it is sent, as things are by then; its Message-ID is the same at every attempt, so that whoever gets it twice can
+// Owns: what all such jobs share: the mail is worded when the mail server listens, as things are by then, and sent at once; its Message-ID is the same at every attempt, so that whoever gets it twice can
 // tell; what is refused for good is not tried again; and how the administrators of a customer are told.
 // Does not own: what mails say, and whether there is still anything to say (the features); how a mail is written and handed over (mail); alerts, which go out in batches (alert).
 package mailjob
@@ -66,10 +66,7 @@ func Handlers[A jobs.Arguments](m Mailing, word Word[A]) []jobs.Handler {
 		return nil
 	}
 	return []jobs.Handler{jobs.Handle(func(ctx context.Context, job jobs.Job, asked A) error {
-		message, wanted, err := word(ctx, job, asked)
-		if err == nil && wanted {
-			err = m.Sender.Send(ctx, message, m.messageID(asked.Kind(), job))
-		}
+		err := m.Sender.Send(ctx, func() (mail.Message, bool, error) { return word(ctx, job, asked) }, m.messageID(asked.Kind(), job))
 		if mail.Permanent(err) { // the mail server refused it, or what it is to say cannot be worded
 			return jobs.InVain(err)
 		}
