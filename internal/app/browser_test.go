@@ -576,7 +576,7 @@ func (b *browser) do(t *testing.T, what string, steps ...chromedp.Action[chromed
 // read does so and returns what the page answers.
 func read[T any](t *testing.T, b *browser, what string, action chromedp.Action[T]) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(b.tab, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.tab, time.Minute)
 	defer cancel()
 	answer, err := chromedp.Run(ctx, action)
 	if err != nil {
