@@ -91,11 +91,14 @@ func start(t *testing.T, environment []string, change func(*exec.Cmd), arguments
 		}
 	}()
 	t.Cleanup(func() {
-		_ = process.Process.Kill() // it has ended already, if all went well
+		// It has ended already, or does so as an operator has it do, and leaves nothing behind.
+		_ = process.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-process.ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(40 * time.Second):
 			t.Error("the program did not end")
+			_ = process.Process.Kill()
+			<-process.ended
 		}
 	})
 	select {
