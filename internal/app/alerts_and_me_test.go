@@ -487,6 +487,7 @@ func TestLoginRecords(t *testing.T) {
 	h := newHouse(t)
 	last := func() (record string) {
 		t.Helper()
+		h.Settle() // what failed is recorded after the answer
 		peek(t, h.Service, "select host(address) || ' ' || outcome || ' ' || inside_networks from login_records order by id desc limit 1", &record)
 		return record
 	}

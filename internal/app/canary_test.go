@@ -710,10 +710,11 @@ func (c *canary) ask(operator apptest.Option) {
 
 // hook has webhooks sent of everything that happens, to a receiver that fails each time the first time: what is told is waiting, and tried again.
 func (c *canary) hook() {
+	email := c.email // by its own name: the person is renamed while the receiver answers
 	c.inbox = newReceiver(c, func(w http.ResponseWriter, one received) {
 		if one.before == 0 {
 			w.WriteHeader(http.StatusInternalServerError)
-			_, _ = w.Write([]byte(c.email)) // what a receiver says is not kept
+			_, _ = w.Write([]byte(email)) // what a receiver says is not kept
 		}
 	})
 	_, key := c.once()

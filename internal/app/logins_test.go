@@ -40,7 +40,7 @@ func TestLoginsAreShown(t *testing.T) {
 	trial := func(password, from string, want int) apptest.Answer {
 		t.Helper()
 		answer := w.Call(t, "POST", "/v1/sessions", credentials("acme", person.Email, password), apptest.Header("X-Forwarded-For", from)).Want(t, want)
-		w.Sessions.Close() // what failed is recorded after the answer
+		w.Settle() // what failed is recorded after the answer
 		return answer
 	}
 	list := func(path string, credential apptest.Credential) (page loginPage) {
