@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +22,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/app/apptest"
@@ -498,6 +502,166 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	if state := stateOf(t, s, acme, restored).Receipt.State; state != client.ErasureReceiptStateLiveComplete {
 		t.Error(state)
 	}
+}
+
+// What looks behind an erasure need not be a session of the database: a transaction that was prepared and waits for its second phase, a standby that tells what its own readers see,
+// and a replication slot that remembers it while the standby is away.
+func TestReceiptsWaitForWhoLooksFromOutside(t *testing.T) {
+	t.Parallel()
+	s := quietly(t)
+	acme := s.Customer(t, "acme")
+	superuser := s.Database.Superuser(t)
+	waits := func(what string) {
+		t.Helper()
+		for range 3 {
+			if settled, err := s.Receipts.Advance(t.Context()); err != nil || settled != 0 {
+				t.Errorf("%s: %d %v", what, settled, err)
+			}
+		}
+	}
+	own := "steward_" + strings.ReplaceAll(id.New[id.Request]().String(), "-", "")
+
+	// Its session has ended; the transaction lives on. It must not outlive the test.
+	preparing := s.Database.Superuser(t)
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), s.Database.URL.Reveal())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+		_, err = conn.Exec(context.Background(), "rollback prepared '"+own+"'")
+		if gone := new(pgconn.PgError); err != nil && (!errors.As(err, &gone) || gone.Code != "42704") {
+			t.Error(err)
+		}
+	})
+	if _, err := preparing.Exec(t.Context(), "begin; select pg_current_xact_id(); prepare transaction '"+own+"'"); err != nil {
+		t.Fatal(err)
+	}
+	erased(t, s, acme, "prepared")
+	waits("while a prepared transaction waits")
+	execute(t, superuser, "rollback prepared '"+own+"'")
+	settles(t, s, 1)
+
+	standby := follow(t, s, "")
+	standby.sees(t, superuser, "select exists (select from pg_stat_activity where pid = $1 and backend_xmin is not null)", standby.conn.PgConn().PID())
+	erased(t, s, acme, "followed")
+	waits("while a standby's readers look")
+	standby.leave(t)
+	settles(t, s, 1)
+
+	execute(t, superuser, "select pg_create_physical_replication_slot($1, true)", own)
+	drop := sync.OnceFunc(func() {
+		conn, err := pgx.Connect(context.Background(), s.Database.URL.Reveal())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+		if _, err := conn.Exec(context.Background(), "select pg_drop_replication_slot($1)", own); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(drop)
+	standby = follow(t, s, own)
+	standby.sees(t, superuser, "select exists (select from pg_replication_slots where slot_name = $1 and xmin is not null)", own)
+	standby.leave(t)
+	erased(t, s, acme, "remembered")
+	waits("while a slot remembers what a standby's readers see")
+	eventually(t, "the standby to be gone", func() (gone bool) {
+		peek(t, s, "select not active from pg_replication_slots where slot_name = $1", &gone, own)
+		return gone
+	})
+	drop()
+	settles(t, s, 1)
+}
+
+// standby is as much of a standby as PostgreSQL asks for: it reads the journal and says what its readers see.
+type standby struct {
+	conn *pgx.Conn
+	gone chan struct{}
+}
+
+// follow starts a standby that reads on from now, with a slot or without.
+func follow(t *testing.T, s *apptest.Service, slot string) *standby {
+	t.Helper()
+	configuration, err := pgx.ParseConfig(s.Database.URL.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	configuration.RuntimeParams["replication"] = "true"
+	conn, err := pgx.ConnectConfig(t.Context(), configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := &standby{conn: conn, gone: make(chan struct{})}
+	t.Cleanup(func() { _ = conn.PgConn().Conn().Close() }) // closed already, if it has left
+	if slot != "" {
+		slot = "SLOT " + slot + " "
+	}
+	var from, next string
+	peek(t, s, "select pg_current_wal_flush_lsn()::text || ' ' || pg_snapshot_xmin(pg_current_snapshot())", &from)
+	from, next, _ = strings.Cut(from, " ")
+	oldest, err := strconv.ParseUint(next, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire := conn.PgConn().Frontend()
+	wire.SendQuery(&pgproto3.Query{String: "START_REPLICATION " + slot + "PHYSICAL " + from})
+	if err := wire.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for started := false; !started; {
+		message, err := wire.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch message := message.(type) {
+		case *pgproto3.CopyBothResponse:
+			started = true
+		case *pgproto3.ErrorResponse:
+			t.Fatal(message.Message)
+		}
+	}
+	// Hot standby feedback, PostgreSQL's documentation, "Streaming Replication Protocol": the clock, which is not read here, and the oldest transactions that rows and
+	// catalogues are still looked at for, each with its epoch.
+	feedback := append([]byte{'h'}, make([]byte, 8)...)
+	feedback = binary.BigEndian.AppendUint32(feedback, uint32(oldest))
+	feedback = binary.BigEndian.AppendUint32(feedback, uint32(oldest>>32))
+	feedback = append(feedback, make([]byte, 8)...)
+	wire.Send(&pgproto3.CopyData{Data: feedback})
+	if err := wire.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(follower.gone)
+		for {
+			if _, err := wire.Receive(); err != nil {
+				return // the connection was closed
+			}
+		}
+	}()
+	return follower
+}
+
+// sees waits until the server knows.
+func (*standby) sees(t *testing.T, superuser *pgx.Conn, question string, about any) {
+	t.Helper()
+	eventually(t, "the server to know what the standby sees", func() (known bool) {
+		if err := superuser.QueryRow(t.Context(), question, about).Scan(&known); err != nil {
+			t.Fatal(err)
+		}
+		return known
+	})
+}
+
+// leave ends the standby as a power cut does.
+func (f *standby) leave(t *testing.T) {
+	t.Helper()
+	if err := f.conn.PgConn().Conn().Close(); err != nil {
+		t.Error(err)
+	}
+	<-f.gone
 }
 
 // Many receipts of several customers, some of them unsigned, go forward by two replicas at once: each is settled once.

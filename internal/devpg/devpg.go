@@ -54,7 +54,7 @@ type Purpose int
 const (
 	// Dev keeps the data through a crash of the machine, but for the commits of the last second (fsync on, synchronous_commit off).
 	Dev Purpose = iota
-	// Test trades every promise about a crash of the machine for speed (fsync off) and allows 300 connections.
+	// Test trades every promise about a crash of the machine for speed (fsync off), allows 300 connections, and knows prepared transactions.
 	Test
 )
 
@@ -291,9 +291,9 @@ func (s *Server) arguments() []string {
 	}
 	switch s.purpose {
 	case Test:
-		settings = append(settings, "fsync=off", "full_page_writes=off", "max_connections=300")
+		settings = append(settings, "fsync=off", "full_page_writes=off", "max_connections=300", "max_prepared_transactions=20")
 	default:
-		settings = append(settings, "fsync=on", "full_page_writes=on", "max_connections=100")
+		settings = append(settings, "fsync=on", "full_page_writes=on", "max_connections=100", "max_prepared_transactions=0")
 	}
 	arguments := []string{"-D", s.data}
 	for _, setting := range settings {

@@ -72,8 +72,8 @@ func TestSettings(t *testing.T) {
 		"log_min_error_statement": "panic", "log_min_messages": "log", "is_superuser": "on", "session_authorization": "postgres",
 	}
 	own := map[Purpose]map[string]string{
-		Dev:  {"fsync": "on", "full_page_writes": "on", "max_connections": "100", "data_checksums": "on"},
-		Test: {"fsync": "off", "full_page_writes": "off", "max_connections": "300"},
+		Dev:  {"fsync": "on", "full_page_writes": "on", "max_connections": "100", "max_prepared_transactions": "0", "data_checksums": "on"},
+		Test: {"fsync": "off", "full_page_writes": "off", "max_connections": "300", "max_prepared_transactions": "20"},
 	}
 	for purpose, settings := range own {
 		server := mustStart(t, Options{Dir: temporaryDir(t), Purpose: purpose})
