@@ -673,9 +673,11 @@ const (
 	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
 	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
 	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindBundleCollected    ReplayOutcomeKind = "bundle_collected"
 	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
 	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
 	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindOffboarding        ReplayOutcomeKind = "offboarding"
 	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
 	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
 	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
@@ -691,11 +693,15 @@ func (e ReplayOutcomeKind) Valid() bool {
 		return true
 	case ReplayOutcomeKindAlertsSet:
 		return true
+	case ReplayOutcomeKindBundleCollected:
+		return true
 	case ReplayOutcomeKindCorrection:
 		return true
 	case ReplayOutcomeKindCredentialsChanged:
 		return true
 	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindOffboarding:
 		return true
 	case ReplayOutcomeKindRedaction:
 		return true

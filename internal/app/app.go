@@ -207,7 +207,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	requests := request.NewService(db, customers, users, box, queue, mailing.Mailing)
+	requests := request.NewService(db, customers, users, box, book, queue, mailing.Mailing)
 	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, mailing.Mailing, backups.HorizonTx,
 		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
 	app = &App{

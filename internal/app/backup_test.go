@@ -87,10 +87,10 @@ func TestBackupsOnAnOperatorsOrder(t *testing.T) {
 	call(t, b.Service, "POST", backupsPath, apptest.As(b.operator)).WantProblem(t, 409, "backup-under-way")
 
 	var entries int
-	err := b.Database.Superuser(t).QueryRow(t.Context(), `select count(*) from audit_entries e join customers c on c.id = e.customer_id
-		where c.slug = 'fusions' and action = 'backup.ordered' and target_id = $1 and actor_operator_id is not null`, made.ID).Scan(&entries)
-	if err != nil || entries != 1 {
-		t.Errorf("%d entries tell of the order, %v", entries, err)
+	peek(t, b.Service, `select count(*) from audit_entries e join customers c on c.id = e.customer_id
+		where c.slug = 'fusions' and action = 'backup.ordered' and target_id = $1 and actor_operator_id is not null`, &entries, made.ID)
+	if entries != 1 {
+		t.Errorf("%d entries tell of the order", entries)
 	}
 	for range 3 {
 		execute(t, b.Database.Superuser(t), "update backups set state = 'failed' where state = 'creating'")
@@ -200,9 +200,7 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 		if err := b.Sealer.Seal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Database.Superuser(t).QueryRow(t.Context(), "select count(*) from audit_unsealed").Scan(&unsealed); err != nil {
-			t.Fatal(err)
-		}
+		peek(t, b.Service, "select count(*) from audit_unsealed", &unsealed)
 	}
 	if _, err := b.Backups.Create(t.Context()); err != nil { // by nobody's order, so that nothing else happens meanwhile
 		t.Fatal(err)

@@ -362,6 +362,63 @@ func TestBundleForARecipient(t *testing.T) {
 	call(t, w.Service, "POST", requestsPath, apptest.As(w.acme.APIKey), apptest.JSON(bad)).WantProblem(t, 422, "invalid-recipient")
 }
 
+// A restored database has bundles again that were handed over since. Those for a recipient may be collected as often as before, and nobody has lost what was not collected.
+func TestABundleIsHandedOverOnceAlsoAfterARestore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundles := make(map[string]string)
+	for name, more := range map[string]members{"taken": nil, "left": nil, "encrypted": {"recipient": identity.Recipient().String()}} {
+		filed := w.ask(t, "access", w.Person(t, w.acme, principal.User, name+"@acme.example").ID, more)
+		w.operate(t, filed.ID, "fulfilment").Want(t, 200)
+		bundles[name] = requestsPath + "/" + filed.ID + "/bundle"
+	}
+	later := w.ask(t, "portability", w.acme.User.ID, nil)
+	bundles["later"] = requestsPath + "/" + later.ID + "/bundle"
+	key := apptest.As(w.acme.APIKey)
+	w.Settle()
+	w.Stop()
+	backup := w.Database.Copy(t)
+	apptest.ShareBlobs(t, w.Database, backup)
+	living := apptest.Replica(t, w.Database)
+	call(t, living, "POST", workPath+"/"+later.ID+"/fulfilment", apptest.As(living.SignIn(t, "fusions", w.fusions.Admin))).Want(t, 200)
+	for _, name := range []string{"taken", "encrypted", "later"} {
+		call(t, living, "GET", bundles[name], key).Want(t, 200)
+	}
+	call(t, living, "GET", bundles["taken"], key).WantProblem(t, 410, "bundle-gone")
+	living.Settle()
+	living.Stop()
+	w.Database.Clock.Advance(time.Hour)
+
+	restored := apptest.Replica(t, backup)
+	opened(t, restored)
+	call(t, restored, "GET", bundles["taken"], key).WantProblem(t, 410, "bundle-gone")
+	call(t, restored, "GET", bundles["encrypted"], key).Want(t, 200)
+	call(t, restored, "GET", bundles["left"], key).Want(t, 200)
+	call(t, restored, "GET", bundles["left"], key).WantProblem(t, 410, "bundle-gone")
+	// Fulfilled anew, it is another bundle.
+	call(t, restored, "GET", bundles["later"], key).WantProblem(t, 409, "bundle-not-ready")
+	operator := apptest.As(restored.SignIn(t, "fusions", w.fusions.Admin))
+	call(t, restored, "POST", workPath+"/"+later.ID+"/fulfilment", operator).Want(t, 200)
+	call(t, restored, "GET", bundles["later"], key).Want(t, 200)
+	told := call(t, restored, "GET", "/v1/operator/replays", operator).Want(t, 200).Body
+	for _, outcome := range []string{`{"count":1,"kind":"bundle_collected","outcome":"done"}`, `{"count":1,"kind":"bundle_collected","outcome":"already"}`} {
+		if !bytes.Contains(told, []byte(outcome)) {
+			t.Errorf("operators are told: %s", told)
+		}
+	}
+	taken := strings.Split(bundles["taken"], "/")[3]
+	var found shownRequest
+	call(t, restored, "GET", requestsPath+"/"+taken, key).Want(t, 200).Into(t, &found)
+	if found.Bundle == nil || found.Bundle.CollectedAt == nil || found.State != "fulfilled" {
+		t.Errorf("%+v", found)
+	}
+	wantDetailed(t, restored, taken, "user data_subject_request.updated received", "operator data_subject_request.updated fulfilled", "system data_subject_request.collected")
+}
+
 // What fulfilling does is what the customer could have done, by the hand of an operator.
 func TestWhatFulfillingDoes(t *testing.T) {
 	t.Parallel()

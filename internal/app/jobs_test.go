@@ -14,14 +14,11 @@ import (
 func deadJob(t *testing.T, service *apptest.Service, of id.Customer) string {
 	t.Helper()
 	var job int64
-	err := service.Database.Superuser(t).QueryRow(t.Context(), `
+	peek(t, service, `
 		insert into jobs.river_job (args, kind, queue, max_attempts, attempt, state, finalized_at, errors)
 		values (jsonb_build_object('customer_id', $1::text, 'user_id', gen_random_uuid(), 'about', 'invitation'), 'password_mail', 'mail', 2, 2, 'discarded', now(),
 			array[jsonb_build_object('at', now(), 'attempt', 2, 'error', E'mail: no answer\nat line 5', 'trace', '')])
-		returning id`, of.String()).Scan(&job)
-	if err != nil {
-		t.Fatal(err)
-	}
+		returning id`, &job, of.String())
 	return strconv.FormatInt(job, 10)
 }
 

@@ -420,9 +420,7 @@ func (w *world) Superuser(t *testing.T, query string, into any, arguments ...any
 
 func peek(t *testing.T, s *apptest.Service, query string, into any, arguments ...any) {
 	t.Helper()
-	if err := s.Database.Superuser(t).QueryRow(t.Context(), query, arguments...).Scan(into); err != nil {
-		t.Fatal(err)
-	}
+	s.Database.Peek(t, query, into, arguments...)
 }
 
 // key makes an API key with these scopes.

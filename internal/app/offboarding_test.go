@@ -1027,7 +1027,9 @@ func TestARestoreBringsNoCustomerBack(t *testing.T) {
 			execute(t, conn, "select from customers where id = $1 for key share", e.leaving.ID.String())
 			service := apptest.Replica(t, database)
 			eventually(t, "a deletion in the middle", func() bool {
-				return number(t, database.Superuser(t), "select count(*) from users where customer_id = $1", e.leaving.ID.String()) == 0
+				var left int
+				database.Peek(t, "select count(*) from users where customer_id = $1", &left, e.leaving.ID.String())
+				return left == 0
 			})
 			closed(t, service, e.stay)
 			service.Stop()
@@ -1043,6 +1045,10 @@ func TestARestoreBringsNoCustomerBack(t *testing.T) {
 			found, err := service.Offboardings.Get(t.Context(), done.ID)
 			if err != nil || found.State != offboarding.Deleted || found.RequestedBy != e.first.User || *found.ApprovedBy != e.second.User || found.Slug != "leaving" {
 				t.Errorf("the record is %+v (%v)", found, err)
+			}
+			operator := apptest.As(service.SignIn(t, "fusions", e.fusions.Admin))
+			if told := call(t, service, "GET", "/v1/operator/replays", operator).Want(t, 200).Body; !bytes.Contains(told, []byte(`"offboarding"`)) {
+				t.Errorf("operators are told: %s", told)
 			}
 			if open := number(t, conn, "select count(*) from offboardings where state not in ('deleted', 'cancelled')"); open != 0 {
 				t.Errorf("%d offboardings are open", open)

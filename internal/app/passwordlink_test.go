@@ -54,13 +54,9 @@ func eventually(t *testing.T, what string, true func() bool) {
 // settled waits until no job is to be done now.
 func settled(t *testing.T, s *apptest.Service) {
 	t.Helper()
-	superuser := s.Database.Superuser(t)
 	eventually(t, "the jobs to be done", func() bool {
 		var left int
-		err := superuser.QueryRow(t.Context(), "select count(*) from jobs.river_job where state in ('available', 'running', 'scheduled')").Scan(&left)
-		if err != nil {
-			t.Fatal(err)
-		}
+		peek(t, s, "select count(*) from jobs.river_job where state in ('available', 'running', 'scheduled')", &left)
 		return left == 0
 	})
 }

@@ -83,7 +83,7 @@ func write(b *testing.B, service *apptest.Service, of id.Customer, users []id.Us
 			entry.Status = "disabled"
 		case ledger.RoleSet:
 			entry.Role = "user"
-		case ledger.CredentialsChanged, ledger.Correction, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Void:
+		case ledger.CredentialsChanged, ledger.Correction, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
 		}
 		if _, err := book.Append(b.Context(), entry); err != nil {
 			b.Fatal(err)

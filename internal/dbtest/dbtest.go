@@ -12,6 +12,7 @@ package dbtest
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +38,9 @@ type Database struct {
 	DB    *postgres.DB     // as the service sees it
 	Clock *clock.Manual    // the clock of DB; stands at 2026-03-01T12:00:00Z until the test moves it
 	Log   *Log             // what DB logged, and whatever else the test gives Log.Logger to
+
+	mutex sync.Mutex
+	looks *pgx.Conn // Peek's connection, made when it is needed
 }
 
 // New makes a migrated database, empty but for what the migrations put there. It is gone when the test has ended, and the test fails if it has
@@ -52,6 +56,7 @@ func New(t testing.TB) *Database {
 		t.Fatal(err)
 	}
 	d.URL = url
+	t.Cleanup(func() { d.lookAway(t) })
 	t.Cleanup(func() {
 		if text := d.Log.tail(); t.Failed() && text != "" {
 			t.Logf("the log of this test, its end:\n%s", text)
@@ -65,6 +70,7 @@ func New(t testing.TB) *Database {
 // clock is the same.
 func (d *Database) Copy(t testing.TB) *Database {
 	t.Helper()
+	d.lookAway(t)
 	if err := d.DB.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +80,7 @@ func (d *Database) Copy(t testing.TB) *Database {
 		t.Fatal(err)
 	}
 	out.URL = url
+	t.Cleanup(func() { out.lookAway(t) })
 	t.Cleanup(func() {
 		if text := out.Log.tail(); t.Failed() && text != "" {
 			t.Logf("the log of a copy in this test, its end:\n%s", text)
@@ -116,7 +123,44 @@ func (d *Database) Open(t testing.TB, change ...func(*postgres.Settings)) *postg
 	return db
 }
 
-// Superuser connects past the doors: the connection sees the rows of every customer and may change all of them. For arranging and looking in.
+// Peek asks for one row past the doors. However often it is called, it takes one connection, which another one follows when the server has ended it: for questions that are asked
+// until the answer is the right one.
+func (d *Database) Peek(t testing.TB, question string, into any, arguments ...any) {
+	t.Helper()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	for tries := 1; ; tries++ {
+		if d.looks == nil || d.looks.IsClosed() {
+			conn, err := connect(t.Context(), d.URL)
+			if err != nil {
+				t.Fatalf("dbtest: %v", err)
+			}
+			d.looks = conn
+		}
+		err := d.looks.QueryRow(t.Context(), question, arguments...).Scan(into)
+		if err == nil {
+			return
+		}
+		if !d.looks.IsClosed() || tries > 1 {
+			t.Fatalf("%v, of: %s", err, question)
+		}
+	}
+}
+
+// lookAway ends Peek's connection.
+func (d *Database) lookAway(t testing.TB) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.looks == nil {
+		return
+	}
+	if err := d.looks.Close(context.Background()); err != nil {
+		t.Errorf("dbtest: closing the connection that looked in: %v", err)
+	}
+	d.looks = nil
+}
+
+// Superuser connects past the doors: the connection sees the rows of every customer and may change all of them. It is the caller's own: for arranging, and for transactions.
 func (d *Database) Superuser(t testing.TB) *pgx.Conn {
 	t.Helper()
 	conn, err := connect(t.Context(), d.URL)

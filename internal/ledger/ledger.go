@@ -41,12 +41,13 @@ const (
 	CredentialsChanged Kind = "credentials_changed" // the password or the second factor is another: the ones of before are good no more
 	Correction         Kind = "correction"          // a name or the address is another; which, is nobody's to know here
 	APIKeyRevoked      Kind = "api_key_revoked"
-	APIKeyEnds         Kind = "api_key_ends" // its end was brought forward
-	Offboarding        Kind = "offboarding"  // everything of the customer is deleted
-	Void               Kind = "void"         // the act of an earlier entry did not happen
+	APIKeyEnds         Kind = "api_key_ends"     // its end was brought forward
+	BundleCollected    Kind = "bundle_collected" // the bundle of a data-subject request that is handed over once was
+	Offboarding        Kind = "offboarding"      // everything of the customer is deleted
+	Void               Kind = "void"             // the act of an earlier entry did not happen
 )
 
-var kinds = []Kind{Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Offboarding, Void}
+var kinds = []Kind{Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, BundleCollected, Offboarding, Void}
 
 // Entry is one act. It holds ids, closed words, numbers and times; the members beyond the first five are there where the kind needs them to be carried out once more.
 type Entry struct {
@@ -54,7 +55,7 @@ type Entry struct {
 	Kind         Kind        `json:"kind"`
 	At           time.Time   `json:"at"`
 	Customer     id.Customer `json:"customer"`
-	Subject      uuid.UUID   `json:"subject"` // the user, the API key or the offboarding
+	Subject      uuid.UUID   `json:"subject"` // the user, the API key, the data-subject request or the offboarding
 	Receipt      *id.Receipt `json:"receipt,omitempty"`
 	Label        string      `json:"label,omitempty"` // what a redacted person is called; random
 	Reason       string      `json:"reason,omitempty"`
@@ -75,6 +76,9 @@ func (e Entry) User() id.User { return id.User{UUID: e.Subject} }
 
 // Offboarding is the offboarding that the entry is about, where it is about one.
 func (e Entry) Offboarding() id.Offboarding { return id.Offboarding{UUID: e.Subject} }
+
+// DataRequest is the data-subject request that the entry is about, where it is about one.
+func (e Entry) DataRequest() id.DataRequest { return id.DataRequest{UUID: e.Subject} }
 
 // APIKey is the key that the entry is about, where it is about one.
 func (e Entry) APIKey() id.APIKey { return id.APIKey{UUID: e.Subject} }
@@ -104,7 +108,7 @@ func (e Entry) settles() string {
 	switch e.Kind {
 	case AlertsSet, StatusSet, RoleSet:
 		return string(e.Kind) + " " + e.Customer.String() + " " + e.Subject.String()
-	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, Offboarding, Void:
+	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, BundleCollected, Offboarding, Void:
 	}
 	return ""
 }

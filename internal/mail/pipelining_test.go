@@ -82,7 +82,7 @@ func (s script) serve(t *testing.T) Settings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Settings{Host: "127.0.0.1", Port: number, Encryption: EncryptionNone, From: "Steward <no-reply@steward.example>", CommandTimeout: 5 * time.Second}
+	return Settings{Host: "127.0.0.1", Port: number, Encryption: EncryptionNone, From: "Steward <no-reply@steward.example>", CommandTimeout: time.Minute}
 }
 
 // With several commands in one go a server may be ready for a content that it takes for nobody. It gets none of the mail, and the refusal is told as without.

@@ -67,7 +67,7 @@ func serve(t testing.TB, how serving) *server {
 	backend.ErrorLog = log.New(io.Discard, "", 0)
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	s.settings = Settings{
-		Host: "127.0.0.1", Encryption: how.encryption, From: "Steward <no-reply@steward.example>", CommandTimeout: 5 * time.Second,
+		Host: "127.0.0.1", Encryption: how.encryption, From: "Steward <no-reply@steward.example>", CommandTimeout: time.Minute,
 	}
 	if s.settings.Port, err = strconv.Atoi(port); err != nil {
 		t.Fatal(err)

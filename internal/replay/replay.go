@@ -32,6 +32,7 @@ import (
 	"github.com/fusionspim/steward/internal/passwordlink"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/request"
 	"github.com/fusionspim/steward/internal/secondfactor"
 	"github.com/fusionspim/steward/internal/session"
 	"github.com/fusionspim/steward/internal/user"
@@ -295,7 +296,7 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 	return outcomes, err
 }
 
-// waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each person and key, the second what is next on
+// waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each subject, the second what is next on
 // them, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
 func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
 	depth := make(map[uuid.UUID]int)
@@ -310,7 +311,7 @@ func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
 	return parts
 }
 
-// replay carries out entries of which each is on somebody, or on a key, of its own.
+// replay carries out entries of which each is on somebody, or on something, of its own.
 func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
 	outcomes := make([]ledger.Outcome, len(entries))
 	var people []ledger.Entry
@@ -322,6 +323,11 @@ func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.O
 		case entry.Kind == ledger.APIKeyRevoked || entry.Kind == ledger.APIKeyEnds:
 			var err error
 			if outcomes[i], err = apikey.ReplayTx(tx, entry.Entry); err != nil {
+				return nil, err
+			}
+		case entry.Kind == ledger.BundleCollected:
+			var err error
+			if outcomes[i], err = request.ReplayTx(tx, entry.Entry); err != nil {
 				return nil, err
 			}
 		default:

@@ -10,6 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/id"
 	"github.com/fusionspim/steward/internal/idempotency"
 	"github.com/fusionspim/steward/internal/jobs"
+	"github.com/fusionspim/steward/internal/ledger"
 	"github.com/fusionspim/steward/internal/mailjob"
 	"github.com/fusionspim/steward/internal/postgres"
 	"github.com/fusionspim/steward/internal/principal"
@@ -27,13 +28,14 @@ type Service struct {
 	customers *customer.Service
 	users     *user.Service
 	box       *seal.Box
+	ledger    *ledger.Ledger
 	queue     *jobs.Queue
 	mailing   mailjob.Mailing
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, queue *jobs.Queue, mailing mailjob.Mailing) *Service {
-	return &Service{db: db, customers: customers, users: users, box: box, queue: queue, mailing: mailing}
+func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, book *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing) *Service {
+	return &Service{db: db, customers: customers, users: users, box: box, ledger: book, queue: queue, mailing: mailing}
 }
 
 // note records that a request is in another state now, or was filed again.
@@ -189,7 +191,11 @@ func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request i
 		return collected, nil
 	}
 	if !collected.Encrypted {
-		if err := dropBundle(tx, request); err != nil {
+		if _, err := dropBundle(tx, request); err != nil {
+			return Collected{}, err
+		}
+		// A database that is restored has the bundle again, and must not hand it over a second time.
+		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.BundleCollected, Subject: request.UUID}); err != nil {
 			return Collected{}, err
 		}
 	}
@@ -197,6 +203,24 @@ func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request i
 		return Collected{}, err
 	}
 	return collected, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.DataRequestCollected, Target: audit.OnDataRequest(request)})
+}
+
+// ReplayTx takes a bundle away once more that the ledger says was handed over. One that is made after the restore is another order's.
+func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
+	_, err := lock(tx, entry.DataRequest())
+	if fault.Is(err, fault.ResourceNotFound) {
+		return ledger.Absent, nil
+	} else if err != nil {
+		return "", err
+	}
+	dropped, err := dropBundle(tx, entry.DataRequest())
+	if err != nil || !dropped {
+		return ledger.Already, err
+	}
+	if err := markCollected(tx, entry.DataRequest()); err != nil {
+		return "", err
+	}
+	return ledger.Done, audit.AppendTx(tx, audit.Act{Action: audit.DataRequestCollected, Target: audit.OnDataRequest(entry.DataRequest()), Details: entry.Details()})
 }
 
 // ListAll returns the requests of all customers without whom they are about, newest first: at most limit of those made before the one named, or from the newest on.

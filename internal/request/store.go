@@ -150,8 +150,10 @@ func bundleOf(tx *postgres.Tx, request id.DataRequest) (content []byte, ok bool,
 	return content, err == nil, err
 }
 
-func dropBundle(tx *postgres.Tx, request id.DataRequest) error {
-	return tx.ORM().Exec("delete from request_bundles where customer_id = ? and request_id = ?", tx.Customer, request).Error
+// dropBundle tells whether there was one.
+func dropBundle(tx *postgres.Tx, request id.DataRequest) (dropped bool, err error) {
+	done := tx.ORM().Exec("delete from request_bundles where customer_id = ? and request_id = ?", tx.Customer, request)
+	return done.RowsAffected > 0, done.Error
 }
 
 // markCollected notes the first time that a bundle was handed over.

@@ -27,7 +27,7 @@ func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Ou
 			erasures = append(erasures, i)
 		case ledger.AlertsSet, ledger.StatusSet, ledger.RoleSet, ledger.CredentialsChanged, ledger.Correction:
 			changes = append(changes, i)
-		case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
+		case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
 			outcomes[i] = ledger.Absent
 		}
 	}
@@ -71,7 +71,7 @@ func actOf(entry ledger.Entry, outcome ledger.Outcome) audit.Act {
 		act.Action, act.Changed = audit.UserPasswordChanged, []string{"password", "second_factor"}
 	case ledger.Correction:
 		act.Action, act.Changed = audit.UserCorrectionLost, []string{"correction_lost_at"}
-	case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
+	case ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
 	}
 	return act
 }
@@ -96,7 +96,7 @@ func changeAllAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcom
 			change.Forget, change.SignOut, change.EndLinks = true, true, true
 		case ledger.Correction:
 			change.Corrected = true
-		case ledger.Redaction, ledger.Deletion, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.Offboarding, ledger.Void:
+		case ledger.Redaction, ledger.Deletion, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
 		}
 		changes[i] = change
 	}

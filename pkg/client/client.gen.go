@@ -671,9 +671,11 @@ const (
 	ReplayOutcomeKindAPIKeyEnds         ReplayOutcomeKind = "api_key_ends"
 	ReplayOutcomeKindAPIKeyRevoked      ReplayOutcomeKind = "api_key_revoked"
 	ReplayOutcomeKindAlertsSet          ReplayOutcomeKind = "alerts_set"
+	ReplayOutcomeKindBundleCollected    ReplayOutcomeKind = "bundle_collected"
 	ReplayOutcomeKindCorrection         ReplayOutcomeKind = "correction"
 	ReplayOutcomeKindCredentialsChanged ReplayOutcomeKind = "credentials_changed"
 	ReplayOutcomeKindDeletion           ReplayOutcomeKind = "deletion"
+	ReplayOutcomeKindOffboarding        ReplayOutcomeKind = "offboarding"
 	ReplayOutcomeKindRedaction          ReplayOutcomeKind = "redaction"
 	ReplayOutcomeKindRoleSet            ReplayOutcomeKind = "role_set"
 	ReplayOutcomeKindStatusSet          ReplayOutcomeKind = "status_set"
@@ -689,11 +691,15 @@ func (e ReplayOutcomeKind) Valid() bool {
 		return true
 	case ReplayOutcomeKindAlertsSet:
 		return true
+	case ReplayOutcomeKindBundleCollected:
+		return true
 	case ReplayOutcomeKindCorrection:
 		return true
 	case ReplayOutcomeKindCredentialsChanged:
 		return true
 	case ReplayOutcomeKindDeletion:
+		return true
+	case ReplayOutcomeKindOffboarding:
 		return true
 	case ReplayOutcomeKindRedaction:
 		return true
@@ -5030,7 +5036,7 @@ func (c *Raw) GetOffboarding(ctx context.Context, id ID, reqEditors ...RequestEd
 
 // ListReplays List when orders were carried out again
 //
-// Newest first. What must outlive a restore of the database (erasures, opt-outs, revocations, and that something was corrected) is also written down outside it. What a restored
+// Newest first. What must outlive a restore of the database (erasures, opt-outs, revocations, that a bundle was handed over, and that something was corrected) is also written down outside it. What a restored
 // database lacks of it is carried out again before anybody is let in; what a crash left open, within minutes. Each act is in the trail of its customer, and each replay in the trail of
 // Fusions. A correction cannot be carried out again: the user carries `correction_lost_at`, and the customer's administrators are told.
 //

@@ -118,15 +118,12 @@ func (s *Service) Settle() { s.Sessions.Close() }
 // Seal waits until every entry of the trail has its place. This replica gives it to those that no other is about to.
 func (s *Service) Seal(t testing.TB) {
 	t.Helper()
-	superuser := s.Database.Superuser(t)
 	for {
 		if err := s.Sealer.Seal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var waiting bool
-		if err := superuser.QueryRow(t.Context(), "select exists (select from audit_unsealed)").Scan(&waiting); err != nil {
-			t.Fatal(err)
-		}
+		s.Database.Peek(t, "select exists (select from audit_unsealed)", &waiting)
 		if !waiting {
 			return
 		}
