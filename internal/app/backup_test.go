@@ -202,6 +202,9 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 		}
 		peek(t, b.Service, "select count(*) from audit_unsealed", &unsealed)
 	}
+	if err := b.CompareLedger(t.Context()); err != nil { // which would happen by itself, now or then
+		t.Fatal(err)
+	}
 	if _, err := b.Backups.Create(t.Context()); err != nil { // by nobody's order, so that nothing else happens meanwhile
 		t.Fatal(err)
 	}
