@@ -593,7 +593,7 @@ func (b *browser) shows(t *testing.T, selector, want string) string {
 	t.Helper()
 	return read(t, b, fmt.Sprintf("waiting for %q in %s", want, selector), chromedp.PollFunction[string](
 		"(selector, want) => { const text = document.querySelector(selector)?.innerText; return text?.startsWith(want) && text; }",
-		chromedp.WithPollingArgs(selector, want)))
+		chromedp.WithPollingArgs(selector, want), chromedp.WithPollingTimeout(0))) // read sets the bound
 }
 
 // says waits until the frontend says so of what was asked for last.
