@@ -23,7 +23,7 @@ import (
 const (
 	makeTimeout = 2 * time.Minute // includes waiting for another process that makes the template
 	dropTimeout = time.Minute
-	patience    = 2 * time.Second // for connections that are just closing
+	patience    = 10 * time.Second // for connections that are just closing
 	glance      = 2 * time.Millisecond
 )
 
