@@ -30,11 +30,11 @@ RACE := -race -gcflags=golang.org/x/crypto/...=-race=false
 # Tests wait more than they reckon, so more of them run at once than there are processors.
 .PHONY: test
 test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
-	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 6 -timeout 45m ./...
+	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m ./...
 
 .PHONY: quick
 quick: postgres chromium ## Run the tests without the race detector
-	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 6 -timeout 45m ./...
+	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m ./...
 
 .PHONY: drill
 drill: postgres ## Restore a backup and show that nobody who was erased since comes back
