@@ -26,8 +26,8 @@ type receiptRotateKey struct {
 
 // Help implements kong.HelpProvider.
 func (receiptRotateKey) Help() string {
-	return `The new key is published at /.well-known/jwks.json at once and signs a minute later. Receipts that the old ones signed stay good. Make a backup afterwards: a database that
-is restored from an older one does not have the new key.`
+	return `The new key is published at /.well-known/jwks.json at once and signs a minute later. Receipts that the old ones signed stay good. Before it signs, a replica keeps
+it under STEWARD_BLOB_URL too, sealed, so that it is there again after a restore.`
 }
 
 // Run rotates.

@@ -297,7 +297,7 @@ func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []l
 }
 
 // waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each subject, the second what is next on
-// them, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
+// it, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
 func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
 	depth := make(map[uuid.UUID]int)
 	for _, entry := range entries {
