@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 GO ?= go
 # Runs a command with a private PostgreSQL for tests, unless STEWARD_TEST_DATABASE_URL names one.
-WITH_DATABASE := $(GO) run ./internal/dbtest/with
+WITH_DATABASE := $(GO) run ./internal/testkit/dbtest/with
 
 .PHONY: help
 help: ## List the targets
@@ -38,16 +38,16 @@ quick: postgres chromium ## Run the tests without the race detector
 
 .PHONY: drill
 drill: postgres ## Restore a backup and show that nobody who was erased since comes back
-	$(GO) run ./internal/bench/drill -report drill-report.json
+	$(GO) run ./internal/testkit/bench/drill -report drill-report.json
 
 .PHONY: drill-long
 drill-long: postgres ## The same in 50 rounds of other people and other acts
-	$(GO) run ./internal/bench/drill -rounds 50 -people 60 -report drill-report.json
+	$(GO) run ./internal/testkit/bench/drill -rounds 50 -people 60 -report drill-report.json
 
 .PHONY: bench
 bench: postgres ## Compare with an ideal server on the same database, and run the Go benchmarks
-	$(GO) run ./internal/bench/compare
-	$(WITH_DATABASE) $(GO) test -run '^$$' -bench . -benchmem ./internal/bench/... ./internal/contract ./internal/token ./internal/password
+	$(GO) run ./internal/testkit/bench/compare
+	$(WITH_DATABASE) $(GO) test -run '^$$' -bench . -benchmem ./internal/testkit/bench/... ./internal/infra/contract ./internal/infra/token ./internal/infra/password
 
 .PHONY: generate
 generate: ## Generate code from openapi.yaml

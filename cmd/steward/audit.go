@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/mailjob"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/proofkey"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/trail"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/compliance/trail"
+	"github.com/fusionspim/steward/internal/infra/mailjob"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
 // auditCommand checks the customers' audit trails.
@@ -244,7 +244,7 @@ longer to be trusted, have customers compare the checkpoints that they hold with
 }
 
 // Run rotates.
-func (c auditRotateKey) Run(s surroundings) error { return c.rotate(s, proofkey.Trail) }
+func (c auditRotateKey) Run(s surroundings) error { return c.rotate(s, signingkey.Trail) }
 
 // onTrails opens the database for reading whole trails.
 func onTrails(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
 // TestTheTrailIsCheckedFromOutside records, exports and checks with the program alone, as an auditor would.

@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fusionspim/steward/internal/backup"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/backup"
+	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
 // blobSettings say where objects are kept outside the database.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusionspim/steward/internal/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
 func TestBackupCommands(t *testing.T) {

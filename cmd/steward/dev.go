@@ -21,14 +21,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/backup"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/devpg"
-	"github.com/fusionspim/steward/internal/dial"
-	"github.com/fusionspim/steward/internal/password"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/dev/devpg"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/egress"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/record/backup"
 )
 
 const (
@@ -97,7 +97,7 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: dial.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
+		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: egress.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
 		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
 		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
 	}
@@ -353,7 +353,7 @@ func (d devDocument) welcome(s surroundings) {
 }
 
 // outboundNetworks writes what may be dialled as the setting of serve.
-func outboundNetworks(policy dial.Policy) string {
+func outboundNetworks(policy egress.Policy) string {
 	texts := make([]string, len(policy.Allowed))
 	for i, network := range policy.Allowed {
 		texts[i] = network.String()

@@ -7,8 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/infra/jobs"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 // jobsCommand looks after the work in the background.

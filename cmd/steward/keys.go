@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/proofkey"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/session"
+	"github.com/fusionspim/steward/internal/account/session"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
 // keysCommand manages the keys that access tokens are signed with.
@@ -63,7 +63,7 @@ type rotateProofKey struct {
 	JSON             bool             `name:"json" help:"Print one JSON document."`
 }
 
-func (c rotateProofKey) rotate(s surroundings, purpose proofkey.Purpose) error {
+func (c rotateProofKey) rotate(s surroundings, purpose signingkey.Purpose) error {
 	text, err := secret("STEWARD_MASTER_KEY", c.MasterKey, c.MasterKeyFile)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (c rotateProofKey) rotate(s surroundings, purpose proofkey.Purpose) error {
 		return err
 	}
 	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
-		made, err := proofkey.Rotate(s.context, db, box, purpose)
+		made, err := signingkey.Rotate(s.context, db, box, purpose)
 		if err != nil {
 			return plain(err)
 		}

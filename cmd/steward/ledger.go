@@ -6,12 +6,12 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
 // ledgerCommand looks after the ledger.

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fusionspim/steward/internal/devmail"
-	"github.com/fusionspim/steward/internal/mail"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/dev/devmail"
+	"github.com/fusionspim/steward/internal/infra/mail"
 )
 
 // mailbox catches the mails of dev, and shows them to whoever is at this machine.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 // migrateCommands bring the schema up and down.

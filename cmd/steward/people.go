@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/fault"
-	"github.com/fusionspim/steward/internal/password"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 // personSettings describe somebody who is to get an account from the command line.

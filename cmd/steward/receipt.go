@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fusionspim/steward/internal/proofkey"
+	"github.com/fusionspim/steward/internal/record/signingkey"
 	"github.com/fusionspim/steward/pkg/client"
 )
 
@@ -31,7 +31,7 @@ it under STEWARD_BLOB_URL too, sealed, so that it is there again after a restore
 }
 
 // Run rotates.
-func (c receiptRotateKey) Run(s surroundings) error { return c.rotate(s, proofkey.Receipt) }
+func (c receiptRotateKey) Run(s surroundings) error { return c.rotate(s, signingkey.Receipt) }
 
 type receiptVerify struct {
 	File      string `arg:"" help:"The receipt: the answer of GET /v1/erasure-receipts/{id}, or the member jws of it alone; or the certificate of a customer's offboarding. - reads standard input."`

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // TestAReceiptIsVerifiedFromOutside checks a receipt with the program alone, as whoever it was handed to would.

@@ -6,14 +6,14 @@ import (
 	"encoding/json"
 	"net/netip"
 
-	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/account/apikey"
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 // seedDocument is the credentials that dev made, kept beside its database so that the next run prints the same.

@@ -13,13 +13,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fusionspim/steward/internal/account/passwordlink"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/dial"
-	"github.com/fusionspim/steward/internal/password"
-	"github.com/fusionspim/steward/internal/passwordlink"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/egress"
+	"github.com/fusionspim/steward/internal/infra/password"
 )
 
 // serveCommand runs one replica.
@@ -141,7 +141,7 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	if err != nil {
 		return app.Settings{}, err
 	}
-	outbound, err := dial.ParsePolicy(c.Outbound)
+	outbound, err := egress.ParsePolicy(c.Outbound)
 	if err != nil {
 		return app.Settings{}, fmt.Errorf("STEWARD_OUTBOUND_NETWORKS: %w", err)
 	}

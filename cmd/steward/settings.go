@@ -13,8 +13,8 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
 
-	"github.com/fusionspim/steward/internal/mail"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/mail"
 )
 
 // databaseSettings say which database a command works on.

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
 // program is the real binary, built once for all tests of the package.

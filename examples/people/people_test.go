@@ -11,7 +11,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/client"
 )
 

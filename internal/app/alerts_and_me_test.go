@@ -13,9 +13,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/password"
-	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // anotherPassword is what people change Password to.

@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/bench/smtpsink"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/mail"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/mail"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
 )
 
 // alarm is a service whose mails go to a sink, and a customer with people.

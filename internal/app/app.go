@@ -22,42 +22,42 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fusionspim/steward"
-	"github.com/fusionspim/steward/internal/alert"
-	"github.com/fusionspim/steward/internal/apikey"
-	"github.com/fusionspim/steward/internal/attempt"
-	"github.com/fusionspim/steward/internal/audit"
-	"github.com/fusionspim/steward/internal/backup"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/contract"
-	"github.com/fusionspim/steward/internal/customer"
-	"github.com/fusionspim/steward/internal/dial"
-	"github.com/fusionspim/steward/internal/event"
-	"github.com/fusionspim/steward/internal/fault"
-	"github.com/fusionspim/steward/internal/httpapi"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/idempotency"
-	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/mail"
-	"github.com/fusionspim/steward/internal/offboarding"
-	"github.com/fusionspim/steward/internal/operator"
-	"github.com/fusionspim/steward/internal/password"
-	"github.com/fusionspim/steward/internal/passwordlink"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/proofkey"
-	"github.com/fusionspim/steward/internal/receipt"
-	"github.com/fusionspim/steward/internal/replay"
-	"github.com/fusionspim/steward/internal/request"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/secondfactor"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/session"
-	"github.com/fusionspim/steward/internal/token"
-	"github.com/fusionspim/steward/internal/trail"
-	"github.com/fusionspim/steward/internal/user"
-	"github.com/fusionspim/steward/internal/userimport"
-	"github.com/fusionspim/steward/internal/webhook"
+	"github.com/fusionspim/steward/internal/account/apikey"
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/operator"
+	"github.com/fusionspim/steward/internal/account/passwordlink"
+	"github.com/fusionspim/steward/internal/account/secondfactor"
+	"github.com/fusionspim/steward/internal/account/session"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/account/userimport"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/compliance/offboarding"
+	"github.com/fusionspim/steward/internal/compliance/receipt"
+	"github.com/fusionspim/steward/internal/compliance/replay"
+	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
+	"github.com/fusionspim/steward/internal/compliance/trail"
+	"github.com/fusionspim/steward/internal/edge/httpapi"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/contract"
+	"github.com/fusionspim/steward/internal/infra/egress"
+	"github.com/fusionspim/steward/internal/infra/idempotency"
+	"github.com/fusionspim/steward/internal/infra/jobs"
+	"github.com/fusionspim/steward/internal/infra/mail"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/ratelimit"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/integration/alert"
+	"github.com/fusionspim/steward/internal/integration/webhook"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/backup"
+	"github.com/fusionspim/steward/internal/record/event"
+	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
 const (
@@ -82,7 +82,7 @@ type Settings struct {
 	Password                          password.Parameters
 	Mail                              *mail.Settings   // nil: no mail is sent
 	PasswordPage                      string           // where mailed links lead to; empty: the service's own page
-	Outbound                          dial.Policy      // what may be dialled besides the public Internet
+	Outbound                          egress.Policy    // what may be dialled besides the public Internet
 	Blobs                             blob.Store       // what is kept outside the database; nil: nothing is
 	Backups                           backup.Settings  // of the database
 	MaintenanceURL                    sensitive.String // of a user that owns the tables, for vacuuming after erasures; empty: receipts stay pending
@@ -180,7 +180,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			err = errors.Join(err, desk.Close())
 		}
 	}()
-	customers, limiter := customer.NewService(db), attempt.NewLimiter(db, box)
+	customers, limiter := customer.NewService(db), ratelimit.NewLimiter(db, box)
 	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
 	if lacking := backups.Lacks(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
@@ -197,9 +197,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	signing := user.Signing{Keys: proofkey.NewKeeper(db, box, proofkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
+	signing := user.Signing{Keys: signingkey.NewKeeper(db, box, signingkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-		request.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
+		subjectrequest.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	if err := users.LoadReceiptKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	requests := request.NewService(db, customers, users, box, book, queue, mailing.Mailing)
+	requests := subjectrequest.NewService(db, customers, users, box, book, queue, mailing.Mailing)
 	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, mailing.Mailing, backups.HorizonTx,
 		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
 	app = &App{
@@ -319,7 +319,7 @@ func (a *App) Sweep(ctx context.Context) error {
 		},
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireLogins(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return attempt.Expire(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return ratelimit.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
@@ -328,8 +328,8 @@ func (a *App) Sweep(ctx context.Context) error {
 		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
 		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return request.ExpireBundles(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return request.Forget(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return subjectrequest.ExpireBundles(tx, now, sweepBatch) },
+		func(tx *postgres.Tx) (int64, error) { return subjectrequest.Forget(tx, now, sweepBatch) },
 	} {
 		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
 			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {

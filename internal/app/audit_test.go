@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/apikey"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/account/apikey"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // allScopes is an API key that may do everything that any key may.

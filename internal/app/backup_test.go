@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/backup"
-	"github.com/fusionspim/steward/internal/dbtest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/backup"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
 const backupsPath = "/v1/operator/backups"

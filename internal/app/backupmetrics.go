@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fusionspim/steward/internal/backup"
+	"github.com/fusionspim/steward/internal/record/backup"
 )
 
 // backupMetrics tells the monitoring of the backups. The catalogue is asked when the monitoring asks, so every replica tells the same of it.

@@ -41,7 +41,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // The hosts of the browser test. The first three are one site, to which the cookie's SameSite applies; the last is another.

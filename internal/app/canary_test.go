@@ -18,17 +18,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/audit"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/idempotency"
-	"github.com/fusionspim/steward/internal/offboarding"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/traces"
-	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/compliance/offboarding"
+	"github.com/fusionspim/steward/internal/infra/idempotency"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/residue"
 )
 
 // The canary: a person whose every detail is a made-up word that occurs nowhere else. The person goes through every operation of the contract, by
@@ -61,7 +61,7 @@ type canary struct {
 	key     apptest.Option
 	other   apptest.Customer // another customer, with an administrator who tries too
 
-	marks    traces.Marks
+	marks    residue.Marks
 	keys     []string        // every Idempotency-Key that was sent
 	called   map[string]bool // operations, by their ids
 	id       string          // of the person
@@ -944,7 +944,7 @@ func (c *canary) scan() map[string][]string {
 }
 
 // personalColumns are those that the schema says are personal.
-func (c *canary) personalColumns() []traces.Column {
+func (c *canary) personalColumns() []residue.Column {
 	c.Helper()
 	rows, err := c.conn.Query(c.Context(), `
 		select n.nspname, r.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_description d
@@ -953,7 +953,7 @@ func (c *canary) personalColumns() []traces.Column {
 	if err != nil {
 		c.Fatal(err)
 	}
-	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one traces.Column, err error) {
+	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one residue.Column, err error) {
 		return one, row.Scan(&one.Schema, &one.Table, &one.Name, &one.Kind)
 	})
 	if err != nil {
@@ -1067,7 +1067,7 @@ func (c *canary) checkFilled() {
 		}
 	}
 	for place := range found {
-		if !slices.ContainsFunc(c.personalColumns(), func(one traces.Column) bool { return one.String() == place }) {
+		if !slices.ContainsFunc(c.personalColumns(), func(one residue.Column) bool { return one.String() == place }) {
 			c.Errorf("%s holds %q of a person and is not classed as personal", place, found[place])
 		}
 	}

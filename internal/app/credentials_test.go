@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/session"
-	"github.com/fusionspim/steward/internal/totp"
+	"github.com/fusionspim/steward/internal/account/session"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/infra/totp"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // credentials is the body of a sign-in.

@@ -18,10 +18,10 @@ import (
 	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/request"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 const (
@@ -763,7 +763,7 @@ func TestNothingIsLeftOutOfBundles(t *testing.T) {
 		or exists (select from pg_constraint k where k.contype = 'f' and k.conrelid = r.oid and k.confrelid = 'users'::regclass and a.attnum = any (k.conkey)))
 		or r.relname = 'users' order by 1`)
 	known := map[string][]string{}
-	for _, store := range request.Inventory() {
+	for _, store := range subjectrequest.Inventory() {
 		known[store.Table] = slices.Clone(store.Columns)
 		for _, withheld := range store.Withheld {
 			known[store.Table] = append(known[store.Table], withheld.Column)

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // deadJob puts a job into the queue that was tried too often: a mail to somebody who is not there, so that it is done well when it is tried again.

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/apikey"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/account/apikey"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // shownKey is an API key as it is answered.

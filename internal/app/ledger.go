@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fusionspim/steward/internal/ledger"
+	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
 const (

@@ -11,11 +11,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/dbtest"
-	outside "github.com/fusionspim/steward/internal/ledger"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	outside "github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
 // past is a service whose database was copied at some moment, to which it can be brought back.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // loginPage is a page of login records as it is answered.

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/bench/smtpsink"
-	"github.com/fusionspim/steward/internal/mail"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/sensitive"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/mail"
+	"github.com/fusionspim/steward/internal/integration/alert"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
 )
 
 // door stands before a mail server, and lets connections through when it is opened.

@@ -13,19 +13,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/alert"
-	"github.com/fusionspim/steward/internal/apikey"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/contract"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/request"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/token"
-	"github.com/fusionspim/steward/internal/totp"
-	"github.com/fusionspim/steward/internal/version"
+	"github.com/fusionspim/steward/internal/account/apikey"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/base/version"
+	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
+	"github.com/fusionspim/steward/internal/infra/contract"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/infra/totp"
+	"github.com/fusionspim/steward/internal/integration/alert"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // target is what the path of an operation names.
@@ -487,7 +487,7 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		}
 		return begun.ID.String()
 	case aRequest, aBundle:
-		asked := request.New{UserID: w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID, Kind: request.Access}
+		asked := subjectrequest.New{UserID: w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID, Kind: subjectrequest.Access}
 		filed, err := w.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, asked, nil)
 		if err == nil && kind == aBundle {
 			operator := principal.Principal{Customer: w.fusions.ID, User: w.fusions.Admin.ID, Role: principal.Operator}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fusionspim/steward/internal/jobs"
-	"github.com/fusionspim/steward/internal/replay"
-	"github.com/fusionspim/steward/internal/webhook"
+	"github.com/fusionspim/steward/internal/compliance/replay"
+	"github.com/fusionspim/steward/internal/infra/jobs"
+	"github.com/fusionspim/steward/internal/integration/webhook"
 )
 
 // queueMetrics tells the monitoring how much waits in the background. It asks the database when it is asked itself.

@@ -20,14 +20,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/fusionspim/steward/internal/alert"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/dbtest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/offboarding"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/request"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/compliance/offboarding"
+	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
+	"github.com/fusionspim/steward/internal/integration/alert"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 	"github.com/fusionspim/steward/pkg/client"
 )
 
@@ -153,7 +153,7 @@ func (e *ending) fillStores(t *testing.T, of apptest.Customer) {
 	if _, err := e.Alerts.Raise(t.Context(), principal.Principal{Customer: of.ID}, alert.New{Severity: alert.Critical, Subject: "It broke", Body: "Twice."}, nil); err != nil {
 		t.Fatal(err)
 	}
-	asked := request.New{UserID: of.User.ID, Kind: request.Access}
+	asked := subjectrequest.New{UserID: of.User.ID, Kind: subjectrequest.Access}
 	filed, err := e.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, asked, nil)
 	if err == nil {
 		_, err = e.Requests.Fulfil(t.Context(), e.first, filed.ID, anyVersion, nil)

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 const customersPath = "/v1/operator/customers"

@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/devmail"
-	"github.com/fusionspim/steward/internal/postgres"
+	"github.com/fusionspim/steward/internal/dev/devmail"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 const nextPassword = "seven violet umbrellas hum at dusk"

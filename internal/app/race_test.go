@@ -18,9 +18,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/crypto/argon2"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // How long a condition that is about to come true is waited for. It is a bound for a machine in trouble; the usual is a few milliseconds.

@@ -5,8 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fusionspim/steward/internal/clock"
-	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/clock"
 )
 
 // receiptMetrics tells the monitoring of erasures that the database has not forgotten yet. The database is asked when the monitoring asks, so every replica tells the same.

@@ -26,15 +26,15 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/blob"
-	"github.com/fusionspim/steward/internal/dbtest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/proofkey"
-	"github.com/fusionspim/steward/internal/seal"
-	"github.com/fusionspim/steward/internal/sensitive"
-	"github.com/fusionspim/steward/internal/token"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/record/signingkey"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
 	"github.com/fusionspim/steward/pkg/client"
 )
 
@@ -277,7 +277,7 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 	}
 	old, oldKey := erase(second)
 	s.Database.Clock.Advance(time.Hour)
-	rotated, err := proofkey.Rotate(t.Context(), s.DB, box, proofkey.Receipt)
+	rotated, err := signingkey.Rotate(t.Context(), s.DB, box, signingkey.Receipt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 
 	// An access token that is good in everything but its key.
 	ring := token.NewKeyring()
-	keeper := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, nil)
+	keeper := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, nil)
 	loaded, err := keeper.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -329,13 +329,13 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 	s.Call(t, "GET", "/v1/me", apptest.As(apptest.Credential(forged))).WantProblem(t, http.StatusUnauthorized, "unauthorized")
 
 	// And a key of trails, moved to where the keys of receipts are.
-	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Trail, nil).Load(t.Context()); err != nil {
+	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Trail, nil).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Database.Superuser(t).Exec(t.Context(), "delete from proof_keys where purpose = 'receipt'; update proof_keys set purpose = 'receipt'"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, nil).Load(context.WithoutCancel(t.Context())); err == nil {
+	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, nil).Load(context.WithoutCancel(t.Context())); err == nil {
 		t.Error("a key of another purpose was taken")
 	}
 }
@@ -827,7 +827,7 @@ func TestKeysOfReceiptsOutliveARestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkey.Rotate(t.Context(), s.DB, box, proofkey.Receipt); err != nil {
+	if _, err := signingkey.Rotate(t.Context(), s.DB, box, signingkey.Receipt); err != nil {
 		t.Fatal(err)
 	}
 	s.Database.Clock.Advance(time.Hour)
@@ -868,7 +868,7 @@ func TestKeysOfReceiptsOutliveARestore(t *testing.T) {
 	if err := errors.Join(blobs.Delete(t.Context(), name), blobs.Create(t.Context(), name, strings.NewReader(changed))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proofkey.NewKeeper(s.DB, box, proofkey.Receipt, blobs).Load(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, blobs).Load(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("a changed object of a key: %v", err)
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fusionspim/steward"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/contract"
-	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/contract"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // marker stands in what is sent in bad requests. It must come back in no answer and stand in no log. Where a name is expected (of a member, of a

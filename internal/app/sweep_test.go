@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // What is past its time goes, and nothing else does.

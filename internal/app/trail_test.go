@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/proofkey"
-	"github.com/fusionspim/steward/internal/seal"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/signingkey"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -249,7 +249,7 @@ func TestRotatedTrailKeysStayPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Database.Clock.Advance(time.Minute)
-	made, err := proofkey.Rotate(t.Context(), s.DB, box, proofkey.Trail)
+	made, err := signingkey.Rotate(t.Context(), s.DB, box, signingkey.Trail)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,10 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/apikey"
+	"github.com/fusionspim/steward/internal/account/apikey"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/principal"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // csvFile is a file of rows of first name, last name and address.

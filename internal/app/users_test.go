@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/postgres"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/user"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
 // house is a service with one customer whose administrator is signed in.

@@ -16,13 +16,13 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/app"
-	"github.com/fusionspim/steward/internal/app/apptest"
-	"github.com/fusionspim/steward/internal/dial"
-	"github.com/fusionspim/steward/internal/id"
-	"github.com/fusionspim/steward/internal/principal"
-	"github.com/fusionspim/steward/internal/user"
-	"github.com/fusionspim/steward/internal/webhook"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/infra/egress"
+	"github.com/fusionspim/steward/internal/integration/webhook"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/webhooksig"
 )
 
@@ -690,7 +690,7 @@ func TestWebhookPing(t *testing.T) {
 // Without a setting, webhooks do not go to this machine, whatever an endpoint's name resolves to.
 func TestWebhooksDoNotGoToPrivateAddresses(t *testing.T) {
 	t.Parallel()
-	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Outbound = dial.Policy{} })
+	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Outbound = egress.Policy{} })
 	h := &hookHouse{Service: service, acme: service.Customer(t, "acme")}
 	inbox := newReceiver(t, nil)
 	_, port, _ := strings.Cut(strings.TrimPrefix(inbox.URL, "http://"), ":")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fusionspim/steward/internal/app/apptest"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/client"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fusionspim/steward/internal/fault"
+	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/pkg/client"
 )
 

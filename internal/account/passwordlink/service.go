@@ -1,0 +1,215 @@
+package passwordlink
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/secondfactor"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/idempotency"
+	"github.com/fusionspim/steward/internal/infra/jobs"
+	"github.com/fusionspim/steward/internal/infra/mailjob"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/ratelimit"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/ledger"
+)
+
+// How many resets are let through: for one account, and from one network, whatever the account.
+var (
+	perAccount = ratelimit.Limit{Burst: 3, Every: 20 * time.Minute}
+	perNetwork = ratelimit.Limit{Burst: 20, Every: time.Minute}
+)
+
+// Mailing is how mails reach people.
+type Mailing struct {
+	mailjob.Mailing
+	Page Page // where links lead to
+}
+
+// Service is the links as callers use them. Safe for concurrent use.
+type Service struct {
+	db        *postgres.DB
+	customers *customer.Service
+	hasher    *password.Hasher
+	limiter   *ratelimit.Limiter
+	queue     *jobs.Queue
+	ledger    *ledger.Ledger
+	mailing   Mailing
+}
+
+// NewService makes the service.
+func NewService(db *postgres.DB, customers *customer.Service, hasher *password.Hasher, limiter *ratelimit.Limiter, queue *jobs.Queue, ledger *ledger.Ledger,
+	mailing Mailing,
+) *Service {
+	return &Service{db: db, customers: customers, hasher: hasher, limiter: limiter, queue: queue, ledger: ledger, mailing: mailing}
+}
+
+// InviteTx has people invited to choose a first password, if the transaction is kept.
+func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
+	if s.mailing.Off() {
+		return nil
+	}
+	all := make([]jobs.Arguments, len(people))
+	for i, person := range people {
+		all[i] = mailing{Customer: tx.Customer, User: person, About: aboutInvitation}
+	}
+	return s.queue.EnqueueManyTx(tx, all)
+}
+
+// ChangedTx has somebody told that the password is another now, if the transaction is kept, and the ledger that the one before is good no more.
+func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
+	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
+		return err
+	}
+	return s.enqueue(tx, person, aboutChange)
+}
+
+// ResetTx has a link for a new password mailed to somebody who did not ask for it, if the transaction is kept.
+func (s *Service) ResetTx(tx *postgres.Tx, person id.User) error {
+	return s.enqueue(tx, person, aboutReset)
+}
+
+func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error {
+	if s.mailing.Off() {
+		return nil
+	}
+	return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, User: person, About: about})
+}
+
+// Request has a link mailed to whoever has the address at the customer. What it does, returns and takes is the same whether or not there is such an account: for nobody,
+// the same statements end in a job that finds nobody. Only who asks too often from one network is told so, with the fault TooManyAttempts.
+func (s *Service) Request(ctx context.Context, slug, email string, from netip.Addr) error {
+	address, wrong := user.ParseAddress(email, "/email")
+	if wrong != nil {
+		address.Key = email
+	}
+	taken, wait, err := s.limiter.Take(ctx, ratelimit.Count("reset network", perNetwork, ratelimit.Network(from)))
+	if err != nil {
+		return err
+	}
+	if !taken {
+		f := fault.New(fault.TooManyAttempts, "Too many links were asked for from your network. Wait as long as Retry-After says.")
+		f.RetryAfter = wait.Truncate(time.Second) + time.Second
+		return f
+	}
+	taken, _, err = s.limiter.Take(ctx, ratelimit.Count("reset account", perAccount, slug, address.Key))
+	if err != nil {
+		return err
+	}
+	found, known, err := s.customers.Find(ctx, slug)
+	if err != nil {
+		return err
+	}
+	of := found.ID
+	if !known {
+		of = id.New[id.Customer]()
+	}
+	return s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
+		account, known, err := user.CredentialsByEmailTx(tx, address.Key)
+		if err != nil {
+			return err
+		}
+		if !known || !taken {
+			account.ID = id.New[id.User]()
+		}
+		return s.enqueue(tx, account.ID, aboutReset)
+	})
+}
+
+// Confirm sets a password by a link, which is used up by that alone. Faults: LinkUsedUp for everything that is not a good link, WeakPassword.
+func (s *Service) Confirm(ctx context.Context, text, next sensitive.String, once *idempotency.Once[struct{}]) error {
+	of, person, hash, err := token.ParseLink(text.Reveal())
+	if err != nil {
+		return usedUp()
+	}
+	var found link
+	var good bool
+	var about password.Person
+	rules := password.Rules{MinLength: password.MinLength}
+	err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+		if found, good, err = find(tx, person, hash); err != nil || !good {
+			return err
+		}
+		about, rules, err = judgedBy(tx, person)
+		return err
+	})
+	if err != nil || (!good && once == nil) {
+		return orUsedUp(err)
+	}
+	var hashed string
+	if good { // or else it can only be a repetition, which needs no hash
+		if err := password.CheckWith(next, about, "/new_password", rules); err != nil {
+			return err
+		}
+		if hashed, err = s.hasher.Hash(ctx, next); err != nil {
+			return err
+		}
+	}
+	if once != nil {
+		once.Credential = person.UUID
+	}
+	return s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
+		_, err := once.Do(tx, func() (struct{}, id.User, error) {
+			if !good {
+				return struct{}{}, id.User{}, usedUp()
+			}
+			return struct{}{}, person, s.set(tx, found, hash, hashed)
+		})
+		return err
+	})
+}
+
+func orUsedUp(err error) error {
+	if err != nil {
+		return err
+	}
+	return usedUp()
+}
+
+// judgedBy returns what a new password of somebody is held against.
+func judgedBy(tx *postgres.Tx, person id.User) (about password.Person, rules password.Rules, err error) {
+	account, _, err := user.CredentialsTx(tx, person)
+	if err != nil {
+		return about, rules, err
+	}
+	of, err := customer.GetTx(tx)
+	if err != nil {
+		return about, rules, err
+	}
+	enrolled, err := secondfactor.EnrolledTx(tx, person)
+	rules.MinLength = password.MinLength
+	if enrolled {
+		rules.MinLength = password.MinLengthWithSecondFactor
+	}
+	return password.Person{
+		FirstName: account.FirstName, LastName: account.LastName, Email: account.Email, CustomerSlug: of.Slug, CustomerName: of.Name,
+	}, rules, err
+}
+
+// set stores the password and everything that comes with it. Of two at once, the second finds that the links have ended.
+func (s *Service) set(tx *postgres.Tx, found link, hash []byte, hashed string) error {
+	done, err := user.SetPasswordTx(tx, found.user, hashed, found.linksSince)
+	if err == nil && done {
+		done, err = use(tx, hash)
+	}
+	if err != nil || !done {
+		return orUsedUp(err)
+	}
+	err = audit.AppendTx(tx, audit.Act{
+		Caller: principal.Principal{Customer: tx.Customer, User: found.user}, Action: audit.UserPasswordChanged, Target: audit.OnUser(found.user),
+		Changed: []string{"password"},
+	})
+	if err != nil {
+		return err
+	}
+	return s.ChangedTx(tx, found.user)
+}

@@ -1,0 +1,582 @@
+// Package session is how people prove who they are.
+//
+// Owns: sessions with their tokens, login records, the signing keys, and amending one's password.
+// Does not own: people (user), how a password is hashed (password), what a token looks like (token), one-time codes (secondfactor) and mailed links (passwordlink).
+//
+// A session is good *if* it has not ended or expired *and* its person is active and has the role that the token says: nothing is switched off when
+// somebody is disabled or redacted, it simply no longer holds. Each replica remembers for half a second that a session was good, which is how
+// long after its end an access token can be taken at most.
+package session
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/secondfactor"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/idempotency"
+	"github.com/fusionspim/steward/internal/infra/password"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/ratelimit"
+	"github.com/fusionspim/steward/internal/infra/token"
+	"github.com/fusionspim/steward/internal/infra/ttlcache"
+	"github.com/fusionspim/steward/internal/record/audit"
+)
+
+// Remembered is for how long a session that was found good is taken for good without asking the database.
+const Remembered = 500 * time.Millisecond
+
+// How long a session lasts: without being refreshed, and at all.
+const (
+	IdleLifetime     = 7 * 24 * time.Hour
+	AbsoluteLifetime = 30 * 24 * time.Hour
+)
+
+// Outcome is how an attempt to sign in ended. The set is closed.
+type Outcome string
+
+// The outcomes.
+const (
+	Succeeded      Outcome = "succeeded"
+	WrongPassword  Outcome = "wrong_password"
+	WrongCode      Outcome = "wrong_code"
+	CodeRequired   Outcome = "code_required"
+	AccountOff     Outcome = "disabled"
+	NoPassword     Outcome = "no_password"
+	NetworkRefused Outcome = "network_refused"
+)
+
+// Transport is how a session is carried. The set is closed.
+type Transport string
+
+// The transports.
+const (
+	ByToken  Transport = "token"
+	ByCookie Transport = "cookie"
+)
+
+// SignIn is an attempt to sign in.
+type SignIn struct {
+	CustomerSlug string
+	Email        string
+	Password     sensitive.String
+	OneTimeCode  string // empty: none came
+	Transport    Transport
+	Address      netip.Addr // where it comes from
+}
+
+// Tokens are what a session is used with: a cookie, or an access token with a refresh token.
+type Tokens struct {
+	Cookie    sensitive.String
+	Access    string
+	Refresh   sensitive.String
+	ExpiresIn time.Duration // of the access token; of the cookie while it is not used
+}
+
+// Session is one session as its person sees it.
+type Session struct {
+	ID          id.Session
+	Transport   Transport
+	CreatedAt   time.Time
+	RefreshedAt time.Time
+	ExpiresAt   time.Time
+}
+
+// Login is one attempt to sign in as it is read.
+type Login struct {
+	ID             id.Login
+	OccurredAt     time.Time
+	Address        netip.Addr
+	Outcome        Outcome
+	InsideNetworks bool
+}
+
+// How many failures are let through. Each is counted for the account from one network, for the account, for the network, and for the customer; a guesser meets the
+// first that is exhausted. Where only the account's own counter is, somebody who signed in from the same address before goes on unhindered, so that strangers cannot lock
+// the owner out.
+var (
+	perAccountAndNetwork = ratelimit.Limit{Burst: 10, Every: 30 * time.Second}
+	perAccount           = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
+	perNetwork           = ratelimit.Limit{Burst: 200, Every: time.Second}
+	perCustomer          = ratelimit.Limit{Burst: 2000, Every: 100 * time.Millisecond}
+	perAccountCodes      = ratelimit.Limit{Burst: 5, Every: time.Minute}
+)
+
+// Service is sessions as callers use them. Safe for concurrent use.
+type Service struct {
+	db            *postgres.DB
+	customers     *customer.Service
+	secondFactors *secondfactor.Service
+	hasher        *password.Hasher
+	authority     *token.Authority
+	limiter       *ratelimit.Limiter
+	changed       Changed
+	good          *ttlcache.Memory[id.Session, standing]
+	log           *slog.Logger
+	slots         chan struct{} // bounds what is recorded in the background
+	recording     sync.WaitGroup
+}
+
+// Changed tells somebody that the password is another now, if the transaction is kept.
+type Changed func(tx *postgres.Tx, person id.User) error
+
+// NewService makes the service. Close it before its database.
+func NewService(db *postgres.DB, customers *customer.Service, secondFactors *secondfactor.Service, hasher *password.Hasher, authority *token.Authority,
+	limiter *ratelimit.Limiter, changed Changed, log *slog.Logger,
+) *Service {
+	return &Service{
+		db: db, customers: customers, secondFactors: secondFactors, hasher: hasher, authority: authority, limiter: limiter, changed: changed, log: log,
+		good: ttlcache.New[id.Session, standing](65536, Remembered, db.Now), slots: make(chan struct{}, 32),
+	}
+}
+
+// Close waits until what is recorded in the background is recorded.
+func (s *Service) Close() { s.recording.Wait() }
+
+// refused is the one answer to every failed sign-in.
+func refused() error {
+	return fault.New(fault.InvalidCredentials, "The customer, the address and the password do not belong together.")
+}
+
+func ended() error { return fault.New(fault.Unauthorized, "The session has ended. Sign in again.") }
+
+// SignIn opens a session. Whatever is wrong, the caller gets the fault InvalidCredentials after the work of verifying one password; with the right password,
+// SecondFactorRequired where a code is missing or wrong. TooManyAttempts comes before any of it.
+func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
+	address, wrong := user.ParseAddress(in.Email, "/email")
+	named := []string{in.CustomerSlug, address.Key}
+	if wrong != nil {
+		named[1] = in.Email
+	}
+	counters := []ratelimit.Counter{
+		ratelimit.Count("account and network", perAccountAndNetwork, append(named, ratelimit.Network(in.Address))...),
+		ratelimit.Count("network", perNetwork, ratelimit.Network(in.Address)),
+		ratelimit.Count("customer", perCustomer, in.CustomerSlug),
+		ratelimit.Count("account", perAccount, named...),
+	}
+	exhausted, wait, err := s.limiter.Exhausted(ctx, counters...)
+	if err != nil {
+		return Tokens{}, err
+	}
+	besieged := len(exhausted) == 1 && exhausted[0] == counters[3]
+	if len(exhausted) > 0 && !besieged {
+		return Tokens{}, ratelimit.Refused(wait)
+	}
+	of, known, err := s.customers.Find(ctx, in.CustomerSlug)
+	if err != nil {
+		return Tokens{}, err
+	}
+	known = known && wrong == nil
+	var account user.Credentials
+	var familiar bool
+	if known {
+		err = s.db.EachInCustomer(ctx, of.ID, func(tx *postgres.Tx) error {
+			account, known, err = user.CredentialsByEmailTx(tx, address.Key)
+			if err == nil && known && besieged {
+				familiar, err = knowsAddress(tx, account.ID, in.Address)
+			}
+			return err
+		})
+		if err != nil {
+			return Tokens{}, err
+		}
+	}
+	if besieged && !familiar {
+		return Tokens{}, ratelimit.Refused(wait)
+	}
+	if !known {
+		if err := s.hasher.VerifyNothing(ctx, in.Password); err != nil {
+			return Tokens{}, err
+		}
+		return Tokens{}, s.failed(ctx, counters)
+	}
+	right, rehash, err := s.hasher.Verify(ctx, account.PasswordHash, in.Password)
+	if err != nil {
+		return Tokens{}, err
+	}
+	trial := login{id: id.New[id.Login](), user: account.ID, address: in.Address.Unmap(), inside: of.Networks.Contains(in.Address)}
+	switch {
+	case account.Status != user.Active:
+		trial.outcome = AccountOff
+	case account.PasswordHash == "":
+		trial.outcome = NoPassword
+	case !right:
+		trial.outcome = WrongPassword
+	case !trial.inside && of.Networks.Policy == customer.Refuse:
+		trial.outcome = NetworkRefused
+	default:
+		trial.outcome = Succeeded
+		return s.enter(ctx, of.ID, account, trial, in, rehash, once)
+	}
+	s.recordLater(of.ID, trial)
+	return Tokens{}, s.failed(ctx, counters)
+}
+
+// failed counts a failure and returns the one answer.
+func (s *Service) failed(ctx context.Context, counters []ratelimit.Counter) error {
+	if err := s.limiter.Failed(ctx, counters...); err != nil {
+		return err
+	}
+	return refused()
+}
+
+// enter lets somebody in whose password is right, if there is no second factor or its code is right too.
+func (s *Service) enter(ctx context.Context, of id.Customer, account user.Credentials, trial login, in SignIn, rehash bool, once *idempotency.Once[Tokens],
+) (tokens Tokens, err error) {
+	codes := ratelimit.Count("code", perAccountCodes, of.String(), account.ID.String())
+	if in.OneTimeCode != "" {
+		if exhausted, wait, err := s.limiter.Exhausted(ctx, codes); err != nil || len(exhausted) > 0 {
+			if err == nil {
+				err = ratelimit.Refused(wait)
+			}
+			return Tokens{}, err
+		}
+	}
+	var stronger string
+	if rehash {
+		// The parameters were raised since: the password is here now, and only now.
+		if stronger, err = s.hasher.Hash(ctx, in.Password); err != nil {
+			return Tokens{}, err
+		}
+	}
+	if once != nil {
+		once.Credential = account.ID.UUID
+	}
+	verdict := secondfactor.NotEnrolled
+	err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
+		tokens, err = once.Do(tx, func() (Tokens, id.User, error) {
+			role, still, err := user.HoldActiveTx(tx, account.ID, account.PasswordHash)
+			if err == nil && !still {
+				err = refused()
+			}
+			if err != nil {
+				return Tokens{}, id.User{}, err
+			}
+			if verdict, err = s.secondFactors.JudgeTx(tx, account.ID, in.OneTimeCode); err != nil {
+				return Tokens{}, id.User{}, err
+			}
+			if verdict == secondfactor.CodeNeeded || verdict == secondfactor.CodeWrong {
+				return Tokens{}, id.User{}, codeWanted(verdict)
+			}
+			if rehash {
+				if err := user.RehashPasswordTx(tx, account.ID, account.PasswordHash, stronger); err != nil {
+					return Tokens{}, id.User{}, err
+				}
+			}
+			if err := record(tx, trial); err != nil {
+				return Tokens{}, id.User{}, err
+			}
+			tokens, err := s.open(tx, account.ID, role, in.Transport)
+			return tokens, account.ID, err
+		})
+		return err
+	})
+	if fault.Is(err, fault.SecondFactorRequired) {
+		trial.outcome = CodeRequired
+		if verdict == secondfactor.CodeWrong {
+			trial.outcome = WrongCode
+			if failed := s.limiter.Failed(ctx, codes); failed != nil {
+				return Tokens{}, failed
+			}
+		}
+		s.recordLater(of, trial)
+	}
+	return tokens, err
+}
+
+func codeWanted(verdict secondfactor.Verdict) error {
+	if verdict == secondfactor.CodeWrong {
+		return fault.New(fault.SecondFactorRequired, "The one-time code is wrong, or it was used before. Send the next one.").At("/one_time_code", "is wrong")
+	}
+	return fault.New(fault.SecondFactorRequired, "Send the request again with one_time_code.").At("/one_time_code", "is required")
+}
+
+// recordLater records an attempt that failed after the answer is on its way, so that the answer takes as long as one for an account that is not there.
+func (s *Service) recordLater(of id.Customer, trial login) {
+	keep := func() {
+		err := s.db.EachInCustomer(context.Background(), of, func(tx *postgres.Tx) error { return record(tx, trial) })
+		if err != nil {
+			s.log.Error("an attempt to sign in was not recorded", "customer_id", of.String(), "error", err)
+		}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		s.recording.Go(func() {
+			defer func() { <-s.slots }()
+			keep()
+		})
+	default:
+		keep() // so many at once that the answers may as well wait
+	}
+}
+
+// open makes a session and what it is used with.
+func (s *Service) open(tx *postgres.Tx, account id.User, role principal.Role, transport Transport) (Tokens, error) {
+	session := id.New[id.Session]()
+	if transport == ByCookie {
+		cookie, hash := token.NewCookie(tx.Customer, session)
+		return Tokens{Cookie: cookie, ExpiresIn: IdleLifetime}, insert(tx, session, account, ByCookie, hash, tx.Now.Add(IdleLifetime))
+	}
+	if err := insert(tx, session, account, ByToken, nil, tx.Now.Add(IdleLifetime)); err != nil {
+		return Tokens{}, err
+	}
+	return s.issue(tx, session, account, role)
+}
+
+// issue makes the tokens of a session and stores the hash of the refresh token.
+func (s *Service) issue(tx *postgres.Tx, session id.Session, account id.User, role principal.Role) (Tokens, error) {
+	refresh, hash := token.NewRefresh(tx.Customer, session)
+	if err := insertRefreshToken(tx, session, hash); err != nil {
+		return Tokens{}, err
+	}
+	access, err := s.authority.Issue(token.Claims{Customer: tx.Customer, User: account, Session: session, Role: role})
+	return Tokens{Access: access, ExpiresIn: s.authority.Lifetime(), Refresh: refresh}, err
+}
+
+// Refresh exchanges a refresh token for new tokens. A token that was exchanged before ends its session: of the two who have it, one stole it.
+// Anything but a good token gives the fault Unauthorized.
+func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
+	of, session, hash, err := token.ParseRefresh(text)
+	if err != nil {
+		return Tokens{}, ended()
+	}
+	if once != nil {
+		once.Credential = session.UUID
+	}
+	var refusal error
+	err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
+		refusal = nil
+		tokens, err = once.Do(tx, func() (Tokens, id.User, error) {
+			found, err := lockRefreshable(tx, session, hash)
+			if err != nil {
+				return Tokens{}, id.User{}, err
+			}
+			if !found.live {
+				return Tokens{}, id.User{}, ended()
+			}
+			if found.used {
+				if err := end(tx, session); err != nil {
+					return Tokens{}, id.User{}, err
+				}
+				refusal = ended() // an error, so that no answer is remembered
+				return Tokens{}, id.User{}, refusal
+			}
+			if err := exchange(tx, session, hash, until(found.createdAt, tx.Now)); err != nil {
+				return Tokens{}, id.User{}, err
+			}
+			tokens, err := s.issue(tx, session, found.user, found.role)
+			return tokens, found.user, err
+		})
+		if refusal != nil {
+			return nil // the end of the session is to be kept
+		}
+		return err
+	})
+	if err == nil && refusal != nil {
+		s.good.Forget(session)
+		return Tokens{}, refusal
+	}
+	return tokens, err
+}
+
+// Forget drops what this replica remembers of a session, so that a change of its standing shows at once.
+func (s *Service) Forget(session id.Session) { s.good.Forget(session) }
+
+// End signs the caller out.
+func (s *Service) End(ctx context.Context, caller principal.Principal) error {
+	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error { return end(tx, caller.Session) })
+	s.good.Forget(caller.Session)
+	return err
+}
+
+// standing is what is remembered of a session.
+type standing struct {
+	customer    id.Customer
+	user        id.User
+	role        principal.Role
+	cookieHash  []byte
+	createdAt   time.Time
+	refreshedAt time.Time
+	live        bool
+	mustEnrol   bool
+}
+
+// Authenticate tells who calls with an access token. Anything but a token of a live session gives the fault Unauthorized.
+func (s *Service) Authenticate(ctx context.Context, text string) (principal.Principal, error) {
+	claims, err := s.authority.Verify(text)
+	if err != nil {
+		return principal.Principal{}, fault.Because(err, fault.Unauthorized, "The access token is not good. It may be misspelt or expired. Refresh it or sign in again.")
+	}
+	now, err := s.standing(ctx, claims.Customer, claims.Session)
+	if err != nil {
+		return principal.Principal{}, err
+	}
+	if !now.live || now.customer != claims.Customer || now.user != claims.User || now.role != claims.Role {
+		return principal.Principal{}, ended()
+	}
+	return now.principal(claims.Session), nil
+}
+
+// AuthenticateCookie tells who calls with the cookie of a browser's session. Anything but a good one gives the fault Unauthorized.
+func (s *Service) AuthenticateCookie(ctx context.Context, text string) (principal.Principal, error) {
+	of, session, hash, err := token.ParseCookie(text)
+	if err != nil {
+		return principal.Principal{}, ended()
+	}
+	now, err := s.standing(ctx, of, session)
+	if err != nil {
+		return principal.Principal{}, err
+	}
+	if !now.live || !token.SameHash(now.cookieHash, hash) {
+		return principal.Principal{}, ended()
+	}
+	return now.principal(session), nil
+}
+
+func (now standing) principal(session id.Session) principal.Principal {
+	return principal.Principal{Customer: now.customer, User: now.user, Session: session, Role: now.role, MustEnrol: now.mustEnrol}
+}
+
+// touchEvery is how exactly the last use of a cookie is known.
+const touchEvery = time.Minute
+
+// standing asks how a session stands, at most every Remembered. A cookie's session lasts longer by being used.
+func (s *Service) standing(ctx context.Context, of id.Customer, session id.Session) (standing, error) {
+	return s.good.Get(session, func() (found standing, err error) {
+		err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+			if found, err = look(tx, session, s.secondFactors.OperatorsMust()); err != nil || !found.live || found.cookieHash == nil {
+				return err
+			}
+			if tx.Now.Sub(found.refreshedAt) < touchEvery {
+				return nil
+			}
+			return extend(tx, session, until(found.createdAt, tx.Now))
+		})
+		return found, err
+	})
+}
+
+// until is when a session ends that is used now.
+func until(createdAt, now time.Time) time.Time {
+	if end := createdAt.Add(AbsoluteLifetime); end.Before(now.Add(IdleLifetime)) {
+		return end
+	}
+	return now.Add(IdleLifetime)
+}
+
+// List returns the caller's sessions that are good, newest first: at most limit of those that began before the one named, or from the newest on.
+func (s *Service) List(ctx context.Context, caller principal.Principal, before id.Session, limit int) (sessions []Session, err error) {
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		sessions, err = list(tx, caller.User, before, limit)
+		return err
+	})
+	return sessions, err
+}
+
+// EndOne ends one of the caller's sessions. Fault: ResourceNotFound.
+func (s *Service) EndOne(ctx context.Context, caller principal.Principal, session id.Session) error {
+	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		there, err := endOf(tx, caller.User, session)
+		if err == nil && !there {
+			err = fault.New(fault.ResourceNotFound, "There is no such session.")
+		}
+		return err
+	})
+	s.good.Forget(session)
+	return err
+}
+
+// Logins returns the attempts to sign in to an account, newest first: at most limit of those before the one named, or from the newest on.
+// Fault: ResourceNotFound.
+func (s *Service) Logins(ctx context.Context, caller principal.Principal, person id.User, before id.Login, limit int) (logins []Login, err error) {
+	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		if person != caller.User {
+			if err := user.ExistsTx(tx, person); err != nil {
+				return err
+			}
+		}
+		logins, err = listLogins(tx, person, before, limit)
+		return err
+	})
+	return logins, err
+}
+
+// EndOthersTx ends every session of the caller but the present one.
+func EndOthersTx(tx *postgres.Tx, caller principal.Principal) error {
+	return endOthers(tx, caller.User, caller.Session)
+}
+
+// ChangePassword amends the caller's password and ends the caller's other sessions. Faults: CurrentPasswordWrong, WeakPassword.
+func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal, current, next sensitive.String) error {
+	var account user.Credentials
+	var name customer.Customer
+	rules := password.Rules{MinLength: password.MinLength}
+	err := s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
+		var known bool
+		if account, known, err = user.CredentialsTx(tx, caller.User); err == nil && (!known || account.Status != user.Active) {
+			return ended()
+		}
+		if err != nil {
+			return err
+		}
+		enrolled, err := secondfactor.EnrolledTx(tx, caller.User)
+		if enrolled {
+			rules.MinLength = password.MinLengthWithSecondFactor
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if name, err = s.customers.Get(ctx, caller); err != nil {
+		return err
+	}
+	right, _, err := s.hasher.Verify(ctx, account.PasswordHash, current)
+	if err != nil {
+		return err
+	}
+	if !right {
+		return wrongPassword()
+	}
+	about := password.Person{
+		FirstName: account.FirstName, LastName: account.LastName, Email: account.Email, CustomerSlug: name.Slug, CustomerName: name.Name,
+	}
+	if err := password.CheckWith(next, about, "/new_password", rules); err != nil {
+		return err
+	}
+	hash, err := s.hasher.Hash(ctx, next)
+	if err != nil {
+		return err
+	}
+	return s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		replaced, err := user.ReplacePasswordTx(tx, caller.User, account.PasswordHash, hash)
+		if err != nil {
+			return err
+		}
+		if !replaced {
+			return wrongPassword() // amended or reset in the meantime
+		}
+		if err := endOthers(tx, caller.User, caller.Session); err != nil {
+			return err
+		}
+		err = audit.AppendTx(tx, audit.Act{
+			Caller: caller, Action: audit.UserPasswordChanged, Target: audit.OnUser(caller.User), Changed: []string{"password"},
+		})
+		if err != nil {
+			return err
+		}
+		return s.changed(tx, caller.User)
+	})
+}
+
+func wrongPassword() error {
+	return fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").At("/current_password", "is wrong")
+}

@@ -1,0 +1,415 @@
+package user
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/version"
+	"github.com/fusionspim/steward/internal/infra/idempotency"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/ledger"
+)
+
+// Holding is a store outside this package that holds something of a person. Every such store takes part in erasure.
+type Holding interface {
+	// Store names the holding in plans and receipts.
+	Store() string
+	// Count counts what is held of the user.
+	Count(tx *postgres.Tx, user id.User) (int64, error)
+	// Remove removes it of everybody named, and tells how much there was of whom.
+	Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error)
+	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
+	Tables() []string
+}
+
+// Rows is a Holding that is rows of one table.
+type Rows struct {
+	Name  string // of the store, in plans and receipts
+	Of    string // what follows "from": the table and the condition, with the customer and the users, an array, as its two arguments
+	Owner string // what tells of a row whose it is; empty: the column user_id
+}
+
+// Store implements Holding.
+func (r Rows) Store() string { return r.Name }
+
+// Count implements Holding.
+func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return countRows(tx, r.Of, user) }
+
+// Remove implements Holding.
+func (r Rows) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error) {
+	return removeRows(tx, r.Of, cmp.Or(r.Owner, "user_id"), users)
+}
+
+// Tables implements Holding.
+func (r Rows) Tables() []string {
+	table, _, _ := strings.Cut(r.Of, " ")
+	return []string{table}
+}
+
+// Tables are all tables that an erasure changes and that hold something of people.
+func (s *Service) Tables() []string {
+	tables := []string{"users", marks}
+	for _, holding := range s.holdings {
+		tables = append(tables, holding.Tables()...)
+	}
+	slices.Sort(tables)
+	return slices.Compact(tables)
+}
+
+// profile names this package's own store in plans and receipts.
+const profile = "profile"
+
+// What stays, and why, in plans and receipts.
+const (
+	trail    = "audit_entries"
+	marks    = "suppressed_addresses"
+	whyTrail = "audit_trail"
+	whyMarks = "suppression"
+)
+
+// labelLength is how many characters a label has at first; where it is taken, the next try has one more.
+const labelLength = 4
+
+// Plan tells what erasing a user would do, and changes nothing. Faults: ResourceNotFound, UserRedacted.
+func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.User) (plan Plan, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		found, err := get(tx, user)
+		switch {
+		case err != nil:
+			return err
+		case found.Status == Redacted:
+			return redacted(found.ReceiptID)
+		}
+		if administers(found) {
+			if plan.LastAdministrator, err = isLastAdministrator(tx, found); err != nil {
+				return err
+			}
+		}
+		if plan.Blocking, err = audit.ReferencesTx(tx, user); err != nil {
+			return err
+		}
+		plan.CanRedact = !plan.LastAdministrator
+		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
+		plan.Keeps = keptOf(plan.Blocking)
+		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
+			plan.Keeps = append(plan.Keeps, Kept{Store: marks, Count: 1, Why: whyMarks})
+		}
+		plan.Removes = []Removed{{Store: profile, Count: 1}}
+		for _, holding := range s.holdings {
+			count, err := holding.Count(tx, user)
+			if err != nil {
+				return err
+			}
+			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
+		}
+		plan.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+		return err
+	})
+	return plan, err
+}
+
+// Delete removes a person and everything of the account, if no entry of the trail names the person as its actor.
+//
+// The row is locked against new references before the existing ones are counted, so that the refusal is true; the foreign key of the trail makes
+// sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
+func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
+	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+		receipt, err = s.delete(tx, caller, user, condition)
+		return err
+	})
+	return receipt, err
+}
+
+// erasure is somebody who is locked, and the receipt of what is to be done.
+type erasure struct {
+	person  User
+	receipt *Receipt
+}
+
+// carryOut deletes or redacts people who are locked, as their receipts say, and stores the receipts. The trail names nobody of those who are deleted. However many they
+// are, all but the receipts takes the same few round trips.
+func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
+	if len(erasures) == 0 {
+		return nil
+	}
+	all := make([]id.User, len(erasures))
+	var deleted []id.User
+	var redacted []erasure
+	for i, one := range erasures {
+		all[i] = one.person.ID
+		if one.receipt.Kind == Deletion {
+			deleted = append(deleted, one.person.ID)
+		} else {
+			redacted = append(redacted, one)
+		}
+	}
+	if err := keep(tx, redacted); err != nil {
+		return err
+	}
+	if err := s.removeHoldings(tx, all, erasures); err != nil {
+		return err
+	}
+	if err := s.suppress(tx, erasures); err != nil {
+		return err
+	}
+	if err := redactRows(tx, redacted); err != nil {
+		return err
+	}
+	if err := remove(tx, deleted); postgres.Violates(err, "audit_entries_actor_user") {
+		return incomplete(deleted[0], nil) // the lock makes it impossible; the net holds nevertheless
+	} else if err != nil {
+		return err
+	}
+	for _, one := range erasures {
+		if err := s.keepReceipt(tx, one.receipt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep writes into the receipts of redactions what stays.
+func keep(tx *postgres.Tx, redacted []erasure) error {
+	if len(redacted) == 0 {
+		return nil
+	}
+	users := make([]id.User, len(redacted))
+	for i, one := range redacted {
+		users[i] = one.person.ID
+	}
+	named, err := audit.ReferencesToAllTx(tx, users)
+	if err != nil {
+		return err
+	}
+	for _, one := range redacted {
+		one.receipt.Kept = keptOf(named[one.person.ID])
+	}
+	return nil
+}
+
+// keepReceipt signs the receipt of what was carried out in this transaction, and stores it.
+func (s *Service) keepReceipt(tx *postgres.Tx, receipt *Receipt) error {
+	if err := s.sign(receipt, tx.Now); err != nil {
+		return err
+	}
+	return insertReceipt(tx, *receipt)
+}
+
+func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (Receipt, error) {
+	found, err := s.prepare(tx, user, lockForDelete, condition)
+	if err != nil {
+		return Receipt{}, err
+	}
+	references, err := audit.ReferencesTx(tx, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if len(references) > 0 {
+		return Receipt{}, incomplete(user, references)
+	}
+	receipt, err := s.newReceipt(tx, caller, Deletion, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
+		return Receipt{}, err
+	}
+	return receipt, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
+}
+
+// EraseTx erases a person at the person's own wish, within another's transaction: it deletes if the trail allows it, and redacts otherwise.
+// Faults: ResourceNotFound, UserRedacted, LastAdministrator.
+func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.User) (Receipt, error) {
+	receipt, err := s.delete(tx, caller, user, version.Condition{})
+	var refused *fault.Fault
+	if !errors.As(err, &refused) || refused.Code != fault.AuditTrailIncomplete || len(refused.References) == 0 {
+		return receipt, err
+	}
+	label, err := freeLabel(tx)
+	if err != nil {
+		return Receipt{}, err
+	}
+	reason := Reason("requested_by_person")
+	return s.redact(tx, caller, user, &reason, version.Condition{}, label)
+}
+
+// freeLabel makes a label that nobody has. The caller holds the lock of the customer, under which every redaction goes on.
+func freeLabel(tx *postgres.Tx) (string, error) {
+	for length := labelLength; ; length++ {
+		label := newLabel(length)
+		taken, err := labelTaken(tx, label)
+		if err != nil || !taken {
+			return label, err
+		}
+	}
+}
+
+// Redact removes everything personal and leaves the id and a label. Redacting again returns the same receipt.
+// Faults: ResourceNotFound, PreconditionFailed, LastAdministrator.
+func (s *Service) Redact(ctx context.Context, caller principal.Principal, user id.User, reason *Reason, condition version.Condition,
+	once *idempotency.Once[Receipt],
+) (receipt Receipt, err error) {
+	if reason != nil && !knownReason(*reason) {
+		return Receipt{}, fault.New(fault.MalformedRequest, "The reason is not one of those known.").At("/reason", "must be one of those in the contract")
+	}
+	for length := labelLength; ; length++ {
+		err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+			receipt, err = once.Do(tx, func() (Receipt, id.User, error) {
+				receipt, err := s.redact(tx, caller, user, reason, condition, newLabel(length))
+				return receipt, id.User{}, err
+			})
+			return err
+		})
+		if !postgres.Violates(err, "users_label") {
+			return receipt, asKnown(err)
+		}
+	}
+}
+
+func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
+	found, err := s.prepare(tx, user, lock, condition)
+	if fault.Is(err, fault.UserRedacted) {
+		return s.receiptTx(tx, *found.ReceiptID)
+	}
+	if err != nil {
+		return Receipt{}, err
+	}
+	receipt, err := s.newReceipt(tx, caller, Redaction, user)
+	if err != nil {
+		return Receipt{}, err
+	}
+	receipt.Label, receipt.Reason = &label, reason
+	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
+		return Receipt{}, err
+	}
+	return receipt, audit.AppendTx(tx, audit.Act{
+		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
+	})
+}
+
+// keptOf is what stays of somebody because the trail refers to it.
+func keptOf(references []fault.Reference) []Kept {
+	if len(references) == 0 {
+		return []Kept{}
+	}
+	entries := Kept{Store: trail, Why: whyTrail}
+	for _, reference := range references {
+		entries.Count += reference.Count
+	}
+	return []Kept{entries}
+}
+
+// prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
+// returns the user as well.
+func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx, id.User) (User, error), condition version.Condition) (User, error) {
+	if err := customer.LockTx(tx); err != nil {
+		return User{}, err
+	}
+	found, err := lock(tx, user)
+	switch {
+	case err != nil:
+		return User{}, err
+	case found.Status == Redacted:
+		return found, redacted(found.ReceiptID)
+	case !condition.MetBy(found.Version):
+		return User{}, stale()
+	}
+	if administers(found) {
+		last, err := isLastAdministrator(tx, found)
+		if err != nil {
+			return User{}, err
+		}
+		if last {
+			return User{}, lastAdministrator()
+		}
+	}
+	return found, nil
+}
+
+// suppress keeps the marks of the addresses of people who are about to be erased, so that an import does not bring them back unnoticed, and notes in their receipts that they
+// stay.
+func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
+	var hashes [][]byte
+	for _, one := range erasures {
+		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
+			one.receipt.Kept = append(one.receipt.Kept, Kept{Store: marks, Count: 1, Why: whyMarks})
+			hashes = append(hashes, s.mark(tx.Customer, address.Key))
+		}
+	}
+	return insertSuppressed(tx, hashes)
+}
+
+// removeHoldings removes what is held of people elsewhere, and writes it into their receipts.
+func (s *Service) removeHoldings(tx *postgres.Tx, users []id.User, erasures []erasure) error {
+	for _, one := range erasures {
+		one.receipt.Removed = []Removed{{Store: profile, Count: 1}}
+	}
+	for _, holding := range s.holdings {
+		counts, err := holding.Remove(tx, users)
+		if err != nil {
+			return err
+		}
+		for _, one := range erasures {
+			one.receipt.Removed = append(one.receipt.Removed, Removed{Store: holding.Store(), Count: counts[one.person.ID]})
+		}
+	}
+	return nil
+}
+
+func incomplete(user id.User, references []fault.Reference) error {
+	f := fault.New(fault.AuditTrailIncomplete, "Entries of the audit trail name this user as their actor. Redact the user instead.")
+	f.References, f.Redaction = references, RedactionPath(user)
+	return f
+}
+
+func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
+	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}, State: Pending}
+	if caller.IsAPIKey() {
+		receipt.OrderedByAPIKey = &caller.APIKey
+	} else if !caller.User.IsZero() {
+		receipt.OrderedByUser = &caller.User
+	}
+	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+	return receipt, err
+}
+
+// entry is an erasure as the ledger keeps it: everything that the same receipt can be made of once more.
+func (r Receipt) entry() ledger.Entry {
+	entry := ledger.Entry{
+		Kind: ledger.Deletion, Subject: r.UserID.UUID, Receipt: &r.ID, Authority: r.Authority, OrderedBy: r.OrderedByUser, OrderedByKey: r.OrderedByAPIKey,
+	}
+	if r.Kind == Redaction {
+		entry.Kind, entry.Label = ledger.Redaction, *r.Label
+	}
+	if r.Reason != nil {
+		entry.Reason = string(*r.Reason)
+	}
+	return entry
+}
+
+// newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is
+// easily mistaken (Crockford's base 32).
+func newLabel(length int) string {
+	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	random := make([]byte, length)
+	_, _ = rand.Read(random) // never fails: the program ends instead, since Go 1.24
+	for i := range random {
+		random[i] = alphabet[random[i]%byte(len(alphabet))]
+	}
+	return "Redacted user " + string(random)
+}

@@ -1,0 +1,630 @@
+package user
+
+import (
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/version"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/ledger"
+)
+
+// columns are those of a User, of a relation u of users and c of customers.
+const columns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
+	coalesce(c.mail_domain_policy = 'flag' and not split_part(u.email_key, '@', 2) = any (c.mail_domains), false),
+	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at, u.receipt_id, u.correction_lost_at,
+	u.version, u.created_at, u.updated_at`
+
+const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
+
+// fields are where the columns go, in their order.
+func (u *User) fields() []any {
+	return []any{
+		&u.ID, &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet,
+		&u.Alerts.OptedIn, &u.Alerts.SetBy, &u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.ReceiptID, &u.CorrectionLostAt,
+		&u.Version, &u.CreatedAt, &u.UpdatedAt,
+	}
+}
+
+func scanUser(row *sql.Row) (found User, err error) {
+	err = row.Scan(found.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, notFound()
+	}
+	found.Alerts.Version = found.Version
+	return found, err
+}
+
+func get(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row())
+}
+
+// lock reads a user and holds the row against changes. It does not keep the trail from referring to it.
+func lock(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for no key update of u", tx.Customer, user).Row())
+}
+
+// lockForDelete reads a user and holds the row against everything, new references included: their foreign keys ask for a share of the key.
+func lockForDelete(tx *postgres.Tx, user id.User) (User, error) {
+	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for update of u", tx.Customer, user).Row())
+}
+
+func me(tx *postgres.Tx, user id.User) (found Me, err error) {
+	err = tx.Raw("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+usersWithCustomer+
+		" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row().
+		Scan(append(found.fields(), &found.CustomerID, &found.CustomerSlug, &found.CustomerName, &found.CustomerVersion, &found.GuidanceText, &found.PrivacyContact)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Me{}, notFound()
+	}
+	return found, err
+}
+
+// afterAll follows every text that begins with a prefix, in the order of bytes.
+const afterAll = "\U0010FFFF"
+
+func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []User, err error) {
+	conditions, arguments := []string{"u.customer_id = ?"}, []any{tx.Customer}
+	and := func(condition string, values ...any) {
+		conditions, arguments = append(conditions, condition), append(arguments, values...)
+	}
+	if !before.IsZero() {
+		and("u.id < ?", before)
+	}
+	if filter.Email != "" {
+		and("u.email_key = ?", filter.Email)
+	}
+	if filter.Prefix != "" {
+		from := Key(filter.Prefix)
+		// A range in place of LIKE, so that the index serves a prepared statement too.
+		and(`(u.first_name_key ~>=~ ? and u.first_name_key ~<~ ? or u.last_name_key ~>=~ ? and u.last_name_key ~<~ ?
+			or u.email_key ~>=~ ? and u.email_key ~<~ ?)`, from, from+afterAll, from, from+afterAll, from, from+afterAll)
+	}
+	if filter.Status != "" {
+		and("u.status = ?", filter.Status)
+	}
+	if filter.Role != "" {
+		and("u.role = ?", filter.Role)
+	}
+	if filter.AlertsOptedIn != nil {
+		and("u.alerts_opted_in = ?", *filter.AlertsOptedIn)
+	}
+	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit ?",
+		append(arguments, limit)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	users = make([]User, 0, limit)
+	for rows.Next() {
+		users = append(users, User{})
+		one := &users[len(users)-1]
+		if err := rows.Scan(one.fields()...); err != nil {
+			return nil, err
+		}
+		one.Alerts.Version = one.Version
+	}
+	return users, rows.Err()
+}
+
+// insert stores a new person, or tells that the customer refuses the domain of the address.
+func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
+	err = tx.Raw(`
+		with c as (
+			select * from customers where id = ?
+		), u as (
+			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash,
+				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
+			select c.id, ?::uuid, ?, 'active', ?, ?, ?, ?, ?, ?::text, ?, true, 'creation', ?::timestamptz, ?::timestamptz, ?::timestamptz, 1, ?::timestamptz, ?::timestamptz from c
+			where not (c.mail_domain_policy = 'refuse' and not split_part(?::text, '@', 2) = any (c.mail_domains))
+			returning *
+		)
+		select `+columns+` from u join c on c.id = u.customer_id`,
+		tx.Customer, in.id, in.role, in.firstName, in.lastName, in.address.Text, Key(in.firstName), Key(in.lastName), in.address.Key, in.passwordHash,
+		tx.Now, tx.Now, tx.Now, tx.Now, tx.Now, in.address.Key).Row().Scan(made.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, true, nil
+	}
+	made.Alerts.Version = made.Version
+	return made, false, err
+}
+
+// endLinks is the change by which every mailed link of a person ends, with the time as its argument. The value is one that it never had, whatever the clocks of the
+// replicas say.
+const endLinks = "links_since = greatest(?::timestamptz, links_since + interval '1 microsecond')"
+
+// corrected is what became of a correction.
+type corrected struct {
+	foreign       bool // the customer refuses the domain of the new address
+	versionBefore int64
+	user          User // after the correction, or as it is where nothing was to be changed
+}
+
+// carried are the columns that pass from one part of the statement of correct to the next.
+const carried = `customer_id, id, role, status, first_name, last_name, email, email_key, password_hash, alerts_opted_in, alerts_set_by, alerts_set_at, label,
+	redacted_at, receipt_id, correction_lost_at, version, created_at, updated_at`
+
+// correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
+// the user is redacted, the condition is not met, the domain is refused, or everything is so already. Where the correction was marked in the ledger, the mark counts as
+// dealt with in any case.
+func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position,
+) (out corrected, err error) {
+	var email, emailKey *string
+	if in.address != nil {
+		email, emailKey = &in.address.Text, &in.address.Key
+	}
+	entry, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
+	if marked != nil {
+		applied, more := ledger.AppliedClause(tx, *marked)
+		entry, arguments = entry+"\n), applied as (\n"+applied, append(arguments, more...)
+	}
+	err = tx.Raw(`
+		with c as (
+			select id, mail_domain_policy, mail_domains from customers where id = ?
+		), wanted as (
+			select ?::text as first_name, ?::text as first_name_key, ?::text as last_name, ?::text as last_name_key, ?::text as email,
+				?::text as email_key, ?::text as role, ?::text as status
+		), b as (
+			select u.*, coalesce(c.mail_domain_policy = 'refuse' and not split_part(w.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+				array_remove(array[
+					case when w.first_name <> u.first_name then 'first_name' end,
+					case when w.last_name <> u.last_name then 'last_name' end,
+					case when w.email <> u.email then 'email' end,
+					case when w.role <> u.role then 'role' end,
+					case when w.status <> u.status then 'status' end,
+					case when u.correction_lost_at is not null and num_nonnulls(w.first_name, w.last_name, w.email) > 0 then 'correction_lost_at' end], null) as changed
+			from users u join c on c.id = u.customer_id cross join wanted w
+			where u.id = ? for no key update of u
+		), u as (
+			update users u set
+				first_name = coalesce(w.first_name, u.first_name), first_name_key = coalesce(w.first_name_key, u.first_name_key),
+				last_name = coalesce(w.last_name, u.last_name), last_name_key = coalesce(w.last_name_key, u.last_name_key),
+				email = coalesce(w.email, u.email), email_key = coalesce(w.email_key, u.email_key),
+				role = coalesce(w.role, u.role), status = coalesce(w.status, u.status),
+				sessions_since = case when array['role', 'status'] && b.changed then ?::timestamptz else u.sessions_since end,
+				links_since = case when array['email', 'status'] && b.changed then greatest(?::timestamptz, u.links_since + interval '1 microsecond')
+					else u.links_since end,
+				correction_lost_at = case when num_nonnulls(w.first_name, w.last_name, w.email) = 0 then u.correction_lost_at end,
+				version = u.version + 1, updated_at = ?::timestamptz
+			from b, wanted w
+			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
+				and (?::bigint[] is null or b.version = any (?::bigint[]))
+			returning u.*, b.changed
+		), entry as (
+			`+entry+`
+		)
+		select b.is_foreign, b.version, `+columns+`
+		from b join c on true
+		join (select `+carried+` from u union all select `+carried+` from b where not exists (select from u)) u on true`,
+		append([]any{
+			tx.Customer,
+			in.firstName, keyOf(in.firstName), in.lastName, keyOf(in.lastName), email, emailKey, in.role, in.status,
+			user, tx.Now, tx.Now, tx.Now, condition.Array(), condition.Array(),
+		}, arguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return corrected{}, notFound()
+	}
+	out.user.Alerts.Version = out.user.Version
+	return out, err
+}
+
+func keyOf(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	key := Key(*text)
+	return &key
+}
+
+func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, error) {
+	return scanUser(tx.Raw(`
+		with u as (
+			update users set alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?, version = version + 1, updated_at = ?
+			where customer_id = ? and id = ? and status <> 'redacted' returning *
+		)
+		select `+columns+` from u join customers c on c.id = u.customer_id`, optedIn, by, tx.Now, tx.Now, tx.Customer, user).Row())
+}
+
+// isLastAdministrator tells whether nobody else could administer the customer. The caller holds the lock of the customer.
+func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
+	err = tx.Raw(`
+		select not exists (select from users where customer_id = ? and role = 'customer' and status = 'active' and password_hash is not null and id <> ?)`,
+		tx.Customer, user.ID).Row().Scan(&last)
+	return last, err
+}
+
+// lockAll reads those of the people who are there, and holds their rows against everything, new references included.
+func lockAll(tx *postgres.Tx, users []id.User) (map[id.User]User, error) {
+	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = any (?) order by u.id for update of u", tx.Customer, users).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	found := make(map[id.User]User, len(users))
+	for rows.Next() {
+		var one User
+		if err := rows.Scan(one.fields()...); err != nil {
+			return nil, err
+		}
+		one.Alerts.Version = one.Version
+		found[one.ID] = one
+	}
+	return found, rows.Err()
+}
+
+// takenLabels tells which of the labels somebody has.
+func takenLabels(tx *postgres.Tx, labels []string) (map[string]bool, error) {
+	rows, err := tx.Raw("select label from users where customer_id = ? and label = any (?::text[])", tx.Customer, postgres.Strings(labels)).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	taken := make(map[string]bool)
+	for rows.Next() {
+		var label string
+		if err := rows.Scan(&label); err != nil {
+			return nil, err
+		}
+		taken[label] = true
+	}
+	return taken, rows.Err()
+}
+
+func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
+	err = tx.Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
+	return taken, err
+}
+
+func remove(tx *postgres.Tx, users []id.User) error {
+	if len(users) == 0 {
+		return nil
+	}
+	return run(tx, "delete from users where customer_id = ? and id = any (?)", tx.Customer, users)
+}
+
+// run is a statement whose arguments go to the driver as they are, arrays too.
+func run(tx *postgres.Tx, statement string, arguments ...any) error {
+	rows, err := tx.Raw(statement, arguments...).Rows()
+	if err != nil {
+		return err
+	}
+	rows.Next() // a statement that fails says so here at the latest
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+func redactRows(tx *postgres.Tx, redacted []erasure) error {
+	if len(redacted) == 0 {
+		return nil
+	}
+	type row struct {
+		ID      id.User    `json:"id"`
+		Label   string     `json:"label"`
+		At      time.Time  `json:"at"`
+		Receipt id.Receipt `json:"receipt"`
+	}
+	rows := make([]row, len(redacted))
+	for i, one := range redacted {
+		rows[i] = row{ID: one.person.ID, Label: *one.receipt.Label, At: one.receipt.CompletedAt, Receipt: one.receipt.ID}
+	}
+	return tx.ORM().Exec(`
+		update users u set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
+			email_key = null, password_hash = null, alerts_opted_in = false, correction_lost_at = null, sessions_since = ?, `+endLinks+`, label = r.label, redacted_at = r.at,
+			receipt_id = r.receipt, version = version + 1, updated_at = ?
+		from jsonb_to_recordset(?::jsonb) as r(id uuid, label text, at timestamptz, receipt uuid)
+		where u.customer_id = ? and u.id = r.id`, tx.Now, tx.Now, tx.Now, postgres.JSON[[]row]{Of: rows}, tx.Customer).Error
+}
+
+func insertReceipt(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec(`
+		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
+			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
+		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now).Error
+}
+
+// insertReceiptAgain stores a receipt that may be there already.
+func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec(`
+		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
+			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
+		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz, ?, ?::timestamptz, ?, ?::timestamptz
+		from customers where id = ? on conflict do nothing`,
+		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now,
+		tx.Customer).Error
+}
+
+// again is how the ledger says that a person was changed; what does not apply is empty.
+type again struct {
+	ID        id.User    `json:"id"`
+	OptedIn   *bool      `json:"opted_in,omitempty"`
+	SetBy     string     `json:"set_by,omitempty"`
+	SetAt     *time.Time `json:"set_at,omitempty"`
+	Status    string     `json:"status,omitempty"`
+	Role      string     `json:"role,omitempty"`
+	Corrected bool       `json:"corrected"` // and the correction is lost
+	SignOut   bool       `json:"sign_out"`
+	EndLinks  bool       `json:"end_links"`
+	Forget    bool       `json:"forget"` // the password
+}
+
+// changeAgain changes people who are not redacted as the ledger says, and returns who they are. The version goes on by two, so that it becomes one that no state of before the
+// restore ever had.
+func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err error) {
+	rows, err := tx.Raw(`
+		update users u set
+			alerts_opted_in = coalesce(c.opted_in, u.alerts_opted_in), alerts_set_by = coalesce(c.set_by, u.alerts_set_by), alerts_set_at = coalesce(c.set_at, u.alerts_set_at),
+			status = coalesce(c.status, u.status), role = coalesce(c.role, u.role), password_hash = case when not c.forget then u.password_hash end,
+			correction_lost_at = case when c.corrected then ?::timestamptz else u.correction_lost_at end,
+			sessions_since = case when c.sign_out then ?::timestamptz else u.sessions_since end,
+			links_since = case when c.end_links then greatest(?::timestamptz, u.links_since + interval '1 microsecond') else u.links_since end,
+			version = u.version + 2, updated_at = ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as c(id uuid, opted_in boolean, set_by text, set_at timestamptz, status text, role text, corrected boolean, sign_out boolean,
+			end_links boolean, forget boolean)
+		where u.customer_id = ? and u.id = c.id and u.status <> 'redacted'
+		returning u.id`, tx.Now, tx.Now, tx.Now, tx.Now, postgres.JSON[[]again]{Of: changes}, tx.Customer).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	there = make(map[id.User]bool, len(changes))
+	for rows.Next() {
+		var one id.User
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
+		}
+		there[one] = true
+	}
+	return there, rows.Err()
+}
+
+func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
+	err = tx.ORM().Raw("select count(*) from users where customer_id = ? and correction_lost_at is not null", tx.Customer).Row().Scan(&count)
+	return count, err
+}
+
+const receiptColumns = `id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at,
+	state, live_complete_at, final_at, coalesce(jws, '')`
+
+func scanReceipt(row interface{ Scan(into ...any) error }) (found Receipt, err error) {
+	var removed postgres.JSON[[]Removed]
+	var kept postgres.JSON[[]Kept]
+	err = row.Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
+		&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt, &found.State, &found.LiveCompleteAt, &found.FinalAt, &found.JWS)
+	found.Removed, found.Kept = removed.Of, kept.Of
+	return found, err
+}
+
+func receiptByID(tx *postgres.Tx, receipt id.Receipt) (Receipt, error) {
+	found, err := scanReceipt(tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = ?", tx.Customer, receipt).Row())
+	if errors.Is(err, sql.ErrNoRows) {
+		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
+	}
+	return found, err
+}
+
+// lockReceipts returns those of the receipts that are in a state, and holds them.
+func lockReceipts(tx *postgres.Tx, receipts []id.Receipt, state ReceiptState) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "state = ?", state)
+}
+
+// lockUnsigned returns those of the receipts that have no signature, and holds them.
+func lockUnsigned(tx *postgres.Tx, receipts []id.Receipt) ([]Receipt, error) {
+	return receiptsWhere(tx, receipts, "signed_at is null")
+}
+
+func receiptsWhere(tx *postgres.Tx, receipts []id.Receipt, condition string, arguments ...any) (found []Receipt, err error) {
+	ids := make(postgres.Strings, len(receipts))
+	for i, one := range receipts {
+		ids[i] = one.String()
+	}
+	rows, err := tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = any (?::uuid[]) and "+condition+" order by id for update",
+		append([]any{tx.Customer, ids}, arguments...)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		one, err := scanReceipt(rows)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, one)
+	}
+	return found, rows.Err()
+}
+
+// updateReceipts stores how far receipts have come, with their signatures, in one round trip.
+func updateReceipts(tx *postgres.Tx, receipts []Receipt) (int64, error) {
+	if len(receipts) == 0 {
+		return 0, nil
+	}
+	type wire struct {
+		ID             id.Receipt   `json:"id"`
+		State          ReceiptState `json:"state"`
+		LiveCompleteAt *time.Time   `json:"live_complete_at"`
+		FinalAt        *time.Time   `json:"final_at"`
+		JWS            string       `json:"jws"`
+	}
+	sent := make([]wire, len(receipts))
+	for i, one := range receipts {
+		sent[i] = wire{one.ID, one.State, one.LiveCompleteAt, one.FinalAt, one.JWS}
+	}
+	text, err := json.Marshal(sent)
+	if err != nil {
+		return 0, err
+	}
+	done := tx.ORM().Exec(`
+		update erasure_receipts r set state = s.state, live_complete_at = s.live_complete_at, final_at = s.final_at, jws = s.jws, signed_at = ?
+		from jsonb_to_recordset(?::jsonb) as s(id uuid, state text, live_complete_at timestamptz, final_at timestamptz, jws text)
+		where r.customer_id = ? and r.id = s.id`, tx.Now, string(text), tx.Customer)
+	return done.RowsAffected, done.Error
+}
+
+// signFirst stores the first signature of a receipt. Somebody else's that came first is as good.
+func signFirst(tx *postgres.Tx, r Receipt) error {
+	return tx.ORM().Exec("update erasure_receipts set jws = ?, signed_at = ? where customer_id = ? and id = ? and jws is null", r.JWS, tx.Now, tx.Customer, r.ID).Error
+}
+
+func scanUnsettled(rows *sql.Rows, err error) (all []Unsettled, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	for rows.Next() {
+		var one Unsettled
+		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedAt, &one.ErasedIn); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// unsettled finds receipts by their states, which partial indexes know: so the states stand in the statements.
+func unsettled(tx *postgres.Tx, state ReceiptState, limit int) ([]Unsettled, error) {
+	statement := "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'pending' order by completed_at limit ?"
+	if state == LiveComplete {
+		statement = "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'live-complete' order by erased_at limit ?"
+	}
+	return scanUnsettled(tx.Raw(statement, limit).Rows())
+}
+
+func unsigned(tx *postgres.Tx, limit int) ([]Unsettled, error) {
+	return scanUnsettled(tx.Raw("select customer_id, id, erased_at, erased_in from erasure_receipts where signed_at is null order by completed_at limit ?", limit).Rows())
+}
+
+func waiting(tx *postgres.Tx) (count int64, since *time.Time, err error) {
+	err = tx.Raw("select count(*), min(erased_at) from erasure_receipts where state = 'pending'").Row().Scan(&count, &since)
+	return count, since, err
+}
+
+func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
+	err = tx.Raw("select count(*) from "+of, tx.Customer, []id.User{user}).Row().Scan(&count)
+	return count, err
+}
+
+func removeRows(tx *postgres.Tx, of, owner string, users []id.User) (map[id.User]int64, error) {
+	return postgres.Counts[id.User](tx.Raw("with gone as (delete from "+of+" returning "+owner+" as person) select person, count(*) from gone group by person",
+		tx.Customer, users).Rows())
+}
+
+func insertSuppressed(tx *postgres.Tx, marks [][]byte) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	return run(tx, "insert into suppressed_addresses (customer_id, hash, erased_at) select ?, hash, ? from unnest(?::bytea[]) as erased(hash) on conflict do nothing",
+		tx.Customer, tx.Now, marks)
+}
+
+// lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those
+// that were made while a table was nearly empty read all of it: bringing in the first ten thousand people would take minutes.
+func lookUpByKeys(tx *postgres.Tx) error {
+	return tx.ORM().Exec("select set_config('enable_seqscan', 'off', true)").Error
+}
+
+// wireCandidate is a candidate on its way into a statement.
+type wireCandidate struct {
+	Row          int            `json:"row"`
+	ID           id.User        `json:"id"`
+	Role         principal.Role `json:"role"`
+	RoleGiven    bool           `json:"role_given"`
+	FirstName    string         `json:"first_name"`
+	LastName     string         `json:"last_name"`
+	Email        string         `json:"email"`
+	FirstNameKey string         `json:"first_name_key"`
+	LastNameKey  string         `json:"last_name_key"`
+	EmailKey     string         `json:"email_key"`
+	Mark         string         `json:"mark"`
+	AllowErased  bool           `json:"allow_erased"`
+}
+
+// The two forms of what is done with those who are judged good.
+const (
+	insertGood = `insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key,
+				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
+			select ?, g.id, role, 'active', first_name, last_name, email, first_name_key, last_name_key, email_key,
+				true, 'creation', n.now, n.now, n.now, 1, n.now, n.now from good g, (select ?::timestamptz as now) n order by g.row
+			on conflict (customer_id, email_key) do nothing
+			returning id`
+	passGood = "select id from good"
+)
+
+// insertMany judges the candidates that are open and stores the good ones, in one round trip. It returns which are open still: those whom somebody else
+// created in the meantime.
+func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int, verdicts []Verdict, rehearse bool) (left []int, err error) {
+	rows := make([]wireCandidate, len(open))
+	for i, number := range open {
+		one := candidates[number]
+		rows[i] = wireCandidate{
+			Row: number, ID: one.id, Role: one.role, RoleGiven: one.roleGiven, FirstName: one.firstName, LastName: one.lastName, Email: one.address.Text,
+			FirstNameKey: Key(one.firstName), LastNameKey: Key(one.lastName), EmailKey: one.address.Key,
+			Mark: hex.EncodeToString(s.mark(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
+		}
+	}
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	making, arguments := insertGood, []any{string(sent), tx.Customer, tx.Customer, tx.Customer, tx.Customer, tx.Now}
+	if rehearse {
+		making, arguments = passGood, arguments[:4]
+	}
+	found, err := tx.Raw(`
+		with sent as materialized (
+			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, role text, role_given boolean, first_name text, last_name text, email text,
+				first_name_key text, last_name_key text, email_key text, mark text, allow_erased boolean)
+		), judged as materialized (
+			select s.*, u.id as there, u.first_name = s.first_name and u.last_name = s.last_name and (not s.role_given or u.role = s.role) as same,
+				coalesce(c.mail_domain_policy = 'refuse' and not split_part(s.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+				e.hash is not null as erased
+			from sent s join customers c on c.id = ? left join lateral (
+				-- One by one by their key: a plain join reads every user once the batch is large enough.
+				select id, role, first_name, last_name from users where customer_id = ? and email_key = s.email_key limit 1
+			) u on true left join lateral (
+				select hash from suppressed_addresses where customer_id = ? and hash = decode(s.mark, 'hex') limit 1
+			) e on true
+		), good as (
+			select * from judged where there is null and not is_foreign and (not erased or allow_erased)
+		), made as (
+			`+making+`
+		)
+		select row, there, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made) from judged`, arguments...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close() //nolint:errcheck // read to its end or given up
+	for found.Next() {
+		var number int
+		var there *id.User
+		var same, foreign, erased, allowed, made bool
+		if err := found.Scan(&number, &there, &same, &foreign, &erased, &allowed, &made); err != nil {
+			return nil, err
+		}
+		verdict := &verdicts[number]
+		switch {
+		case there != nil && same:
+			*verdict = Verdict{Status: There, User: *there}
+		case there != nil:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.UserDiffers}
+		case foreign:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.ForeignMailDomain}
+		case erased && !allowed:
+			*verdict = Verdict{Status: NotTaken, Refusal: fault.AddressSuppressed}
+		case !made:
+			left = append(left, number)
+		case rehearse:
+			*verdict = Verdict{Status: WouldMake}
+		default:
+			*verdict = Verdict{Status: Made, User: candidates[number].id, Despite: erased}
+		}
+	}
+	return left, found.Err()
+}

@@ -1,0 +1,200 @@
+// Package user is the people: the user accounts that customers keep with Fusions.
+//
+// Owns: names, e-mail addresses, password hashes, roles, states and alert settings, and with them viewing, correcting, deleting and redacting
+// a person. It is the one home of the personal data of accounts; whatever else holds something of a person takes part in erasure as a Holding.
+// Does not own: sessions and login records (session), the trail (audit), and how passwords are hashed (password).
+//
+// A user is active, disabled or redacted. Active and disabled change into each other; redacted is final. A deleted user is gone.
+package user
+
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+)
+
+// Status is the state of a user. The set is closed.
+type Status string
+
+// The states.
+const (
+	Active   Status = "active"
+	Disabled Status = "disabled"
+	Redacted Status = "redacted"
+)
+
+// User is one user. Of a redacted one, everything personal is nil.
+type User struct {
+	ID           id.User
+	Role         principal.Role
+	Status       Status
+	FirstName    *string
+	LastName     *string
+	Email        *string
+	EmailFlagged bool // lies outside the customer's mail domains, where their policy is to flag
+	PasswordSet  bool
+	Alerts       Alerts
+	Label        *string // what a redacted user is called
+	RedactedAt   *time.Time
+	ReceiptID    *id.Receipt
+
+	CorrectionLostAt *time.Time // when a restore of the database lost a correction; nil: none, or corrected since
+
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Alerts is whether a person gets e-mail alerts, and on whose authority that was last set.
+type Alerts struct {
+	OptedIn bool
+	SetBy   string // creation, user, customer, api_key or operator
+	SetAt   time.Time
+	Version int64 // of the user
+}
+
+// Me is what a person sees of the own account.
+type Me struct {
+	User
+	CustomerID      id.Customer
+	CustomerSlug    string
+	CustomerName    string
+	CustomerVersion int64
+	GuidanceText    string
+	PrivacyContact  *string
+}
+
+// New is a person who is to get an account.
+type New struct {
+	FirstName    string
+	LastName     string
+	Email        string
+	Role         principal.Role
+	PasswordHash string // empty: the person sets a password later
+}
+
+// Patch corrects a user; nil leaves a member as it is.
+type Patch struct {
+	FirstName *string
+	LastName  *string
+	Email     *string
+	Role      *principal.Role
+	Status    *Status
+}
+
+// Filter chooses users; zero members choose all.
+type Filter struct {
+	Email         string // whole address
+	Prefix        string // of a first name, a last name or an address
+	Status        Status
+	Role          principal.Role
+	AlertsOptedIn *bool
+}
+
+// Reason is why a customer redacts. The set is closed.
+type Reason string
+
+// Plan is what erasing a person would do.
+type Plan struct {
+	CanDelete         bool
+	CanRedact         bool
+	LastAdministrator bool
+	Blocking          []fault.Reference
+	Removes           []Removed
+	Keeps             []Kept
+	BackupsExpireAt   *time.Time // if it were done now
+}
+
+// RedactionPath is where a user is redacted.
+func RedactionPath(user id.User) string { return "/v1/users/" + user.String() + "/redaction" }
+
+// maxName is the longest name, in Unicode code points.
+const maxName = 100
+
+// CleanName brings a name to the form in which it is kept: NFC, without white space around it. It refuses what no name holds: control
+// characters, and the invisible characters that turn the direction of a line or pretend to be nothing.
+func CleanName(text, pointer string) (string, error) {
+	name := norm.NFC.String(strings.TrimSpace(text))
+	if name == "" || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, forbiddenInNames) || !strings.ContainsFunc(name, visible) {
+		return "", fault.New(fault.InvalidName, "The name cannot be taken.").At(pointer, "must be 1 to 100 characters, without control characters")
+	}
+	return name, nil
+}
+
+func forbiddenInNames(char rune) bool {
+	switch {
+	case char == '\u200c' || char == '\u200d': // the joiners that Persian, Hindi and others write names with
+		return false
+	case char == '\u2028' || char == '\u2029' || char == utf8.RuneError:
+		return true
+	}
+	return unicode.In(char, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs)
+}
+
+func visible(char rune) bool { return unicode.IsGraphic(char) && !unicode.IsSpace(char) }
+
+// Key folds a text to the form in which names and addresses are compared: NFKC, letter case folded.
+func Key(text string) string { return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text))) }
+
+// Address is an e-mail address in the form in which it is kept and the form in which it is compared.
+type Address struct {
+	Text string // NFC; the domain as it was written, in lower case
+	Key  string // local part folded, domain in ASCII form
+}
+
+const (
+	maxAddress   = 254 // RFC 5321, section 4.5.3.1.3, less the angle brackets
+	maxLocalPart = 64  // RFC 5321, section 4.5.3.1.1
+)
+
+// ParseAddress reads one plain mailbox: a dot-atom (RFC 5322, section 3.2.3; RFC 6531 adds letters of all scripts), an @, and a domain of at
+// least two labels. Display names, comments, quoted local parts and address literals are refused: no employee's address needs them, and each
+// has been used to make one address look like another.
+//
+// Two addresses are the same person's address when their keys are equal: letter case and Unicode form do not count, and neither does the spelling
+// of an international domain. Dots and +tags do count.
+func ParseAddress(text, pointer string) (Address, error) {
+	refused := fault.New(fault.InvalidEmail, "The e-mail address cannot be taken.").At(pointer, "must be one plain mailbox, such as somebody@example.com")
+	text = norm.NFC.String(text)
+	local, host, ok := strings.Cut(text, "@")
+	if !ok || len(text) > maxAddress || len(local) > maxLocalPart || local == "" || strings.Contains(host, "@") {
+		return Address{}, refused
+	}
+	for atom := range strings.SplitSeq(local, ".") {
+		if atom == "" || strings.ContainsFunc(atom, func(char rune) bool { return !atomText(char) }) {
+			return Address{}, refused
+		}
+	}
+	domain, ok := customer.ParseDomain(host)
+	if !ok {
+		return Address{}, refused
+	}
+	key := Key(local)
+	if strings.ContainsAny(key, "@ ") || len(key)+1+len(domain) > 2*maxAddress {
+		return Address{}, refused
+	}
+	return Address{Text: local + "@" + strings.ToLower(strings.TrimSuffix(host, ".")), Key: key + "@" + domain}, nil
+}
+
+// atomText tells whether a character may stand in an atom of a local part.
+func atomText(char rune) bool {
+	if char < utf8.RuneSelf {
+		return 'a' <= char && char <= 'z' || 'A' <= char && char <= 'Z' || '0' <= char && char <= '9' || strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", char)
+	}
+	return unicode.In(char, unicode.L, unicode.M, unicode.N) // letters, marks and digits of all scripts: nothing invisible, nothing blank
+}
+
+// reasons are the words that a redaction order may give.
+var reasons = []Reason{"left_employment", "requested_by_person", "created_in_error", "contract_ended", "legal_obligation", "other"}
+
+func knownReason(reason Reason) bool { return slices.Contains(reasons, reason) }

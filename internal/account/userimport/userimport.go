@@ -1,0 +1,199 @@
+// Package userimport creates many users from a file.
+//
+// Owns: reading the two forms of such a file as a stream, what became of each of its rows, and how far each import came.
+// Does not own: who becomes a user, and who does not (user); nothing that stands in a file is kept here.
+//
+// A file is read and carried out in batches. The users of a batch, their entries in the trail, their invitations, and the numbers and outcomes of the rows are
+// one transaction, so wherever an import ends, what it did is whole and written down. Sending the same file again does the rest, for what is there is left
+// as it is.
+//
+//	running ──▶ completed
+//	   └──────▶ interrupted   (also one that has not come on for a while: nobody is left who could say so)
+package userimport
+
+import (
+	"time"
+
+	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/id"
+)
+
+// The bounds of an import.
+const (
+	MaxRows     = 100_000
+	maxRowBytes = 64 << 10
+	batchRows   = 500
+)
+
+// Lifetime is how long an import is remembered.
+const Lifetime = 30 * 24 * time.Hour
+
+// silence is after how long one that has not come on counts as cut off.
+const silence = 2 * time.Minute
+
+// Format is the form of a file. The set is closed.
+type Format string
+
+// The formats.
+const (
+	CSV    Format = "csv"
+	NDJSON Format = "ndjson"
+)
+
+// State is how far an import came. The set is closed.
+type State string
+
+// The states.
+const (
+	Running     State = "running"
+	Completed   State = "completed"
+	Interrupted State = "interrupted"
+)
+
+// Order is what is to be done with a file.
+type Order struct {
+	Format Format
+	DryRun bool // judge every row, and change no user
+	Invite bool // invite those who are created
+}
+
+// Import is one import, without its rows.
+type Import struct {
+	Order
+	ID              id.Import
+	State           State
+	Authority       string
+	OrderedByUser   *id.User
+	OrderedByAPIKey *id.APIKey
+	Counts
+	StoppedBy  *fault.Code
+	StartedAt  time.Time
+	FinishedAt *time.Time
+}
+
+// Counts counts rows by their status.
+type Counts struct {
+	Created     int `json:"created"`
+	WouldCreate int `json:"would_create"`
+	Existing    int `json:"existing"`
+	Refused     int `json:"refused"`
+}
+
+// Rows is how many rows there are of any status.
+func (c Counts) Rows() int { return c.Created + c.WouldCreate + c.Existing + c.Refused }
+
+func (c *Counts) add(status Status) {
+	switch status {
+	case Created:
+		c.Created++
+	case WouldCreate:
+		c.WouldCreate++
+	case Existing:
+		c.Existing++
+	case Refused:
+		c.Refused++
+	}
+}
+
+// Path is where an import is found.
+func Path(one id.Import) string { return "/v1/user-imports/" + one.String() }
+
+// Status is what became of a row. The set is closed.
+type Status string
+
+// The statuses.
+const (
+	Created     Status = "created"
+	WouldCreate Status = "would_create"
+	Existing    Status = "existing"
+	Refused     Status = "refused"
+)
+
+// Row is what became of one row.
+type Row struct {
+	Number  int      `json:"number"` // from 1; the header and blank lines do not count
+	Line    int      `json:"line"`   // of the file, on which the row begins
+	Status  Status   `json:"status"`
+	User    *id.User `json:"user_id"`           // who was created or was there; nil once erased
+	Reason  Reason   `json:"reason,omitempty"`  // why it was refused
+	Pointer string   `json:"pointer,omitempty"` // the column at fault
+}
+
+func (r *Row) refuse(reason Reason, pointer string) {
+	r.Status, r.Reason, r.Pointer = Refused, reason, pointer
+}
+
+// Reason is why a row was refused. The set is closed.
+type Reason string
+
+// The reasons.
+const (
+	wrongFieldCount   Reason = "wrong_field_count"
+	badQuote          Reason = "bad_quote"
+	notUTF8           Reason = "not_utf8"
+	notJSON           Reason = "not_json"
+	tooLong           Reason = "too_long"
+	unknownMember     Reason = "unknown_member"
+	missing           Reason = "missing"
+	wrongType         Reason = "wrong_type"
+	unknownRole       Reason = "unknown_role"
+	invalidName       Reason = "invalid_name"
+	invalidEmail      Reason = "invalid_email"
+	foreignMailDomain Reason = "foreign_mail_domain"
+	duplicate         Reason = "duplicate"
+	userDiffers       Reason = "user_differs"
+	addressSuppressed Reason = "address_suppressed"
+)
+
+// Explain says what a reason means to the caller: the kind of the problem, and a sentence.
+func (r Reason) Explain() (code fault.Code, detail string) {
+	switch r {
+	case wrongFieldCount:
+		return fault.MalformedRow, "The row has more or fewer fields than the header."
+	case badQuote:
+		return fault.MalformedRow, "A quote stands where none may, or is not closed. A field that holds quotes is put in quotes, with each of its own doubled."
+	case notUTF8:
+		return fault.MalformedRow, "The column is not UTF-8."
+	case notJSON:
+		return fault.MalformedRow, "The line is not one JSON object in UTF-8, or gives a member twice, or holds the character NUL."
+	case tooLong:
+		return fault.MalformedRow, "The row is longer than 64 KiB."
+	case unknownMember:
+		return fault.MalformedRow, "The object has a member that is none of first_name, last_name, email, role and allow_erased."
+	case missing:
+		return fault.MalformedRow, "The column is empty."
+	case wrongType:
+		return fault.MalformedRow, "The column holds something of another type: names, address and role are texts, allow_erased is true or false."
+	case unknownRole:
+		return fault.MalformedRow, "The role is neither customer nor user."
+	case invalidName:
+		return fault.InvalidName, "The name cannot be taken. It must be 1 to 100 characters, without control characters."
+	case invalidEmail:
+		return fault.InvalidEmail, "The e-mail address cannot be taken. It must be one plain mailbox, such as somebody@example.com."
+	case foreignMailDomain:
+		return fault.ForeignMailDomain, "The address is outside the customer's mail domains."
+	case duplicate:
+		return fault.DuplicateRow, "An earlier row has the same address."
+	case userDiffers:
+		return fault.UserDiffers, "A user with this address has another name or another role."
+	case addressSuppressed:
+		return fault.AddressSuppressed, "A person with this address was erased. If a new account is meant, say so with allow_erased."
+	}
+	return fault.MalformedRow, "The row cannot be taken."
+}
+
+// reasonOf gives the refusals of package user their reason and the column at fault.
+func reasonOf(code fault.Code) (reason Reason, pointer string) {
+	switch code {
+	case fault.InvalidName:
+		return invalidName, "/first_name"
+	case fault.ForeignMailDomain:
+		return foreignMailDomain, "/email"
+	case fault.UserDiffers:
+		return userDiffers, "/email"
+	case fault.AddressSuppressed:
+		return addressSuppressed, "/email"
+	default:
+		return invalidEmail, "/email"
+	}
+}

@@ -1,0 +1,35 @@
+package receipt
+
+import (
+	"context"
+	"time"
+
+	"github.com/fusionspim/steward/internal/infra/jobs"
+)
+
+// finishEvery is how soon a receipt becomes final once the last backup is gone.
+const finishEvery = 15 * time.Minute
+
+// finishing has receipts become final.
+type finishing struct{}
+
+// Kind implements jobs.Arguments.
+func (finishing) Kind() string { return "receipt_finality" }
+
+// Policy makes one attempt: the next is soon.
+func (finishing) Policy() jobs.Policy {
+	return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1, Unique: true}
+}
+
+// Handlers do the jobs of this package.
+func (s *Service) Handlers() []jobs.Handler {
+	return []jobs.Handler{jobs.Handle(func(ctx context.Context, _ jobs.Job, _ finishing) error {
+		_, err := s.Finish(ctx)
+		return err
+	}, jobs.Within(10*time.Minute))}
+}
+
+// Periodic is what is asked for again and again.
+func (s *Service) Periodic() []jobs.Periodic {
+	return []jobs.Periodic{{Every: finishEvery, Arguments: finishing{}}}
+}

@@ -1,0 +1,98 @@
+package event
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+)
+
+// row is an event on its way to the database.
+type row struct {
+	Number      int64       `json:"number"`
+	ID          id.Entry    `json:"id"`
+	Type        Type        `json:"type"`
+	SubjectType SubjectType `json:"subject_type"`
+	SubjectID   uuid.UUID   `json:"subject_id"`
+	OccurredAt  time.Time   `json:"occurred_at"`
+}
+
+// insert stores events, however many, in one round trip.
+func insert(tx *postgres.Tx, events []Event) error {
+	rows := make([]row, len(events))
+	for i, one := range events {
+		rows[i] = row(one)
+	}
+	sent, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	return tx.ORM().Exec(`
+		insert into events (customer_id, number, id, type, subject_type, subject_id, occurred_at, created_at)
+		select ?, number, id, type, subject_type, subject_id, occurred_at, ?::timestamptz
+		from jsonb_to_recordset(?::jsonb) as s(number bigint, id uuid, type text, subject_type text, subject_id uuid, occurred_at timestamptz)
+		order by number
+		on conflict do nothing`, tx.Customer, tx.Now, string(sent)).Error
+}
+
+func numberOf(tx *postgres.Tx, event id.Entry) (number int64, there bool, err error) {
+	err = tx.Raw("select number from events where customer_id = ? and id = ?", tx.Customer, event).Row().Scan(&number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return number, err == nil, err
+}
+
+// Columns are those of an Event, of a relation e of events.
+const Columns = "e.number, e.id, e.type, e.subject_type, e.subject_id, e.occurred_at"
+
+// Fields are where the columns go, in their order.
+func (e *Event) Fields() []any {
+	return []any{&e.Number, &e.ID, &e.Type, &e.SubjectType, &e.SubjectID, &e.OccurredAt}
+}
+
+func list(tx *postgres.Tx, only Type, from int64, limit int) ([]Event, error) {
+	condition, arguments := "", []any{tx.Customer, from}
+	if only != "" {
+		condition, arguments = " and e.type = ?", append(arguments, only)
+	}
+	rows, err := tx.Raw("select "+Columns+" from events e where e.customer_id = ? and e.number > ?"+condition+" order by e.number limit ?",
+		append(arguments, limit)...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end or given up
+	events := make([]Event, 0, limit)
+	for rows.Next() {
+		var one Event
+		if err := rows.Scan(one.Fields()...); err != nil {
+			return nil, err
+		}
+		events = append(events, one)
+	}
+	return events, rows.Err()
+}
+
+// LastTx is the number of the newest event, -1 if there is none.
+func LastTx(tx *postgres.Tx) (number int64, err error) {
+	err = tx.Raw("select coalesce(max(number), -1) from events where customer_id = ?", tx.Customer).Row().Scan(&number)
+	return number, err
+}
+
+// Expire drops at most limit events that are past their time, and tells how many. One that is still to be delivered goes after its deliveries.
+func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+	done := tx.ORM().Exec(`
+		delete from events where (customer_id, number) in (
+			select e.customer_id, e.number from events e
+			where e.created_at < ? and not exists (select from webhook_deliveries d where d.customer_id = e.customer_id and d.number = e.number) limit ?)`,
+		Oldest(now), limit)
+	return done.RowsAffected, done.Error
+}
+
+// Oldest is when the oldest event was made that is kept.
+func Oldest(now time.Time) time.Time { return now.Add(-retention) }

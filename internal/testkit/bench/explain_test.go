@@ -1,0 +1,230 @@
+package bench_test
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/base/version"
+	"github.com/fusionspim/steward/internal/infra/blob"
+	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
+	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/bench"
+	"github.com/fusionspim/steward/internal/testkit/dbtest"
+)
+
+// TestQueriesUseIndexes asks PostgreSQL how it would run what the service really sends, as the role that the service has, with the rows of a customer
+// of some size. A statement that was prepared is planned for its arguments the first times, and after that perhaps for any: neither plan may read a
+// whole table.
+//
+// Not among them are users by role or by alert setting alone, and entries by target id without its type: no index fits those, so they read the rows of
+// the customer until the page is full, and where one customer has nearly all rows that is done by reading the table.
+func TestQueriesUseIndexes(t *testing.T) {
+	t.Parallel()
+	database := dbtest.New(t)
+	db := database.DB
+	customers := customer.NewService(db)
+	nothing := func(*postgres.Tx) error { return nil }
+	of, err := customers.Create(t.Context(), customer.New{Slug: "acme", Name: "Acme Tools"}, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := customers.Create(t.Context(), customer.New{Slug: "globex", Name: "Globex Foods"}, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bench.Seed(t.Context(), database.URL, small.ID, bench.Population{Users: 500, Entries: 500}); err != nil {
+		t.Fatal(err)
+	}
+	people, err := bench.Seed(t.Context(), database.URL, of.ID, bench.Population{Users: 10_000, Entries: 100_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	recording := record(t, db, of.ID)
+	book := newLedger(t, db)
+	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
+	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db) // nobody is created or erased here
+	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
+	somebody, optedOut, name := people[4321], false, "Noor"
+	now := database.Clock.Now()
+	listUsers := func(filter user.Filter, before id.User) func() error {
+		return func() error {
+			_, err := users.List(t.Context(), caller, filter, before, 51)
+			return err
+		}
+	}
+	listEntries := func(filter audit.Filter, before id.Entry) func() error {
+		return func() error {
+			_, err := trail.List(t.Context(), caller, filter, before, 51)
+			return err
+		}
+	}
+	for _, test := range []struct {
+		name string
+		do   func() error
+	}{
+		{"users", listUsers(user.Filter{}, id.User{})},
+		{"users, next page", listUsers(user.Filter{}, somebody)},
+		{"users by prefix", listUsers(user.Filter{Prefix: "noo"}, id.User{})},
+		{"users by prefix, next page", listUsers(user.Filter{Prefix: "haddad77"}, somebody)},
+		{"users by address", listUsers(user.Filter{Email: "person4321@people.example"}, id.User{})},
+		{"users by status", listUsers(user.Filter{Status: user.Disabled}, id.User{})},
+		{"users by everything", listUsers(user.Filter{Prefix: "noo", Status: user.Active, Role: principal.User, AlertsOptedIn: &optedOut}, somebody)},
+		{"user", func() error { _, err := users.Get(t.Context(), caller, somebody); return err }},
+		{"me", func() error { _, err := users.Me(t.Context(), caller); return err }},
+		{"correction", func() error {
+			_, err := users.Update(t.Context(), caller, somebody, user.Patch{FirstName: &name}, version.Condition{})
+			return err
+		}},
+		{"alerts", func() error {
+			_, err := users.SetAlerts(t.Context(), caller, somebody, false, version.Condition{})
+			return err
+		}},
+		{"entries", listEntries(audit.Filter{}, id.Entry{})},
+		{"entries, next page", listEntries(audit.Filter{}, id.New[id.Entry]())},
+		{"entries by actor", listEntries(audit.Filter{ActorUserID: &somebody}, id.Entry{})},
+		{"entries by action", listEntries(audit.Filter{Action: "asset.uploaded"}, id.Entry{})},
+		{"entries by frequent action", listEntries(audit.Filter{Action: "product.updated"}, id.Entry{})},
+		{"entries by target type", listEntries(audit.Filter{TargetType: "product"}, id.Entry{})},
+		{"entries by target", listEntries(audit.Filter{TargetType: "product", TargetID: "48000777"}, id.Entry{})},
+		{"entries from", listEntries(audit.Filter{From: &now}, id.Entry{})},
+		{"entries to", listEntries(audit.Filter{To: &now}, id.Entry{})},
+		{"entries by everything", listEntries(audit.Filter{
+			ActorUserID: &somebody, Action: "product.updated", TargetType: "product", TargetID: "48000777", From: &now, To: &now,
+		}, id.New[id.Entry]())},
+		{"what refers to a user", func() error { _, err := users.Plan(t.Context(), caller, somebody); return err }},
+		{"batch of entries", func() error {
+			entries := make([]audit.NewEntry, 1000)
+			for i := range entries {
+				entries[i] = audit.NewEntry{
+					ActorUserID: people[i], Action: "product.updated", Target: audit.Target{Type: "product", ID: "1"}, OccurredAt: now,
+					SourceID: "pim-" + id.New[id.Entry]().String(),
+				}
+			}
+			_, err := trail.Record(t.Context(), caller, entries, nil)
+			return err
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) { //nolint:paralleltest // the statements of one test are told from another's by their order
+			sent := recording.of(t, test.do)
+			if len(sent) == 0 {
+				t.Fatal("nothing was sent")
+			}
+			for _, statement := range sent {
+				for kind, plan := range statement.plans(t, db, of.ID) {
+					for _, table := range []string{"users", "audit_entries"} {
+						if strings.Contains(plan, "Seq Scan on "+table) {
+							t.Errorf("the %s plan reads all of %s:\n%s\n%s", kind, table, statement.text, plan)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// recorder keeps the statements that go through GORM.
+type recorder struct{ sent []statement }
+
+type statement struct {
+	text      string
+	arguments []any
+}
+
+// record lets a recorder listen to everything that is sent inside customers from now on.
+func record(t *testing.T, db *postgres.DB, of id.Customer) *recorder {
+	t.Helper()
+	r := &recorder{}
+	keep := func(orm *gorm.DB) {
+		r.sent = append(r.sent, statement{orm.Statement.SQL.String(), slices.Clone(orm.Statement.Vars)})
+	}
+	err := db.EachInCustomer(t.Context(), of, func(tx *postgres.Tx) error {
+		callbacks := tx.ORM().Callback()
+		return errors.Join(callbacks.Row().Before("gorm:row").Register("record", keep), callbacks.Raw().Before("gorm:raw").Register("record", keep))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// of returns what some work sends.
+func (r *recorder) of(t *testing.T, work func() error) []statement {
+	t.Helper()
+	r.sent = nil
+	if err := work(); err != nil {
+		t.Fatal(err)
+	}
+	return r.sent
+}
+
+// plans returns the plan for the arguments at hand, and the one for any arguments.
+func (s statement) plans(t *testing.T, db *postgres.DB, of id.Customer) map[string]string {
+	t.Helper()
+	plans := make(map[string]string)
+	explain := func(kind string, raw *gorm.DB) error {
+		rows, err := raw.Rows()
+		if err != nil {
+			return err
+		}
+		defer rows.Close() //nolint:errcheck // read to its end
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				return err
+			}
+			plans[kind] += line + "\n"
+		}
+		return rows.Err()
+	}
+	err := db.InCustomer(t.Context(), of, func(tx *postgres.Tx) error {
+		anything := ""
+		if len(s.arguments) > 0 {
+			anything = "(null" + strings.Repeat(", null", len(s.arguments)-1) + ")"
+		}
+		return errors.Join(
+			explain("custom", tx.Raw("explain "+s.text, s.arguments...)),
+			tx.Raw("set local plan_cache_mode = force_generic_plan").Row().Err(),
+			tx.Raw("prepare looked_at as "+s.text).Row().Err(),
+			explain("generic", tx.Raw("explain execute looked_at"+anything)),
+			tx.Raw("deallocate looked_at").Row().Err(),
+		)
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.text)
+	}
+	return plans
+}
+
+// newLedger is a ledger that begins with the test.
+func newLedger(t *testing.T, db *postgres.DB) *ledger.Ledger {
+	t.Helper()
+	store, err := blob.Open(blob.Settings{URL: "file://" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := seal.ParseMasterKey(apptest.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	book := ledger.New(store, box, clock.System(), slog.New(slog.DiscardHandler))
+	t.Cleanup(book.Close)
+	if _, err := book.Survey(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	return book
+}
