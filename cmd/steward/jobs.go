@@ -64,7 +64,7 @@ func (c jobsList) Run(s surroundings) error {
 	if c.Limit < 1 || c.Limit > maxJobs {
 		return fmt.Errorf("--limit must be from 1 to %d", maxJobs)
 	}
-	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Desk) error {
+	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
 		found, err := desk.List(ctx, jobs.Filter{State: jobs.State(c.State), Kind: c.Kind}, 0, c.Limit)
 		if err != nil {
 			return plain(err)
@@ -115,7 +115,7 @@ func (c jobsRetry) Run(s surroundings) error {
 	if c.AllDead == (len(c.IDs) > 0) || !c.AllDead && c.Kind != "" {
 		return errors.New("name the jobs, or --all-dead with or without --kind")
 	}
-	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Desk) error {
+	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
 		if c.AllDead {
 			dead, err := desk.List(ctx, jobs.Filter{State: jobs.Dead, Kind: c.Kind}, 0, maxJobs)
 			if err != nil {
@@ -144,9 +144,9 @@ func (c jobsRetry) Run(s surroundings) error {
 }
 
 // atDesk opens the queue for the work of one command.
-func (d databaseSettings) atDesk(s surroundings, logs logSettings, work func(ctx context.Context, desk *jobs.Desk) error) error {
+func (d databaseSettings) atDesk(s surroundings, logs logSettings, work func(ctx context.Context, desk *jobs.Admin) error) error {
 	return onDatabase(s, d, logs, func(db *postgres.DB) error {
-		desk, err := jobs.OpenDesk(s.context, db)
+		desk, err := jobs.OpenAdmin(s.context, db)
 		if err != nil {
 			return plain(err)
 		}

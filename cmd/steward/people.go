@@ -92,7 +92,7 @@ type customerCreate struct {
 func (c customerCreate) Run(s surroundings) error {
 	of := customer.New{Slug: c.Slug, Name: c.Name}
 	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
-		in, made, err := c.newPerson(s.context, principal.Customer, of)
+		in, made, err := c.newPerson(s.context, principal.Administrator, of)
 		if err != nil {
 			return plain(err)
 		}

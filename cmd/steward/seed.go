@@ -65,7 +65,7 @@ func seed(ctx context.Context, service *app.App, file string) (seedDocument, err
 		kept := known[plan.customer.Slug]
 		made := devCustomer{Slug: plan.customer.Slug}
 		if plan.admin.Role == "" {
-			plan.admin.Role = principal.Customer
+			plan.admin.Role = principal.Administrator
 		}
 		var of id.Customer
 		var err error

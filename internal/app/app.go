@@ -95,17 +95,17 @@ type Settings struct {
 // App is one replica of the service.
 type App struct {
 	httpapi.Features
-	DB       *postgres.DB
-	Hasher   *password.Hasher
-	API      *httpapi.Server
-	Registry *prometheus.Registry
-	Sealer   *audit.Sealer
+	DB        *postgres.DB
+	Hasher    *password.Hasher
+	API       *httpapi.Server
+	Registry  *prometheus.Registry
+	Sequencer *audit.Sequencer
 
 	box    *seal.Box
 	keys   *token.Keyring
-	sender *mail.Sender // nil: no mail is sent
-	crew   *jobs.Crew   // nil: this replica works no jobs off
-	desk   *jobs.Desk
+	sender *mail.Sender  // nil: no mail is sent
+	crew   *jobs.Workers // nil: this replica works no jobs off
+	desk   *jobs.Admin
 	log    *slog.Logger
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -113,7 +113,7 @@ type App struct {
 	Receipts *receipt.Service
 	ledger   *ledger.Ledger
 	replayed *replayMetrics
-	presence *postgres.Presence // nil: not opened yet
+	presence *postgres.ReplicaLock // nil: not opened yet
 	workers  int
 	opened   chan struct{}
 	running  bool // what goes on in the background was started
@@ -171,7 +171,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			book.Close()
 		}
 	}()
-	desk, err := jobs.OpenDesk(ctx, db)
+	desk, err := jobs.OpenAdmin(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}()
 	customers, limiter := customer.NewService(db), ratelimit.NewLimiter(db, box)
 	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
-	if lacking := backups.Lacks(); lacking != nil {
+	if lacking := backups.MissingConfig(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
 	}
 	links := passwordlink.NewService(db, customers, hasher, limiter, queue, book, mailing)
@@ -197,7 +197,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	mark := func(of id.Customer, addressKey string) []byte {
 		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 	}
-	signing := user.Signing{Keys: signingkey.NewKeeper(db, box, signingkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
+	signing := user.Signing{Keys: signingkey.NewStore(db, box, signingkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
 	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
 		subjectrequest.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
 	if err := users.LoadReceiptKeys(ctx); err != nil {
@@ -229,11 +229,11 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Events:        event.NewService(db),
 			Webhooks:      webhooks,
 		},
-		DB: db, Hasher: hasher, Registry: registry, Sealer: audit.NewSealer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
+		DB: db, Hasher: hasher, Registry: registry, Sequencer: audit.NewSequencer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
 	}
 	app.Receipts = receipt.NewService(db, users, backups, offboardings, settings.MaintenanceURL, settings.Log)
-	if lacking := app.Receipts.Lacks(); lacking != nil {
+	if lacking := app.Receipts.MissingConfig(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}
 	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing.Mailing)
@@ -287,7 +287,7 @@ func (a *App) start(ctx context.Context) (err error) {
 		}
 	}
 	a.every(ctx, keysEvery, "loading the signing keys", a.ReloadKeys)
-	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sealer.Seal)
+	a.every(ctx, sealEvery, "numbering the entries of the trail", a.Sequencer.Sequence)
 	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })

@@ -525,7 +525,7 @@ func TestAnActAndItsEntryAreOne(t *testing.T) {
 func TestWhatStandsInTheWayOfDeleting(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	person := h.Person(t, h.acme, principal.Customer, "second@acme.example")
+	person := h.Person(t, h.acme, principal.Administrator, "second@acme.example")
 	mine := apptest.As(h.SignIn(t, "acme", person))
 	call(t, h.Service, "PUT", "/v1/me/alerts", mine, apptest.JSON(members{"opted_in": false})).Want(t, 200)
 	if entry := h.newestEntry(t); entry.Actor.Type != "self" || entry.Actor.UserID != nil || entry.Target.ID != person.ID.String() {

@@ -197,7 +197,7 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 	before := b.SignIn(t, "acme", b.acme.Admin)
 	b.Settle()
 	for unsealed := 1; unsealed > 0; {
-		if err := b.Sealer.Seal(t.Context()); err != nil {
+		if err := b.Sequencer.Sequence(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		peek(t, b.Service, "select count(*) from audit_unsealed", &unsealed)

@@ -60,7 +60,7 @@ func (a *App) shut(survey *ledger.Survey, wrong *ledger.Discrepancy) {
 // open starts the work of the replica and lets requests in.
 func (a *App) open(ctx context.Context, survey *ledger.Survey) (err error) {
 	if a.presence == nil {
-		if a.presence, err = a.DB.Attend(ctx); err != nil {
+		if a.presence, err = a.DB.HoldReplicaLock(ctx); err != nil {
 			a.presence = nil
 			return err
 		}

@@ -207,11 +207,11 @@ func (w *world) tryAll(t *testing.T, operation *contract.Operation, row row) {
 	}{
 		{"nobody", w.acme, "", row.nobody},
 		{"operator", w.fusions, person(w.fusions, principal.Operator, w.operator), row.operator},
-		{"admin", w.acme, person(w.acme, principal.Customer, w.admin), row.admin},
+		{"admin", w.acme, person(w.acme, principal.Administrator, w.admin), row.admin},
 		{"user", w.acme, person(w.acme, principal.User, w.user), row.user},
 		{"key", w.acme, key, row.key},
 		{"key with all other scopes", w.acme, otherKey, row.otherKey},
-		{"admin of another customer", w.other, person(w.other, principal.Customer, w.otherAdmin), row.foreignAdmin},
+		{"admin of another customer", w.other, person(w.other, principal.Administrator, w.otherAdmin), row.foreignAdmin},
 		{"key of another customer", w.other, w.key(t, w.other, right), row.foreignKey},
 	}
 	for _, caller := range callers {
@@ -457,7 +457,7 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		return keyOf(t, w.Service, of, apikey.New{Name: "object", Scopes: principal.Scopes()}).id
 	case aReceipt:
 		person := w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example")
-		receipt, err := w.Users.Redact(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, person.ID, nil, anyVersion, nil)
+		receipt, err := w.Users.Redact(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Administrator}, person.ID, nil, anyVersion, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -488,7 +488,7 @@ func (w *world) make(t *testing.T, kind target, of apptest.Customer) string {
 		return begun.ID.String()
 	case aRequest, aBundle:
 		asked := subjectrequest.New{UserID: w.Person(t, of, principal.User, fresh("object")+"@"+of.Slug+".example").ID, Kind: subjectrequest.Access}
-		filed, err := w.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, asked, nil)
+		filed, err := w.Requests.File(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Administrator}, asked, nil)
 		if err == nil && kind == aBundle {
 			operator := principal.Principal{Customer: w.fusions.ID, User: w.fusions.Admin.ID, Role: principal.Operator}
 			_, err = w.Requests.Fulfil(t.Context(), operator, filed.ID, anyVersion, nil)

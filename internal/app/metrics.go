@@ -16,7 +16,7 @@ import (
 
 // queueMetrics tells the monitoring how much waits in the background. It asks the database when it is asked itself.
 type queueMetrics struct {
-	desk          *jobs.Desk
+	desk          *jobs.Admin
 	log           *slog.Logger
 	count, oldest *prometheus.Desc
 }
@@ -24,7 +24,7 @@ type queueMetrics struct {
 // queuePatience is how long the monitoring is made to wait for the database.
 const queuePatience = 5 * time.Second
 
-func newQueueMetrics(desk *jobs.Desk, log *slog.Logger) *queueMetrics {
+func newQueueMetrics(desk *jobs.Admin, log *slog.Logger) *queueMetrics {
 	labels := []string{"queue", "state"}
 	return &queueMetrics{
 		desk: desk, log: log,

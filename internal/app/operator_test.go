@@ -281,15 +281,15 @@ func TestInsideAnotherCustomer(t *testing.T) {
 	for range 20 { // so that each connection of the pool has its turn, and a next one
 		err := w.DB.InCustomer(t.Context(), w.acme.ID, func(tx *postgres.Tx) error {
 			see(tx, "acme")
-			if err := tx.Inside(w.other.ID, func(tx *postgres.Tx) error { see(tx, "umbrella"); return nil }); err != nil {
+			if err := tx.AsCustomer(w.other.ID, func(tx *postgres.Tx) error { see(tx, "umbrella"); return nil }); err != nil {
 				t.Error(err)
 			}
 			see(tx, "acme")
-			if err := tx.Inside(w.other.ID, func(*postgres.Tx) error { return wrong }); !errors.Is(err, wrong) {
+			if err := tx.AsCustomer(w.other.ID, func(*postgres.Tx) error { return wrong }); !errors.Is(err, wrong) {
 				t.Errorf("%v", err)
 			}
 			see(tx, "acme")
-			return tx.Inside(w.other.ID, func(tx *postgres.Tx) error { // a failed statement leaves nothing to go back with
+			return tx.AsCustomer(w.other.ID, func(tx *postgres.Tx) error { // a failed statement leaves nothing to go back with
 				return tx.ORM().Exec("select 1 / 0").Error
 			})
 		})
@@ -300,8 +300,8 @@ func TestInsideAnotherCustomer(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	err := w.DB.EachInCustomer(t.Context(), w.acme.ID, func(tx *postgres.Tx) error {
-		return tx.Inside(w.other.ID, func(*postgres.Tx) error { t.Error("inside without a transaction"); return nil })
+	err := w.DB.InCustomerAutocommit(t.Context(), w.acme.ID, func(tx *postgres.Tx) error {
+		return tx.AsCustomer(w.other.ID, func(*postgres.Tx) error { t.Error("inside without a transaction"); return nil })
 	})
 	if err == nil {
 		t.Error("statements of their own were let inside another customer")

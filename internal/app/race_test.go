@@ -649,7 +649,7 @@ func TestLastAdministratorStays(t *testing.T) {
 			for _, second := range removals {
 				of := service.Customer(t, fmt.Sprintf("%s-%s-%d", first.name, second.name, round))
 				games = append(games, game{
-					of: of, left: of.Admin.ID.String(), right: seedPeople(t, service, conn, of, principal.Customer, "second", 1)[0], first: first, second: second,
+					of: of, left: of.Admin.ID.String(), right: seedPeople(t, service, conn, of, principal.Administrator, "second", 1)[0], first: first, second: second,
 				})
 			}
 		}
@@ -688,7 +688,7 @@ func TestAdministratorsDeleteEachOther(t *testing.T) {
 	var meet chase
 	for round := range rounds {
 		of := service.Customer(t, fmt.Sprint("duel-", round))
-		people := seedPeople(t, service, conn, of, principal.Customer, "admin", 3) // with the one of the customer: nobody is the last
+		people := seedPeople(t, service, conn, of, principal.Administrator, "admin", 3) // with the one of the customer: nobody is the last
 		tokens := make([]apptest.Credential, 2)
 		for i := range tokens {
 			tokens[i] = service.SignIn(t, of.Slug, apptest.Person{Email: fmt.Sprintf("admin-%d@%s.example", i, of.Slug)})
@@ -721,7 +721,7 @@ func TestDeletedCallerCanDoNothing(t *testing.T) {
 	service := apptest.Start(t)
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
-	gone := seedPeople(t, service, conn, of, principal.Customer, "gone", 1)[0]
+	gone := seedPeople(t, service, conn, of, principal.Administrator, "gone", 1)[0]
 	victim := "/v1/users/" + of.User.ID.String()
 	token := apptest.As(service.SignIn(t, of.Slug, apptest.Person{Email: "gone-0@acme.example"}))
 	service.Call(t, "GET", "/v1/me", token).Want(t, http.StatusOK) // remembered from here on: the clock stands still

@@ -298,7 +298,7 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 
 	// An access token that is good in everything but its key.
 	ring := token.NewKeyring()
-	keeper := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, nil)
+	keeper := signingkey.NewStore(s.DB, box, signingkey.Receipt, nil)
 	loaded, err := keeper.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -322,20 +322,20 @@ func TestKeysOfReceiptsStayPublishedAndSignNothingElse(t *testing.T) {
 	if err := json.Unmarshal(payload, &claims); err != nil || claims.Session.IsZero() {
 		t.Fatalf("%v: %s", err, payload)
 	}
-	forged, err := authority.Issue(token.Claims{Customer: acme.ID, User: acme.Admin.ID, Role: principal.Customer, Session: claims.Session})
+	forged, err := authority.Issue(token.Claims{Customer: acme.ID, User: acme.Admin.ID, Role: principal.Administrator, Session: claims.Session})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Call(t, "GET", "/v1/me", apptest.As(apptest.Credential(forged))).WantProblem(t, http.StatusUnauthorized, "unauthorized")
 
 	// And a key of trails, moved to where the keys of receipts are.
-	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Trail, nil).Load(t.Context()); err != nil {
+	if _, err := signingkey.NewStore(s.DB, box, signingkey.Trail, nil).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Database.Superuser(t).Exec(t.Context(), "delete from proof_keys where purpose = 'receipt'; update proof_keys set purpose = 'receipt'"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, nil).Load(context.WithoutCancel(t.Context())); err == nil {
+	if _, err := signingkey.NewStore(s.DB, box, signingkey.Receipt, nil).Load(context.WithoutCancel(t.Context())); err == nil {
 		t.Error("a key of another purpose was taken")
 	}
 }
@@ -868,7 +868,7 @@ func TestKeysOfReceiptsOutliveARestore(t *testing.T) {
 	if err := errors.Join(blobs.Delete(t.Context(), name), blobs.Create(t.Context(), name, strings.NewReader(changed))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signingkey.NewKeeper(s.DB, box, signingkey.Receipt, blobs).Load(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+	if _, err := signingkey.NewStore(s.DB, box, signingkey.Receipt, blobs).Load(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("a changed object of a key: %v", err)
 	}
 }

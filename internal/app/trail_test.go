@@ -202,7 +202,7 @@ func TestProofsWhileTheTrailGrows(t *testing.T) {
 		workers.Go(func() {
 			for j := range 8 {
 				entry := recorded(t, replica, acme, members{"source_id": fmt.Sprint(i, "-", j)})
-				if err := replica.Sealer.Seal(t.Context()); err != nil {
+				if err := replica.Sequencer.Sequence(t.Context()); err != nil {
 					t.Error(err)
 				}
 				answer := replica.Call(t, "GET", "/v1/audit-entries/"+entry+"/proof", apptest.As(acme.APIKey))
@@ -296,7 +296,7 @@ func TestCheckpointsAreSentEveryDay(t *testing.T) {
 	s := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 })
 	acme, other := s.Customer(t, "acme"), s.Customer(t, "umbrella")
 	s.Call(t, "PATCH", "/v1/customer", apptest.As(s.SignIn(t, "umbrella", other.Admin)), apptest.JSON(members{"privacy_contact": "privacy@umbrella.example"})).Want(t, 200)
-	s.Person(t, acme, principal.Customer, "second@acme.example")
+	s.Person(t, acme, principal.Administrator, "second@acme.example")
 	publish := func(want int) {
 		t.Helper()
 		s.Seal(t)
@@ -349,7 +349,7 @@ func TestNoCheckpointIsSentToTheErased(t *testing.T) {
 	t.Parallel()
 	s := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 })
 	acme := s.Customer(t, "acme")
-	second := s.Person(t, acme, principal.Customer, "second@acme.example")
+	second := s.Person(t, acme, principal.Administrator, "second@acme.example")
 	s.Seal(t)
 	s.Database.Clock.Advance(24 * time.Hour)
 	if err := s.Trail.Publish(t.Context()); err != nil {

@@ -693,7 +693,7 @@ func TestLastAdministrator(t *testing.T) {
 	refused("alone")
 	h.create(t, with(named("No", "Password", "no-password@acme.example"), "role", "customer"))
 	refused("beside one who has no password yet")
-	disabled := h.Person(t, h.acme, principal.Customer, "disabled@acme.example")
+	disabled := h.Person(t, h.acme, principal.Administrator, "disabled@acme.example")
 	h.patch(t, disabled.ID.String(), members{"status": "disabled"}).Want(t, 200)
 	refused("beside one who is disabled")
 	h.Customer(t, "umbrella")
@@ -709,7 +709,7 @@ func TestLastAdministrator(t *testing.T) {
 	}
 	h.patch(t, id, members{"first_name": "Still", "role": "customer", "status": "active"}).Want(t, 200)
 	for what, attempt := range attempts {
-		second := h.Person(t, h.acme, principal.Customer, fresh("second")+"@acme.example")
+		second := h.Person(t, h.acme, principal.Administrator, fresh("second")+"@acme.example")
 		if answer := attempt(second.ID.String()); answer.Status != 200 {
 			t.Errorf("%s one of two: %d %s", what, answer.Status, answer.Body)
 		}
@@ -717,7 +717,7 @@ func TestLastAdministrator(t *testing.T) {
 	refused("after the second one went")
 	// Two who each see the other as the one that remains.
 	for range 5 {
-		second := h.Person(t, h.acme, principal.Customer, fresh("second")+"@acme.example").ID.String()
+		second := h.Person(t, h.acme, principal.Administrator, fresh("second")+"@acme.example").ID.String()
 		var both sync.WaitGroup
 		statuses := make([]int, 2)
 		for i, who := range []string{id, second} {
@@ -748,7 +748,7 @@ func TestIdempotency(t *testing.T) {
 			"password": apptest.Password})).Want(t, 201)
 	}
 	victim := h.create(t, named("To", "Redact", "redact@acme.example")).ID
-	second := h.SignIn(t, "acme", h.Person(t, h.acme, principal.Customer, "second@acme.example"))
+	second := h.SignIn(t, "acme", h.Person(t, h.acme, principal.Administrator, "second@acme.example"))
 	otherKey := keyOf(t, h.Service, h.acme, allScopes).credential
 	refresh := signIn().Text(t, "refresh_token")
 	someone := func(prepared string) (as apptest.Credential, code string) {

@@ -31,7 +31,7 @@ func webhookOf(t testing.TB, s *apptest.Service, of apptest.Customer, url string
 	t.Helper()
 	conn := s.Database.Superuser(t)
 	execute(t, conn, "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null where customer_id = $1", of.ID.String())
-	made, err := s.Webhooks.Create(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Customer}, webhook.New{URL: url}, nil)
+	made, err := s.Webhooks.Create(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Administrator}, webhook.New{URL: url}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func (h *hookHouse) deliveries(t testing.TB, endpoint, query string) []deliveryV
 func (h *hookHouse) rename(t testing.TB, person id.User) {
 	t.Helper()
 	name := fresh("Name")
-	if _, err := h.Users.Update(t.Context(), principal.Principal{Customer: h.acme.ID, Role: principal.Customer}, person, user.Patch{FirstName: &name}, anyVersion); err != nil {
+	if _, err := h.Users.Update(t.Context(), principal.Principal{Customer: h.acme.ID, Role: principal.Administrator}, person, user.Patch{FirstName: &name}, anyVersion); err != nil {
 		t.Fatal(err)
 	}
 }

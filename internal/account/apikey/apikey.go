@@ -70,7 +70,7 @@ type Service struct {
 	db      *postgres.DB
 	limiter *ratelimit.Limiter
 	ledger  *ledger.Ledger
-	good    *ttlcache.Memory[id.APIKey, stored]
+	good    *ttlcache.Cache[id.APIKey, stored]
 }
 
 // leaksPerNetwork is how many texts that are no good key a finder of leaked keys may present. Good ones are not counted.
@@ -117,7 +117,7 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error)
 // List returns the customer's keys, newest first: at most limit of those made before the key named, or from the newest on. With a number of days, only the
 // stale ones: those that are good, and neither made nor used in the last so many days.
 func (s *Service) List(ctx context.Context, caller principal.Principal, unusedForDays int, before id.APIKey, limit int) (keys []Key, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		keys, err = list(tx, unusedForDays, before, limit)
 		return err
 	})
@@ -299,7 +299,7 @@ func (s *Service) look(ctx context.Context, keyID id.APIKey) (stored, error) {
 		return stored{}, err
 	}
 	var key stored
-	err = s.db.EachInCustomer(ctx, owner, func(tx *postgres.Tx) (err error) {
+	err = s.db.InCustomerAutocommit(ctx, owner, func(tx *postgres.Tx) (err error) {
 		if key, err = read(tx, keyID); err != nil || key.revoked {
 			return err
 		}

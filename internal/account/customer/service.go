@@ -28,7 +28,7 @@ func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
 // Get returns the caller's own customer.
 func (s *Service) Get(ctx context.Context, caller principal.Principal) (found Customer, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, false)
 		return orEnded(err)
 	})

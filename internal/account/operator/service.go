@@ -22,12 +22,12 @@ type Welcome func(tx *postgres.Tx, made user.User) error
 // Service is what operators do, as callers use it. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
-	desk    *jobs.Desk
+	desk    *jobs.Admin
 	welcome Welcome
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, desk *jobs.Desk, welcome Welcome) *Service {
+func NewService(db *postgres.DB, desk *jobs.Admin, welcome Welcome) *Service {
 	return &Service{db: db, desk: desk, welcome: welcome}
 }
 
@@ -42,7 +42,7 @@ func (s *Service) ListCustomers(ctx context.Context, before id.Customer, limit i
 
 // GetCustomer returns one customer. Fault: ResourceNotFound.
 func (s *Service) GetCustomer(ctx context.Context, of id.Customer) (found customer.Customer, err error) {
-	err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 		if found, err = customer.GetTx(tx); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (s *Service) CreateCustomer(ctx context.Context, caller principal.Principal
 			return customer.Customer{}, id.User{}, err
 		}
 		administrator := in.Administrator
-		administrator.Role = principal.Customer
+		administrator.Role = principal.Administrator
 		person, err := user.CreateTx(tx, caller, administrator)
 		if err != nil {
 			return customer.Customer{}, id.User{}, atAdministrator(err)
@@ -89,7 +89,7 @@ func (s *Service) CreateCustomer(ctx context.Context, caller principal.Principal
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		inside := func(of id.Customer, write func(tx *postgres.Tx) (customer.Customer, id.User, error)) error {
-			return tx.Inside(of, func(tx *postgres.Tx) error {
+			return tx.AsCustomer(of, func(tx *postgres.Tx) error {
 				made, err = once.Do(tx, func() (customer.Customer, id.User, error) { return write(tx) })
 				return err
 			})

@@ -57,5 +57,5 @@ func (s *Service) word(tx *postgres.Tx, job jobs.Job, asked mailing) (message ma
 		message, err = mail.NewPasswordChanged(to.Email, mail.PasswordChanged{PersonName: name, CustomerName: of.Name, At: job.CreatedAt, Contact: contact})
 		return message, true, err
 	}
-	return mail.Message{}, false, jobs.InVain(fmt.Errorf("passwordlink: no mail is about %q", asked.About))
+	return mail.Message{}, false, jobs.Cancel(fmt.Errorf("passwordlink: no mail is about %q", asked.About))
 }

@@ -135,7 +135,7 @@ func (s *Service) Confirm(ctx context.Context, text, next sensitive.String, once
 	var good bool
 	var about password.Person
 	rules := password.Rules{MinLength: password.MinLength}
-	err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 		if found, good, err = find(tx, person, hash); err != nil || !good {
 			return err
 		}

@@ -76,7 +76,7 @@ func none() error {
 
 // Get returns the state of the caller's second factor.
 func (s *Service) Get(ctx context.Context, caller principal.Principal) (state State, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		state, err = read(tx, caller.User, s.operators)
 		return err
 	})

@@ -119,7 +119,7 @@ type Service struct {
 	authority     *token.Authority
 	limiter       *ratelimit.Limiter
 	changed       Changed
-	good          *ttlcache.Memory[id.Session, standing]
+	good          *ttlcache.Cache[id.Session, standing]
 	log           *slog.Logger
 	slots         chan struct{} // bounds what is recorded in the background
 	recording     sync.WaitGroup
@@ -178,7 +178,7 @@ func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[
 	var account user.Credentials
 	var familiar bool
 	if known {
-		err = s.db.EachInCustomer(ctx, of.ID, func(tx *postgres.Tx) error {
+		err = s.db.InCustomerAutocommit(ctx, of.ID, func(tx *postgres.Tx) error {
 			account, known, err = user.CredentialsByEmailTx(tx, address.Key)
 			if err == nil && known && besieged {
 				familiar, err = knowsAddress(tx, account.ID, in.Address)
@@ -302,7 +302,7 @@ func codeWanted(verdict secondfactor.Verdict) error {
 // recordLater records an attempt that failed after the answer is on its way, so that the answer takes as long as one for an account that is not there.
 func (s *Service) recordLater(of id.Customer, trial login) {
 	keep := func() {
-		err := s.db.EachInCustomer(context.Background(), of, func(tx *postgres.Tx) error { return record(tx, trial) })
+		err := s.db.InCustomerAutocommit(context.Background(), of, func(tx *postgres.Tx) error { return record(tx, trial) })
 		if err != nil {
 			s.log.Error("an attempt to sign in was not recorded", "customer_id", of.String(), "error", err)
 		}
@@ -451,7 +451,7 @@ const touchEvery = time.Minute
 // standing asks how a session stands, at most every Remembered. A cookie's session lasts longer by being used.
 func (s *Service) standing(ctx context.Context, of id.Customer, session id.Session) (standing, error) {
 	return s.good.Get(session, func() (found standing, err error) {
-		err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+		err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 			if found, err = look(tx, session, s.secondFactors.OperatorsMust()); err != nil || !found.live || found.cookieHash == nil {
 				return err
 			}
@@ -474,7 +474,7 @@ func until(createdAt, now time.Time) time.Time {
 
 // List returns the caller's sessions that are good, newest first: at most limit of those that began before the one named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, before id.Session, limit int) (sessions []Session, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		sessions, err = list(tx, caller.User, before, limit)
 		return err
 	})
@@ -497,7 +497,7 @@ func (s *Service) EndOne(ctx context.Context, caller principal.Principal, sessio
 // Logins returns the attempts to sign in to an account, newest first: at most limit of those before the one named, or from the newest on.
 // Fault: ResourceNotFound.
 func (s *Service) Logins(ctx context.Context, caller principal.Principal, person id.User, before id.Login, limit int) (logins []Login, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if person != caller.User {
 			if err := user.ExistsTx(tx, person); err != nil {
 				return err
@@ -519,7 +519,7 @@ func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal
 	var account user.Credentials
 	var name customer.Customer
 	rules := password.Rules{MinLength: password.MinLength}
-	err := s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
+	err := s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
 		var known bool
 		if account, known, err = user.CredentialsTx(tx, caller.User); err == nil && (!known || account.Status != user.Active) {
 			return ended()

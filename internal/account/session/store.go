@@ -192,8 +192,7 @@ func Holdings() []user.Holding {
 
 // lockSigningKeys returns the keys that are not retired, newest first, while no other replica looks or makes one.
 func lockSigningKeys(tx *postgres.Tx) (keys []sealedKey, err error) {
-	// The number is arbitrary; it names this lock in the database.
-	if err := tx.ORM().Exec("select pg_advisory_xact_lock(7238160053)").Error; err != nil {
+	if err := tx.Acquire(postgres.LockTokenKeys); err != nil {
 		return nil, err
 	}
 	rows, err := tx.ORM().Raw("select id, sealed_private, created_at, signs_from from signing_keys where retired_at is null or retired_at > ? order by signs_from desc, id", tx.Now).Rows()

@@ -73,7 +73,7 @@ func ReceiptPath(receipt id.Receipt) string { return "/v1/erasure-receipts/" + r
 
 // Signing is what receipts are signed with, and in whose name.
 type Signing struct {
-	Keys   *signingkey.Keeper
+	Keys   *signingkey.Store
 	Issuer string // the public URL of the service
 }
 
@@ -147,7 +147,7 @@ func utc(at *time.Time) *time.Time {
 
 // Receipt returns a receipt of the caller's customer. Fault: ResourceNotFound.
 func (s *Service) Receipt(ctx context.Context, caller principal.Principal, receipt id.Receipt) (found Receipt, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = s.receiptTx(tx, receipt)
 		return err
 	})

@@ -170,7 +170,7 @@ func firstFault(faults ...error) error {
 
 // Get returns a user of the caller's customer. Fault: ResourceNotFound.
 func (s *Service) Get(ctx context.Context, caller principal.Principal, user id.User) (found User, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, user)
 		return err
 	})
@@ -179,7 +179,7 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal, user id.U
 
 // Me returns what the caller sees of the own account.
 func (s *Service) Me(ctx context.Context, caller principal.Principal) (found Me, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = me(tx, caller.User)
 		return err
 	})
@@ -198,7 +198,7 @@ func (s *Service) List(ctx context.Context, caller principal.Principal, filter F
 		}
 		filter.Email = address.Key
 	}
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		users, err = list(tx, filter, before, limit)
 		return err
 	})
@@ -230,7 +230,7 @@ func (s *Service) correctOnly(ctx context.Context, caller principal.Principal, u
 		return User{}, err
 	}
 	var done corrected
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
 		done, err = correct(tx, caller, audit.UserCorrected, user, change, condition, &marked[0])
 		return err
 	})
@@ -370,11 +370,11 @@ func (c change) action(before User) audit.Action {
 
 // endsAdministration tells whether the change takes an administrator who can sign in away from the customer.
 func (c change) endsAdministration(before User) bool {
-	return administers(before) && (c.role != nil && *c.role != principal.Customer || c.status != nil && *c.status != Active)
+	return administers(before) && (c.role != nil && *c.role != principal.Administrator || c.status != nil && *c.status != Active)
 }
 
 func administers(user User) bool {
-	return user.Role == principal.Customer && user.Status == Active && user.PasswordSet
+	return user.Role == principal.Administrator && user.Status == Active && user.PasswordSet
 }
 
 // Alerts returns the alert setting of a user. Fault: ResourceNotFound.

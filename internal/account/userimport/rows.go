@@ -165,7 +165,7 @@ func (r *read) set(name, text string) {
 		r.person.Email = text
 	case role:
 		r.person.Role = principal.Role(text)
-		if text != "" && r.person.Role != principal.Customer && r.person.Role != principal.User {
+		if text != "" && r.person.Role != principal.Administrator && r.person.Role != principal.User {
 			r.wrong(unknownRole, "/role")
 		}
 	case allowErased:

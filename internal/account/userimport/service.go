@@ -117,7 +117,7 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, order 
 	if file.Key != nil {
 		fingerprint = file.Key.Fingerprint(sum.Sum(nil))
 	}
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error { return complete(tx, begun.ID, fingerprint) })
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error { return complete(tx, begun.ID, fingerprint) })
 	if err != nil {
 		return Outcome{}, s.interrupt(ctx, caller, begun, err)
 	}
@@ -305,14 +305,14 @@ func (s *Service) interrupt(ctx context.Context, caller principal.Principal, beg
 		cause = &told
 	}
 	// Where the database is away, the silence of the import says the same after a while.
-	_ = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error { return stop(tx, begun.ID, code) })
+	_ = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error { return stop(tx, begun.ID, code) })
 	return cause
 }
 
 // Get returns an import of the caller's customer and its rows in their order: those behind a number, at most limit, and of one status unless that is empty.
 // Fault: ResourceNotFound.
 func (s *Service) Get(ctx context.Context, caller principal.Principal, one id.Import, status Status, behind, limit int) (found Import, rows []Row, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if found, err = get(tx, one); err != nil {
 			return err
 		}

@@ -17,14 +17,14 @@ type Role string
 const (
 	// Operator is a member of Fusions' staff. Operators are users of the customer with the slug "fusions".
 	Operator Role = "operator"
-	// Customer is an administrator of one customer.
-	Customer Role = "customer"
+	// Administrator is an administrator of one customer.
+	Administrator Role = "customer"
 	// User is an ordinary user of one customer.
 	User Role = "user"
 )
 
 // Valid tells whether the role is one of the three.
-func (r Role) Valid() bool { return r == Operator || r == Customer || r == User }
+func (r Role) Valid() bool { return r == Operator || r == Administrator || r == User }
 
 // Scope is one thing that an API key may do. The set is closed.
 type Scope string

@@ -176,7 +176,7 @@ func (s *Service) writeStore(ctx context.Context, of id.Customer, store Store, f
 			return entry, err
 		}
 		var rows []json.RawMessage
-		err := s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) (err error) {
+		err := s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) (err error) {
 			if entry.Members == nil {
 				if entry.Members, err = store.members(tx); err != nil {
 					return err

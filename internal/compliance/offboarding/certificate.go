@@ -10,7 +10,7 @@ import (
 
 // Signing is what certificates are signed with, and in whose name: the keys of erasure receipts, which stay published.
 type Signing struct {
-	Keys   *signingkey.Keeper
+	Keys   *signingkey.Store
 	Issuer string // the public URL of the service
 }
 

@@ -65,7 +65,7 @@ func (s *Service) act(ctx context.Context, caller principal.Principal, of id.Cus
 					Caller: caller, Action: action, Target: audit.OnCustomer(of), Details: map[string]any{"offboarding_id": after.ID, "state": after.State},
 				})
 			}
-			err = tx.Inside(of, func(tx *postgres.Tx) error {
+			err = tx.AsCustomer(of, func(tx *postgres.Tx) error {
 				if after, changed, err = do(tx); err != nil || !changed {
 					return err
 				}
@@ -177,7 +177,7 @@ func (s *Service) Newest(ctx context.Context, of id.Customer) (found Offboarding
 
 // GetOwn returns the newest offboarding of the caller's customer. Fault: ResourceNotFound.
 func (s *Service) GetOwn(ctx context.Context, caller principal.Principal) (found Offboarding, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = newest(tx)
 		return err
 	})

@@ -164,7 +164,7 @@ func (s *Service) begin(ctx context.Context, one Offboarding) (begun bool, err e
 	}
 	err = s.db.InCustomer(ctx, fusions, func(tx *postgres.Tx) error {
 		begun = false
-		err := tx.Inside(one.Customer, func(tx *postgres.Tx) error {
+		err := tx.AsCustomer(one.Customer, func(tx *postgres.Tx) error {
 			found, err := lock(tx, one.ID)
 			if err != nil || found.State != Approved || tx.Now.Before(*found.DeletesAt) {
 				return err
@@ -302,7 +302,7 @@ func (s *Service) certify(ctx context.Context, of id.Customer, offboarding id.Of
 		}
 		var after Offboarding
 		done := false
-		err = tx.Inside(of, func(tx *postgres.Tx) error {
+		err = tx.AsCustomer(of, func(tx *postgres.Tx) error {
 			found, err := lock(tx, offboarding)
 			if err != nil || found.State != Deleting {
 				return err // another replica was faster

@@ -26,7 +26,7 @@ func (s *Service) Handlers() []jobs.Handler {
 	return []jobs.Handler{jobs.Handle(func(ctx context.Context, _ jobs.Job, _ finishing) error {
 		_, err := s.Finish(ctx)
 		return err
-	}, jobs.Within(10*time.Minute))}
+	}, jobs.Timeout(10*time.Minute))}
 }
 
 // Periodic is what is asked for again and again.

@@ -75,8 +75,8 @@ func NewService(db *postgres.DB, users *user.Service, backups *backup.Service, o
 	return &Service{db: db, users: users, backups: backups, others: others, maintenance: maintenance, log: log}
 }
 
-// Lacks says what is missing for bringing receipts forward here; nil: nothing is.
-func (s *Service) Lacks() error {
+// MissingConfig says what is missing for bringing receipts forward here; nil: nothing is.
+func (s *Service) MissingConfig() error {
 	if s.maintenance.IsEmpty() {
 		return errors.New("STEWARD_MAINTENANCE_DATABASE_URL is not set")
 	}

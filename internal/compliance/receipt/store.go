@@ -22,9 +22,6 @@ type owner struct {
 	name string // by which the service finds it
 }
 
-// vacuumLock is the advisory lock of whoever vacuums. The number is any.
-const vacuumLock = 7_305_112_031
-
 func connect(ctx context.Context, url sensitive.String) (*owner, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
@@ -51,7 +48,7 @@ func (o *owner) close() {
 
 // lock takes the lock of whoever vacuums, if nobody has it. It is given up with the connection.
 func (o *owner) lock(ctx context.Context) (taken bool, err error) {
-	err = o.conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", int64(vacuumLock)).Scan(&taken)
+	err = o.conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", int64(postgres.LockVacuum)).Scan(&taken)
 	return taken, err
 }
 

@@ -25,17 +25,17 @@ func (notice) Kind() string { return "corrections_lost" }
 func (notice) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail, Unique: true} }
 
 // tell has the customer's administrators told.
-func (c *Conductor) tell(tx *postgres.Tx) error {
+func (c *Runner) tell(tx *postgres.Tx) error {
 	return user.NotifyAdministratorsTx(tx, c.mailing, c.queue, func(administrator id.User) jobs.Arguments { return notice{tx.Customer, administrator} })
 }
 
 // Handlers are how this package's jobs are done.
-func (c *Conductor) Handlers() []jobs.Handler {
+func (c *Runner) Handlers() []jobs.Handler {
 	return mailjob.Handlers(c.mailing, mailjob.In(c.db, func(asked notice) id.Customer { return asked.Customer }, c.word))
 }
 
 // word words a mail, unless nothing is lost any more.
-func (c *Conductor) word(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.Message, wanted bool, err error) {
+func (c *Runner) word(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.Message, wanted bool, err error) {
 	to, there, err := user.HoldAddresseeTx(tx, asked.User)
 	if err != nil || !there {
 		return mail.Message{}, false, err

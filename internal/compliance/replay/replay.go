@@ -44,8 +44,8 @@ const (
 	dropBatch = 5000
 )
 
-// Conductor carries entries out once more. Safe for concurrent use.
-type Conductor struct {
+// Runner carries entries out once more. Safe for concurrent use.
+type Runner struct {
 	db           *postgres.DB
 	customers    *customer.Service
 	users        *user.Service
@@ -57,8 +57,8 @@ type Conductor struct {
 
 // New makes a conductor.
 func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing mailjob.Mailing,
-) *Conductor {
-	return &Conductor{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
+) *Runner {
+	return &Runner{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
 }
 
 // Replay is one time that entries were carried out again, by one replica.
@@ -103,7 +103,7 @@ func (r Replay) LogValue() slog.Value {
 }
 
 // List returns what was carried out again, newest first: at most limit of those before the one named, or from the newest on.
-func (c *Conductor) List(ctx context.Context, before id.Replay, limit int) (replays []Replay, err error) {
+func (c *Runner) List(ctx context.Context, before id.Replay, limit int) (replays []Replay, err error) {
 	err = c.db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		replays, err = list(tx, before, limit)
 		return err
@@ -113,7 +113,7 @@ func (c *Conductor) List(ctx context.Context, before id.Replay, limit int) (repl
 
 // Run carries out what a survey found missing. After a restore, everything that stood for a moment of before is dropped first: sessions, mailed links, remembered answers,
 // jobs that are not done, and mails about alerts that are not sent. What is done is written down as it goes, and at its end in the trail of Fusions.
-func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
+func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
 	made = Replay{
 		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.From(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
 	}
@@ -159,7 +159,7 @@ func (c *Conductor) Run(ctx context.Context, survey *ledger.Survey) (made Replay
 }
 
 // record has the trail of Fusions tell of a replay. Each act is in the trail of its customer besides.
-func (c *Conductor) record(ctx context.Context, made Replay) error {
+func (c *Runner) record(ctx context.Context, made Replay) error {
 	operators, known, err := c.customers.Find(ctx, customer.OperatorsSlug)
 	if err != nil || !known {
 		return err
@@ -177,7 +177,7 @@ func (c *Conductor) record(ctx context.Context, made Replay) error {
 }
 
 // carryOut does the entries of each customer in their order, and several customers at once.
-func (c *Conductor) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
+func (c *Runner) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
 	type work struct {
 		of      id.Customer
 		entries []ledger.Placed
@@ -235,7 +235,7 @@ func (r *Replay) add(outcomes []outcome) {
 
 // carryOutFor does some entries of one customer in one transaction. Where one of them is the end of the customer, it alone is carried out, in as many transactions as it takes: what the others
 // are about is deleted with everything else.
-func (c *Conductor) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.Placed) (outcomes []outcome, err error) {
+func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.Placed) (outcomes []outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -312,7 +312,7 @@ func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
 }
 
 // replay carries out entries of which each is on somebody, or on something, of its own.
-func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
+func (c *Runner) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
 	outcomes := make([]ledger.Outcome, len(entries))
 	var people []ledger.Entry
 	var places []int
@@ -358,7 +358,7 @@ func (c *Conductor) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.O
 }
 
 // drop removes what stood for a moment of before the restore.
-func (c *Conductor) drop(ctx context.Context) (dropped map[string]int64, err error) {
+func (c *Runner) drop(ctx context.Context) (dropped map[string]int64, err error) {
 	dropped = make(map[string]int64)
 	end := time.Unix(math.MaxInt32*100, 0).UTC() // the year 8775: everything is past its time by then
 	for store, expire := range map[string]func(tx *postgres.Tx, now time.Time, limit int) (int64, error){

@@ -100,7 +100,7 @@ func file(tx *postgres.Tx, caller principal.Principal, in New) (Filed, error) {
 
 // List returns the requests of the caller's customer, newest first: at most limit of those made before the one named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, filter Filter, before id.DataRequest, limit int) (found []Request, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = list(tx, filter, before, limit)
 		return err
 	})
@@ -109,7 +109,7 @@ func (s *Service) List(ctx context.Context, caller principal.Principal, filter F
 
 // Get returns a request of the caller's customer. Fault: ResourceNotFound.
 func (s *Service) Get(ctx context.Context, caller principal.Principal, request id.DataRequest) (found Request, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, request)
 		return err
 	})

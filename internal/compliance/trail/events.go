@@ -20,7 +20,7 @@ import (
 
 // Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
-	publishing := jobs.Handle(func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) }, jobs.Within(30*time.Minute))
+	publishing := jobs.Handle(func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) }, jobs.Timeout(30*time.Minute))
 	return append(mailjob.Handlers(s.mailing, s.word), publishing)
 }
 

@@ -25,7 +25,7 @@ type Service struct {
 	queue   *jobs.Queue
 	mailing mailjob.Mailing
 	host    string // that the trails are named by
-	keys    *signingkey.Keeper
+	keys    *signingkey.Store
 }
 
 // NewService makes the service. Trails are named by the host of the public URL. Keys are kept in the store of objects too, if there is one.
@@ -35,7 +35,7 @@ func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, blobs blob.St
 		return nil, err
 	}
 	return &Service{
-		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: signingkey.NewKeeper(db, box, signingkey.Trail, blobs),
+		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: signingkey.NewStore(db, box, signingkey.Trail, blobs),
 	}, nil
 }
 

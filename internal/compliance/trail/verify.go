@@ -389,7 +389,7 @@ type leaves struct {
 // read reads leaves with their entries; the entries in their one form are kept where they are wanted.
 func (l *leaves) read(ctx context.Context, db *postgres.DB, of id.Customer, from, to int64, whole bool) error {
 	l.data.Grow(int(to-from) * 600)
-	err := db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+	err := db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 		l.data.Reset()
 		return copyLeaves(tx, &l.data, from, to)
 	})

@@ -55,7 +55,7 @@ type Features struct {
 	APIKeys       *apikey.Service
 	Audit         *audit.Service
 	Backups       *backup.Service
-	Replays       *replay.Conductor
+	Replays       *replay.Runner
 	Trail         *trail.Service
 	SecondFactors *secondfactor.Service
 	Operators     *operator.Service

@@ -10,6 +10,7 @@ package idempotency
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -96,6 +97,28 @@ func (o *Once[T]) Do(tx *postgres.Tx, write func() (result T, subject id.User, e
 		return none, inUse()
 	}
 	return result, err
+}
+
+// Write runs a write in one transaction inside a customer, at most once for the request's key. It is
+// Do for answers that tell of no person.
+func Write[T any](
+	ctx context.Context, db *postgres.DB, customer id.Customer, once *Once[T], write func(tx *postgres.Tx) (T, error),
+) (T, error) {
+	return WriteAbout(ctx, db, customer, once, func(tx *postgres.Tx) (T, id.User, error) {
+		result, err := write(tx)
+		return result, id.User{}, err
+	})
+}
+
+// WriteAbout is Write for answers that tell of a person: write also returns whom, and the remembered
+// answer is erased with that person.
+func WriteAbout[T any](
+	ctx context.Context, db *postgres.DB, customer id.Customer, once *Once[T],
+	write func(tx *postgres.Tx) (result T, subject id.User, err error),
+) (T, error) {
+	return postgres.Write(ctx, db, customer, func(tx *postgres.Tx) (T, error) {
+		return once.Do(tx, func() (T, id.User, error) { return write(tx) })
+	})
 }
 
 func (o *Once[T]) replay(sealed, keyHash []byte) error {

@@ -10,7 +10,7 @@ import (
 const dropBatch = 5000
 
 // DropOpen removes every job that is not done or dead: what was asked for before a restore of the database may have been done long ago, or be about people who are gone.
-// No crew may be at work. It tells how many there were.
+// No workers may be at work. It tells how many there were.
 func DropOpen(ctx context.Context, db *postgres.DB) (dropped int64, err error) {
 	connections, err := db.OpenQueue(ctx, 1)
 	if err != nil {

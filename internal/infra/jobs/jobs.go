@@ -63,7 +63,7 @@ const (
 // queues lists every queue.
 func queues() []QueueName { return []QueueName{Default, Mail, Alerts, Outbound, Upkeep} }
 
-// Policy is how jobs of one kind are treated. The zero value is what arguments without a policy get.
+// Policy is how jobs of one kind are handled. The zero value is what arguments without a policy get.
 type Policy struct {
 	Queue    QueueName // empty: Default
 	Attempts int       // how often it is tried at most; 0: sixteen times, in two days
@@ -72,13 +72,13 @@ type Policy struct {
 	Unique bool
 }
 
-// treated is what arguments with a policy implement.
-type treated interface{ Policy() Policy }
+// withPolicy is what arguments with a policy implement.
+type withPolicy interface{ Policy() Policy }
 
 // options are a policy in River's words.
 func options(arguments Arguments, at time.Time) *river.InsertOpts {
 	chosen := &river.InsertOpts{MaxAttempts: attempts, ScheduledAt: at}
-	with, ok := arguments.(treated)
+	with, ok := arguments.(withPolicy)
 	if !ok {
 		return chosen
 	}
@@ -150,28 +150,28 @@ func (q *Queue) EnqueueManyTx(tx *postgres.Tx, all []Arguments) error {
 type Handler struct{ add func(*river.Workers) error }
 
 // Option changes how jobs of one kind are done.
-type Option func(*manner)
+type Option func(*handlerOptions)
 
-// manner is what a handler may choose.
-type manner struct {
+// handlerOptions is what a handler may choose.
+type handlerOptions struct {
 	within  time.Duration
 	backoff func(attempt int) time.Duration
 }
 
-// Within gives each attempt another time than two minutes.
-func Within(d time.Duration) Option { return func(m *manner) { m.within = d } }
+// Timeout bounds each attempt at another time than two minutes.
+func Timeout(d time.Duration) Option { return func(m *handlerOptions) { m.within = d } }
 
 // Backoff says how long to wait after a failed attempt, of which the first is 1, in place of attempt⁴ seconds.
 func Backoff(wait func(attempt int) time.Duration) Option {
-	return func(m *manner) { m.backoff = wait }
+	return func(m *handlerOptions) { m.backoff = wait }
 }
 
-// Handle says how the jobs are done whose arguments are of the type A. The work is given two minutes; it returns nil when the job is done, InVain when it never
-// will be, Later when it is too early, and any other error to be called again later. Its errors are kept with the job: they must not hold anything of a person.
+// Handle says how the jobs are done whose arguments are of the type A. The work is given two minutes; it returns nil when the job is done, Cancel when it never
+// will be, Snooze when it is too early, and any other error to be called again later. Its errors are kept with the job: they must not hold anything of a person.
 func Handle[A Arguments](work func(ctx context.Context, job Job, arguments A) error, options ...Option) Handler {
 	hand := worker[A]{work: work}
 	for _, choose := range options {
-		choose(&hand.manner)
+		choose(&hand.handlerOptions)
 	}
 	return Handler{add: func(all *river.Workers) error { return river.AddWorkerSafely(all, hand) }}
 }
@@ -179,7 +179,7 @@ func Handle[A Arguments](work func(ctx context.Context, job Job, arguments A) er
 // worker does the jobs of one kind for River.
 type worker[A Arguments] struct {
 	river.WorkerDefaults[A]
-	manner
+	handlerOptions
 	work func(ctx context.Context, job Job, arguments A) error
 }
 
@@ -199,27 +199,28 @@ func (w worker[A]) Work(ctx context.Context, job *river.Job[A]) error {
 	err := recovered(func() error {
 		return w.work(ctx, Job{ID: job.ID, Attempt: job.Attempt, CreatedAt: job.CreatedAt}, job.Args)
 	})
-	if early, ok := errors.AsType[*later](err); ok {
+	if early, ok := errors.AsType[*snoozed](err); ok {
 		return river.JobSnooze(max(early.wait, 0))
 	}
 	return err
 }
 
-// inVain is River's own error of that meaning, without the name of its type in front of the text, which operators read.
-type inVain struct{ cause error }
+// cancelled is River's own error of that meaning, without the name of its type in front of the text, which operators read.
+type cancelled struct{ cause error }
 
-func (e *inVain) Error() string { return e.cause.Error() }
-func (e *inVain) Unwrap() error { return river.JobCancel(e.cause) }
+func (e *cancelled) Error() string { return e.cause.Error() }
+func (e *cancelled) Unwrap() error { return river.JobCancel(e.cause) }
 
-// InVain marks an error that comes again however often the job is tried: the job is dead at once.
-func InVain(cause error) error { return &inVain{cause: cause} }
+// Cancel marks an error that no retry will mend: the job is dead at once.
+func Cancel(cause error) error { return &cancelled{cause: cause} }
 
-type later struct{ wait time.Duration }
+type snoozed struct{ wait time.Duration }
 
-func (e *later) Error() string { return "jobs: to be done in " + e.wait.String() }
+func (e *snoozed) Error() string { return "jobs: to be done in " + e.wait.String() }
 
-// Later has the job called again after a while, which does not count as an attempt: there was nothing wrong, it was too early, or there is more to do.
-func Later(wait time.Duration) error { return &later{wait: wait} }
+// Snooze runs the job again after the wait. It does not count as an attempt: it was too early, or
+// there is more to do.
+func Snooze(wait time.Duration) error { return &snoozed{wait: wait} }
 
 // recovered turns a panic into an error. The value of a panic may hold anything, and River would keep it; so only its type and the place go on.
 func recovered(work func() error) (err error) {

@@ -95,7 +95,7 @@ func TestWhatBecomesOfJobs(t *testing.T) {
 		case "badly":
 			return errors.New("a reason")
 		case "in vain":
-			return jobs.InVain(errors.New("a final reason"))
+			return jobs.Cancel(errors.New("a final reason"))
 		case "in panic":
 			panic("with a secret")
 		}
@@ -171,7 +171,7 @@ func TestJobsNeedATransaction(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	of := id.New[id.Customer]()
-	err := b.DB.EachInCustomer(t.Context(), of, func(tx *postgres.Tx) error { return b.queue.EnqueueTx(tx, trial{Customer: of}) })
+	err := b.DB.InCustomerAutocommit(t.Context(), of, func(tx *postgres.Tx) error { return b.queue.EnqueueTx(tx, trial{Customer: of}) })
 	if !errors.Is(err, postgres.ErrNoTransaction) {
 		t.Errorf("%v", err)
 	}
@@ -229,13 +229,13 @@ func TestPolicies(t *testing.T) {
 				}
 				once.Add(1)
 				return nil
-			}, jobs.Within(time.Hour), jobs.Backoff(func(int) time.Duration { return 0 })),
+			}, jobs.Timeout(time.Hour), jobs.Backoff(func(int) time.Duration { return 0 })),
 			jobs.Handle(func(_ context.Context, job jobs.Job, _ trial) error {
 				if job.Attempt != 1 {
 					t.Errorf("what was too early counts as attempt %d", job.Attempt)
 				}
 				if early.Add(1) < 3 {
-					return jobs.Later(0)
+					return jobs.Snooze(0)
 				}
 				return nil
 			}),

@@ -48,7 +48,7 @@ func Handlers[A jobs.Arguments](m Mailing, word Word[A]) []jobs.Handler {
 	return []jobs.Handler{jobs.Handle(func(ctx context.Context, job jobs.Job, asked A) error {
 		err := m.Sender.Send(ctx, func() (mail.Message, bool, error) { return word(ctx, job, asked) }, m.messageID(asked.Kind(), job))
 		if mail.Permanent(err) { // the mail server refused it, or what it is to say cannot be worded
-			return jobs.InVain(err)
+			return jobs.Cancel(err)
 		}
 		return err
 	})}

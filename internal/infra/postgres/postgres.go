@@ -1,6 +1,6 @@
 // Package postgres is the way to the database.
 //
-// Owns: the connections, the doors (InCustomer with its one-statement sister EachInCustomer, InPlatform, and InOffboarding), the migrations, and the
+// Owns: the connections, the doors (InCustomer with its one-statement sister InCustomerAutocommit, InPlatform, and InOffboarding), the migrations, and the
 // translation of what PostgreSQL reports into faults.
 // Does not own: any query of a feature. Those live in the features' store.go files, and see the database only through a Tx.
 //
@@ -77,6 +77,8 @@ type pool struct {
 	sql  *sql.DB
 	gorm *gorm.DB
 	raw  sync.Map // statement with question marks → the same with numbers; as many as there are statements in the stores
+
+	statements sync.Map // statement with names → bound; as many as there are statements in the stores
 }
 
 // Open prepares the connections. It does not connect: the first use does, so that a service can start while its database is away.
@@ -194,9 +196,9 @@ type closing struct {
 	do     func(tx *Tx, things []any) error
 }
 
-// Last has something done at the end of the transaction, when all its work has succeeded and just before it is kept. What is asked for under one key is done once, with
+// BeforeCommit registers work to run at the end of the transaction, when all its work has succeeded and just before it is kept. What is asked for under one key is done once, with
 // everything that was handed over. An error undoes the transaction.
-func (tx *Tx) Last(key, thing any, do func(tx *Tx, things []any) error) error {
+func (tx *Tx) BeforeCommit(key, thing any, do func(tx *Tx, things []any) error) error {
 	if tx.last == nil {
 		return ErrNoTransaction
 	}
@@ -247,7 +249,7 @@ func number(statement string) string {
 func (tx *Tx) Copy(to io.Writer, query string) error {
 	conn, ok := tx.orm.Statement.ConnPool.(*sql.Conn)
 	if !ok {
-		return errors.New("postgres: a copy needs EachInCustomer")
+		return errors.New("postgres: a copy needs InCustomerAutocommit")
 	}
 	return conn.Raw(func(driver any) error {
 		_, err := driver.(*stdlib.Conn).Conn().PgConn().CopyTo(context.Background(), to, "copy ("+query+") to stdout (format binary)")
@@ -284,10 +286,10 @@ func (db *DB) InOffboarding(ctx context.Context, customer id.Customer, work func
 	return db.offboard.transaction(ctx, customer, db.clock, work)
 }
 
-// Inside runs a part of the transaction inside another customer: what an operator does to a customer and what is kept of it with the operators stand or
+// AsCustomer runs a part of the transaction inside another customer: what an operator does to a customer and what is kept of it with the operators stand or
 // fall together. Inside the part that customer's rows are seen and no others; after it, those of before. It is for operators' acts alone, which archtest checks.
 // Its errors must undo the whole transaction.
-func (tx *Tx) Inside(customer id.Customer, work func(tx *Tx) error) (err error) {
+func (tx *Tx) AsCustomer(customer id.Customer, work func(tx *Tx) error) (err error) {
 	if _, ok := tx.orm.Statement.ConnPool.(*sql.Tx); !ok {
 		return errors.New("postgres: only a part of a transaction can be inside another customer")
 	}
@@ -308,9 +310,9 @@ func (tx *Tx) Inside(customer id.Customer, work func(tx *Tx) error) (err error) 
 	return work(&part)
 }
 
-// EachInCustomer runs work inside a customer of which each statement is a transaction of its own. It saves the round trips of BEGIN and COMMIT
+// InCustomerAutocommit runs work inside a customer of which each statement is a transaction of its own. It saves the round trips of BEGIN and COMMIT
 // where one statement does everything, reading or writing. Nothing holds two statements together.
-func (db *DB) EachInCustomer(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
+func (db *DB) InCustomerAutocommit(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return again(func() error {

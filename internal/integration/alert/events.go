@@ -30,7 +30,7 @@ const (
 
 // Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
-	within := jobs.Within(slice + 2*lease)
+	within := jobs.Timeout(slice + 2*lease)
 	return []jobs.Handler{jobs.Handle(s.deliver, within), jobs.Handle(s.deliverGathered, within)}
 }
 
@@ -38,7 +38,7 @@ func (s *Service) Handlers() []jobs.Handler {
 func (s *Service) deliver(ctx context.Context, _ jobs.Job, asked work) error {
 	var of Alert
 	var by customer.Customer
-	err := s.db.EachInCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
+	err := s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
 		if of, err = get(tx, asked.Alert); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (s *Service) deliver(ctx context.Context, _ jobs.Job, asked work) error {
 	case asked.Part > 0 && (cause == nil || errors.Is(cause, errSilent)):
 		return nil // the first part looks after the rest
 	case cause == nil || errors.Is(cause, errSilent):
-		return s.db.EachInCustomer(ctx, asked.Customer, func(tx *postgres.Tx) error {
+		return s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) error {
 			until := tx.Now
 			if cause != nil {
 				until = until.Add(jittered(pause))
@@ -95,7 +95,7 @@ func (s *Service) deliver(ctx context.Context, _ jobs.Job, asked work) error {
 			return rest(tx, asked.Alert, until)
 		})
 	case errors.Is(cause, errMore):
-		return jobs.Later(0)
+		return jobs.Snooze(0)
 	}
 	return cause
 }
@@ -140,7 +140,7 @@ func why(customerName string) string {
 // deliverGathered sends what was gathered in hours that are over.
 func (s *Service) deliverGathered(ctx context.Context, _ jobs.Job, asked gathering) error {
 	var by customer.Customer
-	err := s.db.EachInCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
+	err := s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
 		by, err = customer.GetTx(tx)
 		return err
 	})
@@ -175,7 +175,7 @@ func (s *Service) deliverGathered(ctx context.Context, _ jobs.Job, asked gatheri
 	case errors.Is(cause, errSilent):
 		return nil // it is looked for again
 	case errors.Is(cause, errMore):
-		return jobs.Later(0)
+		return jobs.Snooze(0)
 	}
 	return cause
 }
@@ -226,7 +226,7 @@ func (s *Service) lane(ctx context.Context, of id.Customer, kind sending, ends t
 			return errMore
 		}
 		var all []taken
-		err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) (err error) {
+		err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) (err error) {
 			all, err = kind.take(tx)
 			return err
 		})

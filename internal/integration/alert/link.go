@@ -53,7 +53,7 @@ func (s *Service) Subscription(ctx context.Context, token string) (found Subscri
 	if !good {
 		return Subscription{}, false, nil
 	}
-	err = s.db.EachInCustomer(ctx, of, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 		found, good, err = subscription(tx, person)
 		return err
 	})

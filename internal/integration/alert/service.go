@@ -77,7 +77,7 @@ func (s *Service) raise(tx *postgres.Tx, caller principal.Principal, in New) (Al
 
 // Get returns an alert of the caller's customer. Fault: ResourceNotFound.
 func (s *Service) Get(ctx context.Context, caller principal.Principal, alert id.Alert) (found Alert, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, alert)
 		return err
 	})
@@ -86,7 +86,7 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal, alert id.
 
 // List returns alerts, newest first: at most limit of those raised before the one named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, before id.Alert, limit int) (alerts []Alert, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		alerts, err = list(tx, before, limit)
 		return err
 	})

@@ -91,15 +91,12 @@ func list(tx *postgres.Tx, before id.Alert, limit int) (alerts []Alert, err erro
 // fanOutBatch is how many people a step of the fan-out takes on: they are locked for as long as it lasts.
 const fanOutBatch = 1000
 
-// capping is the class of the advisory locks under which the mails of people are counted, one lock for each customer.
-const capping = 7301
-
 // fanOut takes the fan-out of an alert one step on: it makes the deliveries of the next people who want it. Two who do so at once do no harm, for a person has one delivery of
 // an alert. It locks people before the alert, like an erasure.
 func fanOut(tx *postgres.Tx, of Alert) (recipients int64, done bool, err error) {
 	isError := of.Severity == Error
 	if isError { // what is counted must not be added to by another alert meanwhile
-		if err := tx.ORM().Exec("select pg_advisory_xact_lock(?, hashtext(?))", capping, tx.Customer.String()).Error; err != nil {
+		if err := tx.AcquireForCustomer(postgres.LockAlertCap); err != nil {
 			return 0, false, err
 		}
 	}

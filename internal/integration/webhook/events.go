@@ -53,7 +53,7 @@ func (s *Service) Handlers() []jobs.Handler {
 // word words a mail. Who is no administrator any more is not told, nor is anybody of an endpoint that is sent to again.
 func (s *Service) word(tx *postgres.Tx, _ jobs.Job, about news) (message mail.Message, wanted bool, err error) {
 	to, there, err := user.HoldAddresseeTx(tx, about.User)
-	if err != nil || !there || to.Role != principal.Customer {
+	if err != nil || !there || to.Role != principal.Administrator {
 		return mail.Message{}, false, err
 	}
 	endpoint, err := get(tx, about.Endpoint, "")

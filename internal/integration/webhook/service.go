@@ -150,7 +150,7 @@ func (s *Service) secretsOf(of id.Customer, endpoint id.WebhookEndpoint, kept ke
 
 // List returns the customer's endpoints, newest first: at most limit of those made before the one named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, before id.WebhookEndpoint, limit int) (endpoints []Endpoint, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		endpoints, err = list(tx, before, limit)
 		return err
 	})
@@ -159,7 +159,7 @@ func (s *Service) List(ctx context.Context, caller principal.Principal, before i
 
 // Get returns an endpoint. Fault: ResourceNotFound.
 func (s *Service) Get(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint) (found Endpoint, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, endpoint, "")
 		return err
 	})
@@ -310,7 +310,7 @@ func (s *Service) post(ctx context.Context, target *url.URL, secrets []webhooksi
 // Deliveries returns what became of events at an endpoint, newest first: at most limit of those before the one named, or from the newest on; in one state, if
 // one is given. Fault: ResourceNotFound.
 func (s *Service) Deliveries(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint, only State, before id.Entry, limit int) (found []Delivery, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if found, err = deliveries(tx, endpoint, only, before, limit); err == nil && len(found) == 0 {
 			_, err = get(tx, endpoint, "")
 		}

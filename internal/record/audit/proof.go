@@ -9,13 +9,13 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// Head is how far the trail of a customer is sealed.
+// Head is how far the trail of a customer is sequenced.
 type Head struct {
 	Size int64
 	Root [trailproof.HashSize]byte
 }
 
-// HeadTx reads how far the trail of the customer is sealed.
+// HeadTx reads how far the trail of the customer is sequenced.
 func HeadTx(tx *postgres.Tx) (Head, error) {
 	found, err := head(tx)
 	if err != nil {
@@ -27,7 +27,7 @@ func HeadTx(tx *postgres.Tx) (Head, error) {
 
 // Place is where an entry stands in the trail.
 type Place struct {
-	Index int64  // -1 while it is not sealed, which takes about a second
+	Index int64  // -1 while it is not sequenced, which takes about a second
 	Leaf  []byte // the entry in its one form
 }
 

@@ -60,7 +60,7 @@ func (s *Service) Record(ctx context.Context, caller principal.Principal, entrie
 		})
 		return err
 	}
-	door := s.db.EachInCustomer
+	door := s.db.InCustomerAutocommit
 	if once != nil {
 		door = s.db.InCustomer
 	}
@@ -173,7 +173,7 @@ func decode(text []byte, into any) error {
 
 // List returns entries, newest first by their recording: at most limit of those recorded before the entry named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, filter Filter, before id.Entry, limit int) (entries []Entry, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		entries, err = list(tx, filter, before, limit)
 		return err
 	})

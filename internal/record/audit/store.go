@@ -275,9 +275,9 @@ func unsealedCustomers(tx *postgres.Tx, after id.Customer, limit int) (customers
 	return customers, rows.Err()
 }
 
-// sealTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it. It takes the same
+// sequenceTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it. It takes the same
 // few round trips however many there are, and writes one row for each.
-func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
+func sequenceTx(tx *postgres.Tx, limit int) ([]Sequenced, error) {
 	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size, roots) values (?, 0, '') on conflict do nothing", tx.Customer).Error; err != nil {
 		return nil, err
 	}
@@ -305,10 +305,10 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 		return nil, err
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return bytes.Compare(a.ID.UUID[:], b.ID.UUID[:]) })
-	sealed := make([]Sealed, len(entries))
+	sequenced := make([]Sequenced, len(entries))
 	ids, leaves := make([]id.Entry, len(entries)), make([][]byte, len(entries))
 	for i, entry := range entries {
-		sealed[i] = Sealed{Index: head.size + int64(i), Entry: entry}
+		sequenced[i] = Sequenced{Index: head.size + int64(i), Entry: entry}
 		ids[i] = entry.ID
 		if leaves[i], err = entry.leaf(tx.Customer); err != nil {
 			return nil, err
@@ -321,12 +321,12 @@ func sealTx(tx *postgres.Tx, limit int) ([]Sealed, error) {
 	err = tx.Raw(`
 		with kept as (
 			insert into audit_leaves (customer_id, leaf_index, entry_id, hashes)
-			select ?, ?::bigint + at - 1, entry, hashes from unnest(?::uuid[], ?::bytea[]) with ordinality as sealed(entry, hashes, at)
+			select ?, ?::bigint + at - 1, entry, hashes from unnest(?::uuid[], ?::bytea[]) with ordinality as sequenced(entry, hashes, at)
 		)
 		update audit_heads set size = ?, roots = ? where customer_id = ?
 		returning set_config('enable_seqscan', 'on', true), set_config('enable_bitmapscan', 'on', true), set_config('enable_sort', 'on', true)`,
 		tx.Customer, head.size, uuids(ids), hashes, after.size, after.roots, tx.Customer).Row().Scan(&planner[0], &planner[1], &planner[2])
-	return sealed, err
+	return sequenced, err
 }
 
 // uuids are identifiers as an argument that is a uuid[].
@@ -338,7 +338,7 @@ func uuids(ids []id.Entry) [][16]byte {
 	return out
 }
 
-// head reads how far the trail of the customer is sealed.
+// head reads how far the trail of the customer is sequenced.
 func head(tx *postgres.Tx) (found edge, err error) {
 	err = tx.Raw("select size, roots from audit_heads where customer_id = ?", tx.Customer).Row().Scan(&found.size, &found.roots)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -36,11 +36,11 @@ func (s *Service) Handlers() []jobs.Handler {
 		jobs.Handle(func(ctx context.Context, _ jobs.Job, order making) error {
 			_, err := s.make(ctx, order.BackupID)
 			if errors.Is(err, ErrUnderWay) {
-				return jobs.Later(time.Minute) // the maker before is just ending
+				return jobs.Snooze(time.Minute) // the maker before is just ending
 			}
 			return err
-		}, jobs.Within(longest)),
-		jobs.Handle(func(ctx context.Context, _ jobs.Job, _ upkeep) error { return s.Upkeep(ctx) }, jobs.Within(longest)),
+		}, jobs.Timeout(longest)),
+		jobs.Handle(func(ctx context.Context, _ jobs.Job, _ upkeep) error { return s.Upkeep(ctx) }, jobs.Timeout(longest)),
 	}
 }
 

@@ -40,8 +40,8 @@ func NewService(db *postgres.DB, vault Vault, queue *jobs.Queue, ledger Ledger, 
 	return &Service{db: db, vault: vault, queue: queue, ledger: ledger, settings: settings, log: log}
 }
 
-// Lacks says what is missing for making backups here; nil: nothing is.
-func (s *Service) Lacks() error {
+// MissingConfig says what is missing for making backups here; nil: nothing is.
+func (s *Service) MissingConfig() error {
 	switch {
 	case s.vault.Store == nil:
 		return errors.New("STEWARD_BLOB_URL is not set")
@@ -123,7 +123,7 @@ func (s *Service) newBackup(now time.Time) Backup {
 // Order has a backup made in the background, on an operator's order. The order stands in the trail of Fusions, whose users operators are: a backup is of all customers and
 // in the trail of none. Faults: BackupUnderWay, BackupsNotSetUp.
 func (s *Service) Order(ctx context.Context, caller principal.Principal, once *idempotency.Once[Backup]) (ordered Backup, err error) {
-	if lacking := s.Lacks(); lacking != nil || s.queue == nil {
+	if lacking := s.MissingConfig(); lacking != nil || s.queue == nil {
 		return Backup{}, fault.Because(lacking, fault.BackupsNotSetUp, "This service was not given what making backups takes.")
 	}
 	if err := s.giveUp(ctx); err != nil {
@@ -150,7 +150,7 @@ func (s *Service) Order(ctx context.Context, caller principal.Principal, once *i
 
 // Create makes a backup. Error: ErrUnderWay.
 func (s *Service) Create(ctx context.Context) (Backup, error) {
-	if err := s.Lacks(); err != nil {
+	if err := s.MissingConfig(); err != nil {
 		return Backup{}, err
 	}
 	if err := s.giveUp(ctx); err != nil {
@@ -536,7 +536,7 @@ func (s *Service) Upkeep(ctx context.Context) error {
 	if _, err := s.vault.Store.Tidy(ctx, time.Now().Add(-2*longest)); err != nil { // by the clock of the store, not by ours
 		failures = append(failures, err)
 	}
-	if s.settings.Every > 0 && s.Lacks() == nil {
+	if s.settings.Every > 0 && s.MissingConfig() == nil {
 		var last time.Time
 		err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
 			last, err = newest(tx)

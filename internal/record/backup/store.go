@@ -200,9 +200,6 @@ type source struct {
 	server string // the same in full
 }
 
-// makingLock is the advisory lock of whoever makes a backup. The number is any.
-const makingLock = 7_305_112_027
-
 // connect connects past row security.
 func connect(ctx context.Context, url sensitive.String, name string) (*source, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
@@ -261,7 +258,7 @@ func (s *source) holds(ctx context.Context, backup id.Backup) error {
 
 // lock takes the lock of whoever makes a backup, if nobody has it. It is given up with the connection.
 func (s *source) lock(ctx context.Context) (taken bool, err error) {
-	err = s.conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", int64(makingLock)).Scan(&taken)
+	err = s.conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", int64(postgres.LockBackup)).Scan(&taken)
 	return taken, err
 }
 

@@ -81,8 +81,8 @@ func typeOf(action string) (Type, bool) {
 }
 
 // of makes an event of an entry, if it is one: an act of the service's own. What integrations write into the trail is theirs to tell.
-func of(sealed audit.Sealed) (Event, bool) {
-	entry := sealed.Entry
+func of(sequenced audit.Sequenced) (Event, bool) {
+	entry := sequenced.Entry
 	kind, known := typeOf(entry.Action)
 	if entry.Source != audit.SourceSteward || !known {
 		return Event{}, false
@@ -92,7 +92,7 @@ func of(sealed audit.Sealed) (Event, bool) {
 		return Event{}, false
 	}
 	return Event{
-		Number: sealed.Index, ID: entry.ID, Type: kind, SubjectType: about[kind], SubjectID: subject, OccurredAt: entry.OccurredAt,
+		Number: sequenced.Index, ID: entry.ID, Type: kind, SubjectType: about[kind], SubjectID: subject, OccurredAt: entry.OccurredAt,
 	}, true
 }
 

@@ -20,7 +20,7 @@ func TestWhichActsAreEvents(t *testing.T) {
 		"user.password_changed": "", "user.second_factor_added": "", "api_key.created": "", "webhook_endpoint.changed": "", "ping": "", "": "",
 	} {
 		subject := uuid.New()
-		entry := audit.Sealed{Index: 7, Entry: audit.Entry{
+		entry := audit.Sequenced{Index: 7, Entry: audit.Entry{
 			ID: id.New[id.Entry](), Source: audit.SourceSteward, Action: action, Target: audit.Target{Type: "whatever", ID: subject.String()}, OccurredAt: time.Unix(0, 0),
 		}}
 		got, is := of(entry)

@@ -17,10 +17,10 @@ func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
 // Derive returns what is to be done in the transaction in which entries get their places: events are made of them, and if there are any, tell is called.
 // Deriving the same entries again changes nothing.
-func Derive(tell func(tx *postgres.Tx) error) func(tx *postgres.Tx, sealed []audit.Sealed) error {
-	return func(tx *postgres.Tx, sealed []audit.Sealed) error {
+func Derive(tell func(tx *postgres.Tx) error) func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
+	return func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 		var events []Event
-		for _, one := range sealed {
+		for _, one := range sequenced {
 			if made, ok := of(one); ok {
 				events = append(events, made)
 			}
@@ -37,7 +37,7 @@ func Derive(tell func(tx *postgres.Tx) error) func(tx *postgres.Tx, sealed []aud
 
 // List returns events, oldest first: at most limit of those behind the one named, or from the oldest on; of one type, if one is given. Fault: EventGone.
 func (s *Service) List(ctx context.Context, caller principal.Principal, only Type, after id.Entry, limit int) (events []Event, err error) {
-	err = s.db.EachInCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
+	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		from := int64(-1)
 		if !after.IsZero() {
 			var there bool

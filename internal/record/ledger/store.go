@@ -86,7 +86,7 @@ type remembered struct {
 }
 
 func recall(tx *postgres.Tx) (found remembered, err error) {
-	if found.alone, err = postgres.Alone(tx); err != nil {
+	if found.alone, err = postgres.NoOtherReplica(tx); err != nil {
 		return remembered{}, err
 	}
 	// What is applied comes first: what another replica drops in between, its new position covers.

@@ -150,7 +150,7 @@ func (l *Ledger) AppendTx(tx *postgres.Tx, entry Entry) error {
 	if err := entry.check(); err != nil {
 		return err
 	}
-	return tx.Last(l, entry, func(tx *postgres.Tx, things []any) error {
+	return tx.BeforeCommit(l, entry, func(tx *postgres.Tx, things []any) error {
 		entries := make([]Entry, len(things))
 		for i, thing := range things {
 			entries[i] = thing.(Entry)

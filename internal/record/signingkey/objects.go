@@ -26,15 +26,15 @@ type object struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-func (k *Keeper) folder() string { return "keys/" + string(k.purpose) + "/" }
+func (k *Store) folder() string { return "keys/" + string(k.purpose) + "/" }
 
 // name of the object of a key. Names of objects have no upper-case letters, which ids have.
-func (k *Keeper) name(public ed25519.PublicKey) string {
+func (k *Store) name(public ed25519.PublicKey) string {
 	return k.folder() + hex.EncodeToString(public)
 }
 
 // bringBack puts the keys into the database that only the store has: a restored database may be older than they are. It looks once.
-func (k *Keeper) bringBack(ctx context.Context) error {
+func (k *Store) bringBack(ctx context.Context) error {
 	if k.store == nil || k.stored != nil {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (k *Keeper) bringBack(ctx context.Context) error {
 }
 
 // read reads a key from the store, and makes sure that the master key opens it.
-func (k *Keeper) read(ctx context.Context, name string) (key Key, err error) {
+func (k *Store) read(ctx context.Context, name string) (key Key, err error) {
 	content, err := k.store.Open(ctx, name)
 	if err != nil {
 		return Key{}, fmt.Errorf("proofkey: %s: %w", name, err)
@@ -100,7 +100,7 @@ func (k *Keeper) read(ctx context.Context, name string) (key Key, err error) {
 }
 
 // save puts keys into the store that are not there yet.
-func (k *Keeper) save(ctx context.Context, keys []Key) error {
+func (k *Store) save(ctx context.Context, keys []Key) error {
 	if k.store == nil {
 		return nil
 	}

@@ -2,12 +2,6 @@ package signingkey
 
 import "github.com/fusionspim/steward/internal/infra/postgres"
 
-// lock lets one at a time make a key.
-func lock(tx *postgres.Tx) error {
-	// The number is arbitrary; it names this lock in the database.
-	return tx.ORM().Exec("select pg_advisory_xact_lock(7238160054)").Error
-}
-
 // KeysTx returns every key of a purpose, the newest first.
 func KeysTx(tx *postgres.Tx, purpose Purpose) (keys []Key, err error) {
 	rows, err := tx.Raw("select id, public_key, sealed_private, created_at from proof_keys where purpose = ? order by created_at desc, id", purpose).Rows()

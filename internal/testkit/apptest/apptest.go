@@ -119,7 +119,7 @@ func (s *Service) Settle() { s.Sessions.Close() }
 func (s *Service) Seal(t testing.TB) {
 	t.Helper()
 	for {
-		if err := s.Sealer.Seal(t.Context()); err != nil {
+		if err := s.Sequencer.Sequence(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var waiting bool
@@ -154,7 +154,7 @@ func (s *Service) Customer(t testing.TB, slug string) Customer {
 	made := Customer{Slug: slug}
 	of, err := s.Customers.Create(t.Context(), customer.New{Slug: slug, Name: "The " + slug + " company"}, func(tx *postgres.Tx) error {
 		made.ID = tx.Customer
-		made.Admin = createPerson(t, tx, principal.Customer, "admin@"+slug+".example")
+		made.Admin = createPerson(t, tx, principal.Administrator, "admin@"+slug+".example")
 		made.User = createPerson(t, tx, principal.User, "user@"+slug+".example")
 		key, err := apikey.CreateTx(tx, principal.Principal{Customer: tx.Customer}, apikey.New{Name: "all", Scopes: principal.Scopes()})
 		made.APIKey = Credential(key.Secret.Reveal())

@@ -340,7 +340,7 @@ func TestQueriesStandInStores(t *testing.T) {
 }
 
 // A transaction that sees the rows of two customers in turn is for operators' acts on customers, and for nothing else.
-func TestOnlyOperatorsReachIntoAnotherCustomer(t *testing.T) {
+func TestOnlyOperatorsActAsAnotherCustomer(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
 		if strings.HasPrefix(path, "internal/account/operator/") || strings.HasPrefix(path, "internal/compliance/offboarding/") {
@@ -348,8 +348,8 @@ func TestOnlyOperatorsReachIntoAnotherCustomer(t *testing.T) {
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
 			if call, ok := node.(*ast.CallExpr); ok {
-				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Inside" && !strings.HasSuffix(path, "_test.go") {
-					t.Errorf("%s: Inside is for internal/account/operator and internal/compliance/offboarding", positions.Position(node.Pos()))
+				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "AsCustomer" && !strings.HasSuffix(path, "_test.go") {
+					t.Errorf("%s: AsCustomer is for internal/account/operator and internal/compliance/offboarding", positions.Position(node.Pos()))
 				}
 			}
 			return true

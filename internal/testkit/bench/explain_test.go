@@ -58,7 +58,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	book := newLedger(t, db)
 	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
 	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db) // nobody is created or erased here
-	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Customer}
+	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Administrator}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()
 	listUsers := func(filter user.Filter, before id.User) func() error {
@@ -152,7 +152,7 @@ func record(t *testing.T, db *postgres.DB, of id.Customer) *recorder {
 	keep := func(orm *gorm.DB) {
 		r.sent = append(r.sent, statement{orm.Statement.SQL.String(), slices.Clone(orm.Statement.Vars)})
 	}
-	err := db.EachInCustomer(t.Context(), of, func(tx *postgres.Tx) error {
+	err := db.InCustomerAutocommit(t.Context(), of, func(tx *postgres.Tx) error {
 		callbacks := tx.ORM().Callback()
 		return errors.Join(callbacks.Row().Before("gorm:row").Register("record", keep), callbacks.Raw().Before("gorm:raw").Register("record", keep))
 	})

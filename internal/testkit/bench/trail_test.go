@@ -58,7 +58,7 @@ func BenchmarkMillion(b *testing.B) {
 	}
 	began := time.Now()
 	for waiting := true; waiting; {
-		if err := audit.NewSealer(database.DB).Seal(b.Context()); err != nil {
+		if err := audit.NewSequencer(database.DB).Sequence(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		if err := superuser.QueryRow(b.Context(), "select exists (select from audit_unsealed)").Scan(&waiting); err != nil {
@@ -140,7 +140,7 @@ func BenchmarkAppend(b *testing.B) {
 			if sealing {
 				sealer.Go(func() {
 					for ctx.Err() == nil {
-						if err := audit.NewSealer(database.DB).Seal(ctx); err != nil && ctx.Err() == nil {
+						if err := audit.NewSequencer(database.DB).Sequence(ctx); err != nil && ctx.Err() == nil {
 							b.Error(err)
 						}
 						time.Sleep(500 * time.Millisecond)

@@ -219,8 +219,8 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 		t.Run(table, func(t *testing.T) {
 			doors := func(customer id.Customer) map[string]door {
 				return map[string]door{
-					"InCustomer":     func(work func(*postgres.Tx) error) error { return db.InCustomer(t.Context(), customer, work) },
-					"EachInCustomer": func(work func(*postgres.Tx) error) error { return db.EachInCustomer(t.Context(), customer, work) },
+					"InCustomer":           func(work func(*postgres.Tx) error) error { return db.InCustomer(t.Context(), customer, work) },
+					"InCustomerAutocommit": func(work func(*postgres.Tx) error) error { return db.InCustomerAutocommit(t.Context(), customer, work) },
 				}
 			}
 			for _, customer := range []id.Customer{ours, theirs, ours} {

@@ -193,7 +193,7 @@ func fill(ctx context.Context, service *app.App, url sensitive.String) (data dat
 		Slug: data.slug, Name: "Acme Tools", MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example", "people.example"}},
 	}, func(tx *postgres.Tx) error {
 		nobody := principal.Principal{Customer: tx.Customer}
-		admin, err := user.CreateTx(tx, nobody, user.New{FirstName: "Ada", LastName: "Park", Email: data.email, Role: principal.Customer, PasswordHash: hash})
+		admin, err := user.CreateTx(tx, nobody, user.New{FirstName: "Ada", LastName: "Park", Email: data.email, Role: principal.Administrator, PasswordHash: hash})
 		if err != nil {
 			return err
 		}

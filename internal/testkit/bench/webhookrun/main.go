@@ -125,7 +125,7 @@ func (w *world) fill(ctx context.Context) (err error) {
 		return err
 	}
 	for _, one := range []*receiver{w.steady, w.faulty} {
-		endpoint, err := service.Webhooks.Create(ctx, principal.Principal{Customer: w.of, Role: principal.Customer}, webhook.New{URL: one.address}, nil)
+		endpoint, err := service.Webhooks.Create(ctx, principal.Principal{Customer: w.of, Role: principal.Administrator}, webhook.New{URL: one.address}, nil)
 		if err != nil {
 			return err
 		}

@@ -18,13 +18,13 @@ import (
 // upkeepWorkers is how many jobs of the queue for upkeep a replica works on at once: they are long, and others must not wait for their connections.
 const upkeepWorkers = 2
 
-// Crew works jobs off.
-type Crew struct {
+// Workers run jobs on this replica.
+type Workers struct {
 	connections *postgres.Queue
 	river       *river.Client[*sql.Tx]
 }
 
-// Work is what a crew has to do.
+// Work is what workers have to do.
 type Work struct {
 	Handlers []Handler
 	Periodic []Periodic
@@ -36,8 +36,9 @@ type Periodic struct {
 	Arguments Arguments
 }
 
-// Start begins to work jobs off, as many of each queue at once as there are workers. It hears of new ones at once and looks by itself now and then. Every replica of the service has a crew; a job is given to one of them.
-func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, work Work) (crew *Crew, err error) {
+// Start starts the workers of this replica, which run as many jobs of each queue at once as workers says.
+// They are notified of new jobs, and poll now and then as well. Each job goes to one replica.
+func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, work Work) (started *Workers, err error) {
 	all := river.NewWorkers()
 	for _, handler := range work.Handlers {
 		if err := handler.add(all); err != nil {
@@ -58,7 +59,7 @@ func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, 
 		JobTimeout: timeout, RescueStuckJobsAfter: rescue, SoftStopTimeout: patience,
 		CompletedJobRetentionPeriod: doneKept, CancelledJobRetentionPeriod: deadKept, DiscardedJobRetentionPeriod: deadKept,
 		ReindexerIndexNames: []string{}, // to reindex takes the owner of the tables
-		ErrorHandler:        failures{log}, Logger: slog.New(quiet{log.Handler()}),
+		ErrorHandler:        errorHandler{log}, Logger: slog.New(warnHandler{log.Handler()}),
 	}
 	for _, queue := range queues() {
 		config.Queues[string(queue)] = river.QueueConfig{MaxWorkers: workers}
@@ -71,11 +72,11 @@ func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, 
 	if err != nil {
 		return nil, err
 	}
-	// The crew ends by Stop, not with the context of whoever starts it.
+	// Stop ends the workers, not the context of whoever starts them.
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
-	return &Crew{connections: connections, river: client}, nil
+	return &Workers{connections: connections, river: client}, nil
 }
 
 // job is a periodic job in River's words. A new leader asks for it at once: the one before may have ended long ago, and what is done too often does no harm.
@@ -85,22 +86,22 @@ func (p Periodic) job() *river.PeriodicJob {
 	}, &river.PeriodicJobOpts{RunOnStart: true})
 }
 
-// connectionsFor says how many connections a crew needs besides the one that listens: to fetch jobs, to tell what became of them, and to look after the tables.
+// connectionsFor says how many connections workers need besides the one that listens: to fetch jobs, to tell what became of them, and to look after the tables.
 func connectionsFor(workers int) int { return min(max(workers/2, 2), 4) }
 
 // Stop takes no more jobs, waits a while for those under way, and breaks off what takes longer; what was broken off is tried again.
-func (c *Crew) Stop() error {
+func (c *Workers) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
 	defer cancel()
 	err := c.river.Stop(ctx)
 	return errors.Join(err, c.connections.Close())
 }
 
-// failures tells the log of what failed.
-type failures struct{ log *slog.Logger }
+// errorHandler tells the log of what failed.
+type errorHandler struct{ log *slog.Logger }
 
 // HandleError implements river.ErrorHandler.
-func (f failures) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+func (f errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
 	level := slog.LevelWarn
 	if job.Attempt >= job.MaxAttempts || errors.Is(err, &river.JobCancelError{}) {
 		level = slog.LevelError
@@ -110,23 +111,25 @@ func (f failures) HandleError(ctx context.Context, job *rivertype.JobRow, err er
 }
 
 // HandlePanic implements river.ErrorHandler.
-func (f failures) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, trace string) *river.ErrorHandlerResult {
+func (f errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, trace string) *river.ErrorHandlerResult {
 	f.log.Log(ctx, slog.LevelError, "a job panicked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "stack", trace)
 	return nil
 }
 
-// quiet passes on what River says from warnings on: every job that it does is information to River.
-type quiet struct{ slog.Handler }
+// warnHandler passes on what River says from warnings on: every job that it does is information to River.
+type warnHandler struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
-func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+func (q warnHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
 }
 
 // WithAttrs implements slog.Handler.
-func (q quiet) WithAttrs(attributes []slog.Attr) slog.Handler {
-	return quiet{q.Handler.WithAttrs(attributes)}
+func (q warnHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return warnHandler{q.Handler.WithAttrs(attributes)}
 }
 
 // WithGroup implements slog.Handler.
-func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+func (q warnHandler) WithGroup(name string) slog.Handler {
+	return warnHandler{q.Handler.WithGroup(name)}
+}

@@ -14,9 +14,9 @@ import (
 
 const shards = 16
 
-// Memory remembers values by key for a fixed time, counted from the moment at which they were asked for rather than the moment at which they
+// Cache remembers values by key for a fixed time, counted from the moment at which they were asked for rather than the moment at which they
 // arrived: an answer is never acted on later than its lifetime after the question. Safe for concurrent use.
-type Memory[K comparable, V any] struct {
+type Cache[K comparable, V any] struct {
 	lifetime time.Duration
 	perShard int
 	now      clock.Clock
@@ -34,19 +34,19 @@ type entry[V any] struct {
 	until time.Time
 }
 
-// New makes a memory of at most about size entries.
-func New[K comparable, V any](size int, lifetime time.Duration, now clock.Clock) *Memory[K, V] {
-	m := &Memory[K, V]{lifetime: lifetime, perShard: max(1, size/shards), now: now, seed: maphash.MakeSeed()}
-	for i := range m.parts {
-		m.parts[i].entries = make(map[K]entry[V])
+// New returns a cache of at most about size entries.
+func New[K comparable, V any](size int, lifetime time.Duration, now clock.Clock) *Cache[K, V] {
+	c := &Cache[K, V]{lifetime: lifetime, perShard: max(1, size/shards), now: now, seed: maphash.MakeSeed()}
+	for i := range c.parts {
+		c.parts[i].entries = make(map[K]entry[V])
 	}
-	return m
+	return c
 }
 
 // Get returns the remembered value, or asks and remembers the answer. Errors are not remembered. Two that miss at the same moment both ask.
-func (m *Memory[K, V]) Get(key K, ask func() (V, error)) (V, error) {
-	part := m.partOf(key)
-	asked := m.now()
+func (c *Cache[K, V]) Get(key K, ask func() (V, error)) (V, error) {
+	part := c.partOf(key)
+	asked := c.now()
 	part.mu.Lock()
 	found, ok := part.entries[key]
 	part.mu.Unlock()
@@ -55,21 +55,21 @@ func (m *Memory[K, V]) Get(key K, ask func() (V, error)) (V, error) {
 	}
 	value, err := ask()
 	if err != nil {
-		m.Forget(key)
+		c.Forget(key)
 		return value, err
 	}
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	if len(part.entries) >= m.perShard {
+	if len(part.entries) >= c.perShard {
 		part.makeRoom(asked)
 	}
-	part.entries[key] = entry[V]{value: value, until: asked.Add(m.lifetime)}
+	part.entries[key] = entry[V]{value: value, until: asked.Add(c.lifetime)}
 	return value, nil
 }
 
 // Forget drops what is remembered for the key.
-func (m *Memory[K, V]) Forget(key K) {
-	part := m.partOf(key)
+func (c *Cache[K, V]) Forget(key K) {
+	part := c.partOf(key)
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	delete(part.entries, key)
@@ -92,6 +92,6 @@ func (p *part[K, V]) makeRoom(now time.Time) {
 	}
 }
 
-func (m *Memory[K, V]) partOf(key K) *part[K, V] {
-	return &m.parts[maphash.Comparable(m.seed, key)%shards]
+func (c *Cache[K, V]) partOf(key K) *part[K, V] {
+	return &c.parts[maphash.Comparable(c.seed, key)%shards]
 }

@@ -32,16 +32,16 @@ func act(of id.Customer, action audit.Action) audit.Act {
 // A follower that keeps what it is told, which must be every entry once and in the order of the numbers.
 type witness struct {
 	mu   sync.Mutex
-	seen map[id.Customer][]audit.Sealed
+	seen map[id.Customer][]audit.Sequenced
 }
 
-func (w *witness) follow(tx *postgres.Tx, sealed []audit.Sealed) error {
+func (w *witness) follow(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.seen == nil {
-		w.seen = make(map[id.Customer][]audit.Sealed)
+		w.seen = make(map[id.Customer][]audit.Sequenced)
 	}
-	w.seen[tx.Customer] = append(w.seen[tx.Customer], sealed...)
+	w.seen[tx.Customer] = append(w.seen[tx.Customer], sequenced...)
 	return nil
 }
 
@@ -51,14 +51,14 @@ func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
 	d := dbtest.New(t)
 	customers := []id.Customer{newCustomer(t, d, "acme"), newCustomer(t, d, "globex")}
 	var seen witness
-	sealers := []*audit.Sealer{audit.NewSealer(d.DB, seen.follow), audit.NewSealer(d.Open(t), seen.follow)}
+	sealers := []*audit.Sequencer{audit.NewSequencer(d.DB, seen.follow), audit.NewSequencer(d.Open(t), seen.follow)}
 
 	writing, done := context.WithCancel(t.Context())
 	var sealing, appending sync.WaitGroup
 	for _, sealer := range sealers {
 		sealing.Go(func() {
 			for writing.Err() == nil {
-				if err := sealer.Seal(t.Context()); err != nil {
+				if err := sealer.Sequence(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -80,7 +80,7 @@ func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
 	appending.Wait()
 	done()
 	sealing.Wait()
-	if err := sealers[0].Seal(t.Context()); err != nil {
+	if err := sealers[0].Sequence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, of := range customers {
@@ -112,15 +112,15 @@ func TestALateEntryComesInBehind(t *testing.T) {
 	d := dbtest.New(t)
 	of := newCustomer(t, d, "acme")
 	var seen witness
-	sealer := audit.NewSealer(d.DB, seen.follow)
+	sealer := audit.NewSequencer(d.DB, seen.follow)
 	err := d.DB.InCustomer(t.Context(), of, func(late *postgres.Tx) error {
 		if err := audit.AppendTx(late, act(of, audit.CustomerChanged)); err != nil {
 			return err
 		}
 		err := d.DB.InCustomer(t.Context(), of, func(tx *postgres.Tx) error { return audit.AppendTx(tx, act(of, audit.APIKeyCreated)) })
-		return errors.Join(err, sealer.Seal(t.Context()))
+		return errors.Join(err, sealer.Sequence(t.Context()))
 	})
-	if err := errors.Join(err, sealer.Seal(t.Context())); err != nil {
+	if err := errors.Join(err, sealer.Sequence(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	var order []string
@@ -138,17 +138,17 @@ func TestAFollowerThatFailsIsAskedAgain(t *testing.T) {
 	d := dbtest.New(t)
 	first, second := newCustomer(t, d, "acme"), newCustomer(t, d, "globex")
 	refusal := errors.New("not now")
-	failing := audit.NewSealer(d.DB, func(tx *postgres.Tx, _ []audit.Sealed) error {
+	failing := audit.NewSequencer(d.DB, func(tx *postgres.Tx, _ []audit.Sequenced) error {
 		if tx.Customer == first {
 			return refusal
 		}
 		return nil
 	})
-	if err := failing.Seal(t.Context()); !errors.Is(err, refusal) {
+	if err := failing.Sequence(t.Context()); !errors.Is(err, refusal) {
 		t.Errorf("%v", err)
 	}
 	var seen witness
-	if err := audit.NewSealer(d.DB, seen.follow).Seal(t.Context()); err != nil {
+	if err := audit.NewSequencer(d.DB, seen.follow).Sequence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen.seen[first]) != 1 || len(seen.seen[second]) != 0 {

@@ -71,15 +71,15 @@ type Depth struct {
 	Oldest time.Duration // for how long the oldest has been due; 0 where none is
 }
 
-// Desk is where the jobs that there are are looked after, whether or not this replica works any off. Safe for concurrent use.
-type Desk struct {
+// Admin lists and retries jobs, whether or not this replica runs any. Safe for concurrent use.
+type Admin struct {
 	connections *postgres.Queue
 	river       *river.Client[*sql.Tx]
 	now         func() time.Time
 }
 
-// OpenDesk opens a desk. It takes one connection, and only while something is asked.
-func OpenDesk(ctx context.Context, db *postgres.DB) (*Desk, error) {
+// OpenAdmin opens an Admin, which takes one connection, and only while it is used.
+func OpenAdmin(ctx context.Context, db *postgres.DB) (*Admin, error) {
 	connections, err := db.OpenQueue(ctx, 1)
 	if err != nil {
 		return nil, err
@@ -88,14 +88,14 @@ func OpenDesk(ctx context.Context, db *postgres.DB) (*Desk, error) {
 	if err != nil {
 		return nil, errors.Join(err, connections.Close())
 	}
-	return &Desk{connections: connections, river: client, now: time.Now}, nil
+	return &Admin{connections: connections, river: client, now: time.Now}, nil
 }
 
 // Close gives the connection back.
-func (d *Desk) Close() error { return d.connections.Close() }
+func (d *Admin) Close() error { return d.connections.Close() }
 
 // List returns jobs, newest first: at most limit of those asked for before the one named, or from the newest on.
-func (d *Desk) List(ctx context.Context, filter Filter, before int64, limit int) ([]Record, error) {
+func (d *Admin) List(ctx context.Context, filter Filter, before int64, limit int) ([]Record, error) {
 	wanted := river.NewJobListParams().First(limit).OrderBy(river.JobListOrderByID, river.SortOrderDesc)
 	if filter.State != "" {
 		wanted = wanted.States(states[filter.State]...)
@@ -120,7 +120,7 @@ func (d *Desk) List(ctx context.Context, filter Filter, before int64, limit int)
 }
 
 // Get returns one job. Fault: ResourceNotFound.
-func (d *Desk) Get(ctx context.Context, job int64) (Record, error) {
+func (d *Admin) Get(ctx context.Context, job int64) (Record, error) {
 	row, err := d.river.JobGet(ctx, job)
 	if err != nil {
 		return Record{}, known(err)
@@ -129,7 +129,7 @@ func (d *Desk) Get(ctx context.Context, job int64) (Record, error) {
 }
 
 // Retry has a job tried at once that is dead, waits to be tried again, or waits for its time. A dead one gets one attempt more. Faults: ResourceNotFound, JobNotRetryable.
-func (d *Desk) Retry(ctx context.Context, job int64) (Record, error) {
+func (d *Admin) Retry(ctx context.Context, job int64) (Record, error) {
 	before, err := d.Get(ctx, job)
 	if err != nil {
 		return Record{}, err
@@ -152,7 +152,7 @@ func known(err error) error {
 }
 
 // Depths counts the jobs that are not done, by queue and state.
-func (d *Desk) Depths(ctx context.Context) ([]Depth, error) {
+func (d *Admin) Depths(ctx context.Context) ([]Depth, error) {
 	depths, err := depths(ctx, d.connections.SQL)
 	return depths, postgres.Translated(err)
 }

@@ -25,7 +25,7 @@ func box(t *testing.T, number byte) *seal.Box {
 	return made
 }
 
-func load(t *testing.T, keeper *signingkey.Keeper) signingkey.Ring {
+func load(t *testing.T, keeper *signingkey.Store) signingkey.Ring {
 	t.Helper()
 	ring, err := keeper.Load(t.Context())
 	if err != nil {
@@ -42,7 +42,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 	for i := range rings {
 		replicas.Go(func() {
 			var err error
-			if rings[i], err = signingkey.NewKeeper(db, sealing, signingkey.Receipt, nil).Ring(t.Context()); err != nil {
+			if rings[i], err = signingkey.NewStore(db, sealing, signingkey.Receipt, nil).Ring(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -53,7 +53,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 			t.Errorf("%d keys, and %s signs", len(ring.Keys), ring.Signing.ID())
 		}
 	}
-	if trail := load(t, signingkey.NewKeeper(db, sealing, signingkey.Trail, nil)); trail.Signing.ID() == rings[0].Signing.ID() {
+	if trail := load(t, signingkey.NewStore(db, sealing, signingkey.Trail, nil)); trail.Signing.ID() == rings[0].Signing.ID() {
 		t.Error("one key for two purposes")
 	}
 }
@@ -61,7 +61,7 @@ func TestReplicasAgreeOnTheFirstKey(t *testing.T) {
 func TestANewKeyIsPublishedBeforeItSigns(t *testing.T) {
 	t.Parallel()
 	d, sealing := dbtest.New(t), box(t, 1)
-	keeper := signingkey.NewKeeper(d.DB, sealing, signingkey.Receipt, nil)
+	keeper := signingkey.NewStore(d.DB, sealing, signingkey.Receipt, nil)
 	if _, err := keeper.Loaded().JWS("x", nil); err == nil {
 		t.Error("something was signed without a key")
 	}
@@ -110,8 +110,8 @@ func TestANewKeyIsPublishedBeforeItSigns(t *testing.T) {
 func TestKeysThatSomebodyPutThereAreNotTaken(t *testing.T) {
 	t.Parallel()
 	d, sealing := dbtest.New(t), box(t, 1)
-	load(t, signingkey.NewKeeper(d.DB, sealing, signingkey.Receipt, nil))
-	if _, err := signingkey.NewKeeper(d.DB, box(t, 2), signingkey.Receipt, nil).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "master key") {
+	load(t, signingkey.NewStore(d.DB, sealing, signingkey.Receipt, nil))
+	if _, err := signingkey.NewStore(d.DB, box(t, 2), signingkey.Receipt, nil).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "master key") {
 		t.Errorf("with another master key: %v", err)
 	}
 	superuser := d.Superuser(t)
@@ -123,7 +123,7 @@ func TestKeysThatSomebodyPutThereAreNotTaken(t *testing.T) {
 		if _, err := superuser.Exec(t.Context(), "create table kept as select * from proof_keys; update proof_keys set "+change); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := signingkey.NewKeeper(d.DB, sealing, signingkey.Receipt, nil).Load(t.Context()); err == nil {
+		if _, err := signingkey.NewStore(d.DB, sealing, signingkey.Receipt, nil).Load(t.Context()); err == nil {
 			t.Errorf("%s was taken", what)
 		}
 		if _, err := superuser.Exec(t.Context(), "delete from proof_keys; insert into proof_keys select * from kept; drop table kept"); err != nil {

@@ -99,8 +99,8 @@ func (r Ring) JWS(typ string, payload []byte) (string, error) {
 	return signed + "." + encode(ed25519.Sign(ed25519.NewKeyFromSeed(r.Signing.Seed()), []byte(signed))), nil
 }
 
-// Keeper has the keys of one purpose at hand. Safe for concurrent use.
-type Keeper struct {
+// Store has the keys of one purpose at hand. Safe for concurrent use.
+type Store struct {
 	db      *postgres.DB
 	box     *seal.Box
 	purpose Purpose
@@ -115,13 +115,13 @@ type loaded struct {
 	at   time.Time
 }
 
-// NewKeeper makes a keeper, which has loaded nothing yet. Without a store of objects, keys live in the database alone.
-func NewKeeper(db *postgres.DB, box *seal.Box, purpose Purpose, store blob.Store) *Keeper {
-	return &Keeper{db: db, box: box, purpose: purpose, store: store}
+// NewStore makes a keeper, which has loaded nothing yet. Without a store of objects, keys live in the database alone.
+func NewStore(db *postgres.DB, box *seal.Box, purpose Purpose, store blob.Store) *Store {
+	return &Store{db: db, box: box, purpose: purpose, store: store}
 }
 
 // Ring returns the keys as they were within the last half minute. What a key signs that another one is about to follow is as good.
-func (k *Keeper) Ring(ctx context.Context) (Ring, error) {
+func (k *Store) Ring(ctx context.Context) (Ring, error) {
 	if last := k.last.Load(); last != nil && k.db.Now().Sub(last.at) < kept {
 		return last.ring, nil
 	}
@@ -130,7 +130,7 @@ func (k *Keeper) Ring(ctx context.Context) (Ring, error) {
 
 // Load brings the keys from the database, and makes the first one where there is none: replicas that look at the same moment agree on one. The first time, keys come back that
 // the store of objects has and the database has not.
-func (k *Keeper) Load(ctx context.Context) (Ring, error) {
+func (k *Store) Load(ctx context.Context) (Ring, error) {
 	k.loading.Lock()
 	defer k.loading.Unlock()
 	if err := k.bringBack(ctx); err != nil {
@@ -153,17 +153,17 @@ func (k *Keeper) Load(ctx context.Context) (Ring, error) {
 }
 
 // Loaded returns the keys as they were loaded last, without asking the database, for use within a transaction.
-func (k *Keeper) Loaded() Ring {
+func (k *Store) Loaded() Ring {
 	if last := k.last.Load(); last != nil {
 		return last.ring
 	}
 	return Ring{}
 }
 
-func (k *Keeper) loadTx(tx *postgres.Tx) (Ring, error) {
+func (k *Store) loadTx(tx *postgres.Tx) (Ring, error) {
 	keys, err := KeysTx(tx, k.purpose)
 	if err == nil && len(keys) == 0 {
-		if err = lock(tx); err == nil {
+		if err = tx.Acquire(postgres.LockSigningKeys); err == nil {
 			keys, err = KeysTx(tx, k.purpose)
 		}
 		if err == nil && len(keys) == 0 {
@@ -203,7 +203,7 @@ type Rotation struct {
 // Rotate makes a new key, which is published at once and signs a minute later. The others go on being published.
 func Rotate(ctx context.Context, db *postgres.DB, box *seal.Box, purpose Purpose) (done Rotation, err error) {
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		if err := lock(tx); err != nil {
+		if err := tx.Acquire(postgres.LockSigningKeys); err != nil {
 			return err
 		}
 		keys, err := KeysTx(tx, purpose)

@@ -13,29 +13,29 @@ const (
 	sealCustomers = 500  // customers that are looked after in one round
 )
 
-// Sealed is an entry with its number: the place that it has in the trail of its customer for good. The first is 0, and none is left out.
-type Sealed struct {
+// Sequenced is an entry with its number: the place that it has in the trail of its customer for good. The first is 0, and none is left out.
+type Sequenced struct {
 	Index int64
 	Entry Entry
 }
 
 // Follower is told of entries that have just got their numbers, in their order, within the transaction that gave them. What it does is done exactly once for each entry.
-type Follower func(tx *postgres.Tx, sealed []Sealed) error
+type Follower func(tx *postgres.Tx, sequenced []Sequenced) error
 
-// Sealer gives the entries their numbers, a moment after they were recorded. Every replica has one; for each customer one of them works at a time. Safe for concurrent use.
-type Sealer struct {
+// Sequencer gives the entries their numbers, a moment after they were recorded. Every replica has one; for each customer one of them works at a time. Safe for concurrent use.
+type Sequencer struct {
 	db        *postgres.DB
 	followers []Follower
 }
 
-// NewSealer makes a sealer.
-func NewSealer(db *postgres.DB, followers ...Follower) *Sealer {
-	return &Sealer{db: db, followers: followers}
+// NewSequencer makes a sequencer.
+func NewSequencer(db *postgres.DB, followers ...Follower) *Sequencer {
+	return &Sequencer{db: db, followers: followers}
 }
 
-// Seal gives every entry its number that has none yet, customer by customer. A customer at whom another replica is working is left to it. The failure of one customer does
+// Sequence gives every entry its number that has none yet, customer by customer. A customer at whom another replica is working is left to it. The failure of one customer does
 // not hold up the others.
-func (s *Sealer) Seal(ctx context.Context) error {
+func (s *Sequencer) Sequence(ctx context.Context) error {
 	var after id.Customer
 	var failed error
 	for {
@@ -51,7 +51,7 @@ func (s *Sealer) Seal(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return failed
 			}
-			failed = errors.Join(failed, s.sealCustomer(ctx, customer))
+			failed = errors.Join(failed, s.sequenceCustomer(ctx, customer))
 		}
 		if len(waiting) < sealCustomers {
 			return failed
@@ -60,16 +60,16 @@ func (s *Sealer) Seal(ctx context.Context) error {
 	}
 }
 
-// sealCustomer works through the entries of one customer.
-func (s *Sealer) sealCustomer(ctx context.Context, customer id.Customer) error {
+// sequenceCustomer works through the entries of one customer.
+func (s *Sequencer) sequenceCustomer(ctx context.Context, customer id.Customer) error {
 	for count := sealBatch; count == sealBatch && ctx.Err() == nil; {
 		err := s.db.InCustomer(ctx, customer, func(tx *postgres.Tx) error {
-			sealed, err := sealTx(tx, sealBatch)
-			if count = len(sealed); err != nil || count == 0 {
+			sequenced, err := sequenceTx(tx, sealBatch)
+			if count = len(sequenced); err != nil || count == 0 {
 				return err
 			}
 			for _, follow := range s.followers {
-				if err := follow(tx, sealed); err != nil {
+				if err := follow(tx, sequenced); err != nil {
 					return err
 				}
 			}
