@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 const (
@@ -52,29 +54,29 @@ func clusterPath(homePath string, major int) string {
 
 // chooseCluster decides which version runs: that of the newest data whose programs are still installed, so that installing a newer PostgreSQL
 // does not hide anybody's data. Without such data it is the programs' own version, with data of its own. No data is converted or removed.
-func chooseCluster(find finder, first programs, homePath string, log *slog.Logger) (programs, string, error) {
+func chooseCluster(find pgprograms.Finder, first pgprograms.Programs, homePath string, log *slog.Logger) (pgprograms.Programs, string, error) {
 	majors, err := clusters(homePath)
 	if err != nil {
-		return programs{}, "", err
+		return pgprograms.Programs{}, "", err
 	}
 	for _, major := range majors {
 		data := clusterPath(homePath, major)
 		version, err := readSmall(filepath.Join(data, "PG_VERSION"))
 		if err != nil {
-			return programs{}, "", fmt.Errorf("%s is not a database cluster: %w", data, err)
+			return pgprograms.Programs{}, "", fmt.Errorf("%s is not a database cluster: %w", data, err)
 		}
 		if strings.TrimSpace(version) != strconv.Itoa(major) {
-			return programs{}, "", fmt.Errorf("%s holds data of PostgreSQL %s: move it away", data, strings.TrimSpace(version))
+			return pgprograms.Programs{}, "", fmt.Errorf("%s holds data of PostgreSQL %s: move it away", data, strings.TrimSpace(version))
 		}
-		if major == first.major {
+		if major == first.Major {
 			return first, data, nil
 		}
-		if found, ok := find.ofMajor(major); ok {
+		if found, ok := find.OfMajor(major); ok {
 			return found, data, nil
 		}
 		log.Warn("data of a PostgreSQL that is not installed is left alone", "version", major, "data", data)
 	}
-	return first, clusterPath(homePath, first.major), nil
+	return first, clusterPath(homePath, first.Major), nil
 }
 
 // ensureCluster creates the cluster if there is none. initdb works under another name, and the finished cluster gets its name in one step:
@@ -114,7 +116,7 @@ func (s *Server) ensureCluster(ctx context.Context) error {
 			return err
 		}
 	}
-	s.log.InfoContext(ctx, "created a database cluster", "version", s.programs.major, "data", s.data,
+	s.log.InfoContext(ctx, "created a database cluster", "version", s.programs.Major, "data", s.data,
 		"took_ms", time.Since(began).Milliseconds())
 	return nil
 }
@@ -132,10 +134,10 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 	} else {
 		arguments = append(arguments, "--data-checksums")
 	}
-	command := exec.CommandContext(ctx, s.programs.program("initdb"), arguments...)
+	command := exec.CommandContext(ctx, s.programs.Path("initdb"), arguments...)
 	command.SysProcAttr = attributes
 	command.Dir = "/" // the account may not be able to stand where we do
-	command.Env = childEnvironment()
+	command.Env = pgprograms.Environment()
 	// Its helpers end by themselves when initdb has; killed, they would leave shared memory behind.
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 5 * time.Second
@@ -148,20 +150,6 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 		return fmt.Errorf("initdb: %w\n%s", errors.Join(err, context.Cause(ctx)), strings.TrimSpace(out.String()))
 	}
 	return nil
-}
-
-// childEnvironment is all that the programs get of our environment, which may hold secrets, and PG* variables that would lead them astray.
-func childEnvironment() []string {
-	environment := []string{
-		"LC_ALL=C",
-		"TZ=UTC", // else initdb compares hundreds of time zones to name the machine's
-	}
-	for _, name := range []string{"PATH", "TMPDIR", "LD_LIBRARY_PATH"} { // what a PostgreSQL in an unusual place may need
-		if value, ok := os.LookupEnv(name); ok {
-			environment = append(environment, name+"="+value)
-		}
-	}
-	return environment
 }
 
 // clearRemains makes the home ready after an owner that was killed. The caller holds the lock, so whatever runs there has no owner any more:

@@ -1,8 +1,8 @@
 // Package devpg runs a private PostgreSQL for development and for tests, from whatever PostgreSQL programs the machine has.
 //
-// Owns: finding the programs, the data directory, the account the server runs under, its settings, its start and its end. The server listens
+// Owns: the data directory, the account the server runs under, its settings, its start and its end. The server listens
 // on no TCP port, only on a unix socket in a directory that nobody else may enter, and it ends when this process ends, even by kill -9.
-// Does not own: the databases inside, roles other than the superuser, migrations (package postgres), and any server that real data lives on.
+// Does not own: finding the programs (package pgprograms), the databases inside, roles other than the superuser, migrations (package postgres), and any server that real data lives on.
 //
 // # Who may connect
 //
@@ -33,13 +33,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // ErrInUse is returned by Start when another Server, of this process or another, holds the directory. The caller may choose another one.
 var ErrInUse = errors.New("another PostgreSQL was started on this directory and still runs")
-
-// ErrNoPrograms is returned by Start and FindPrograms when the machine has no usable PostgreSQL. Its text says how to install one.
-var ErrNoPrograms = errors.New("no usable PostgreSQL programs found")
 
 const (
 	superuser  = "postgres"
@@ -75,7 +74,7 @@ type Options struct {
 type Server struct {
 	log       *slog.Logger
 	who       identity
-	programs  programs
+	programs  pgprograms.Programs
 	home      *home
 	data      string
 	sockets   socketDir
@@ -88,19 +87,13 @@ type Server struct {
 }
 
 // Start starts a PostgreSQL on o.Dir, creating the database cluster if there is none, and returns once it accepts connections. The context
-// bounds the start only. Errors: ErrInUse, ErrNoPrograms, the context's, and whatever keeps the server from starting, with its last words.
+// bounds the start only. Errors: ErrInUse, pgprograms.ErrNoPrograms, the context's, and whatever keeps the server from starting, with its
+// last words.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	return start(ctx, o, machineFinder(), machineShelters())
+	return start(ctx, o, pgprograms.Machine(), machineShelters())
 }
 
-// FindPrograms returns the directory of the PostgreSQL programs that Start takes for new data, and their major version (at least 14).
-// The error is ErrNoPrograms.
-func FindPrograms() (dir string, version int, err error) {
-	found, err := machineFinder().first()
-	return found.dir, found.major, err
-}
-
-func start(ctx context.Context, o Options, find finder, shelter shelters) (_ *Server, err error) {
+func start(ctx context.Context, o Options, find pgprograms.Finder, shelter shelters) (_ *Server, err error) {
 	if o.Dir == "" {
 		return nil, errors.New("devpg: no directory given")
 	}
@@ -114,7 +107,7 @@ func start(ctx context.Context, o Options, find finder, shelter shelters) (_ *Se
 		}
 	}()
 
-	first, err := find.first()
+	first, err := find.First()
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +141,7 @@ func start(ctx context.Context, o Options, find finder, shelter shelters) (_ *Se
 	if err = s.run(ctx); err != nil {
 		return nil, err
 	}
-	s.log.InfoContext(ctx, "private PostgreSQL is up", "version", s.programs.major, "data", s.data, "sockets", s.sockets.path,
+	s.log.InfoContext(ctx, "private PostgreSQL is up", "version", s.programs.Major, "data", s.data, "sockets", s.sockets.path,
 		"took_ms", time.Since(began).Milliseconds())
 	return s, nil
 }
@@ -208,7 +201,7 @@ func (s *Server) run(ctx context.Context) error {
 	defer cancel()
 	for {
 		var err error
-		s.process, err = launch(s.programs.program("postgres"), s.arguments(), s.who, s.log)
+		s.process, err = launch(s.programs.Path("postgres"), s.arguments(), s.who, s.log)
 		if err != nil {
 			return fmt.Errorf("start PostgreSQL: %w", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // TestAsRootWithoutCapabilities repeats the tests as a root that may not become anybody else, as in a container without capabilities: a user
@@ -26,7 +28,7 @@ func TestAsRootWithoutCapabilities(t *testing.T) {
 	probe.SysProcAttr = attributes
 	if err := probe.Run(); err != nil {
 		t.Logf("no user namespaces here: %v", err)
-		found, errFind := machineFinder().first()
+		found, errFind := pgprograms.Machine().First()
 		if errFind != nil {
 			t.Fatal(errFind)
 		}

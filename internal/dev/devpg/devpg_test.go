@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // serveVariable makes this test binary a process that runs a server on the named directory until it is killed.
@@ -217,7 +219,7 @@ func TestEphemeralLeavesNothing(t *testing.T) {
 		}
 		shelters := shelters{lasting: []string{shelter}, short: []string{shelter}}
 		o := Options{Dir: filepath.Join(parent, name), Purpose: Test, Ephemeral: true}
-		server, err := start(t.Context(), o, machineFinder(), shelters)
+		server, err := start(t.Context(), o, pgprograms.Machine(), shelters)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +277,7 @@ func TestAccount(t *testing.T) {
 		t.Errorf("the postmaster does not run as user %d: %v", owner, err)
 	}
 
-	psql := exec.Command(server.programs.program("psql"), server.URL("template1"), "-XAtc", "select current_database(), current_user")
+	psql := exec.Command(server.programs.Path("psql"), server.URL("template1"), "-XAtc", "select current_database(), current_user")
 	out, err := psql.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "template1|postgres" {
 		t.Errorf("psql: %v, %s", err, out)
@@ -295,7 +297,7 @@ func TestClosedDirectory(t *testing.T) {
 	}
 	shelters := shelters{lasting: []string{shelter}, short: []string{shelter}}
 	o := Options{Dir: filepath.Join(closed, "data"), Purpose: Test}
-	server, err := start(t.Context(), o, machineFinder(), shelters)
+	server, err := start(t.Context(), o, pgprograms.Machine(), shelters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,12 +319,12 @@ func TestClosedDirectory(t *testing.T) {
 	if info, err := os.Lstat(closed); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the closed directory was opened: %v, %v", info.Mode(), err)
 	}
-	if _, err := start(t.Context(), o, machineFinder(), shelters); !errors.Is(err, ErrInUse) {
+	if _, err := start(t.Context(), o, pgprograms.Machine(), shelters); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second start gave %v, want ErrInUse", err)
 	}
 	execute(t, server.URL(""), "create table kept (n int)")
 	mustStop(t, server)
-	server, err = start(t.Context(), o, machineFinder(), shelters)
+	server, err = start(t.Context(), o, pgprograms.Machine(), shelters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +438,7 @@ func TestContexts(t *testing.T) {
 	shelters := shelters{lasting: []string{shelter}, short: []string{shelter}}
 	for _, limit := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 150 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		if server, err := start(ctx, Options{Dir: dir, Purpose: Test}, machineFinder(), shelters); err == nil {
+		if server, err := start(ctx, Options{Dir: dir, Purpose: Test}, pgprograms.Machine(), shelters); err == nil {
 			mustStop(t, server) // a fast machine
 		} else if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %s: %v, want the context's error", limit, err)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // home is the directory that holds one server's data, and the lock on it.
@@ -42,7 +44,7 @@ func machineShelters() shelters {
 // no other account than root may change anything on that way, because root works there by name. Directories that are made here, and Dir if it
 // is found empty, are opened to the account's group (mode 0710). What was there before keeps its mode: if it bars the way (/root is 0700), or
 // belongs to somebody else, the home is a directory of root's in /var/tmp instead, named by a hash of Dir, so that the next start finds it.
-func place(ctx context.Context, dir string, who identity, p programs, shelter shelters) (*home, error) {
+func place(ctx context.Context, dir string, who identity, p pgprograms.Programs, shelter shelters) (*home, error) {
 	given, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // manner is how the server comes to run under an account other than root.
@@ -47,7 +49,7 @@ func (w identity) give(path string) error {
 
 // chooseIdentity finds out under which account the server can run. Whether root may become another account depends on capabilities, user
 // namespaces and security modules, so it is tried out rather than computed.
-func chooseIdentity(ctx context.Context, p programs) (identity, error) {
+func chooseIdentity(ctx context.Context, p pgprograms.Programs) (identity, error) {
 	if os.Geteuid() != 0 {
 		return identity{manner: direct, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
 	}
@@ -77,17 +79,17 @@ func chooseIdentity(ctx context.Context, p programs) (identity, error) {
 
 // try runs a harmless program under the account, standing in the given directory. The error matches EACCES where the account can't get to
 // the program or into the directory; EPERM, EINVAL and others where the account itself can't be had; and the context's where that has ended.
-func (w identity) try(ctx context.Context, p programs, dir string) error {
+func (w identity) try(ctx context.Context, p pgprograms.Programs, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	attributes, err := w.attributes(0)
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, p.program("postgres"), "--version")
+	command := exec.CommandContext(ctx, p.Path("postgres"), "--version")
 	command.SysProcAttr = attributes
 	command.Dir = dir
-	command.Env = childEnvironment()
+	command.Env = pgprograms.Environment()
 	command.WaitDelay = time.Second
 	if err := command.Run(); err != nil {
 		return errors.Join(err, context.Cause(ctx))

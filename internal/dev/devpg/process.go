@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // errEnded is how await says that the server has ended instead of accepting connections.
@@ -52,7 +54,7 @@ func launch(program string, arguments []string, who identity, log *slog.Logger) 
 	p := &process{command: exec.Command(program, arguments...), words: &serverLog{log: log}, ended: make(chan struct{})}
 	p.command.SysProcAttr = attributes
 	p.command.Dir = "/" // the account may not be able to stand where we do
-	p.command.Env = childEnvironment()
+	p.command.Env = pgprograms.Environment()
 	p.command.Stderr = p.words
 	p.command.WaitDelay = time.Second // for a backend that outlives the postmaster with the pipe in its hands
 	started := make(chan error)

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/internal/base/sensitive"
-	"github.com/fusionspim/steward/internal/dev/devpg"
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
 // programs are pg_dump and pg_restore of one version.
@@ -63,7 +63,7 @@ func findPrograms(ctx context.Context, folder string, server, dump int) (program
 // clientFolders are the folders of the machine that hold the programs. Debian has links in /usr/bin to a program that chooses a version by its own lights; the programs
 // themselves lie where the finder looks anyway.
 func clientFolders() []string {
-	return slices.DeleteFunc(devpg.Folders("pg_dump", "pg_restore"), func(folder string) bool {
+	return slices.DeleteFunc(pgprograms.Machine().Folders("pg_dump", "pg_restore"), func(folder string) bool {
 		real, err := filepath.EvalSymlinks(filepath.Join(folder, "pg_dump"))
 		return err != nil || filepath.Base(real) == "pg_wrapper"
 	})

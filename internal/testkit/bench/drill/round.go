@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/dev/devpg"
+	"github.com/fusionspim/steward/internal/infra/pgprograms"
 	"github.com/fusionspim/steward/internal/testkit/residue"
 )
 
@@ -481,11 +482,11 @@ func (d *drill) check(service *serving, people []*person, key, revoked string) {
 // look looks for the erased in every table of the restored database, in a dump of it, in the log and in the store of objects, in every shape in which a text can hide.
 func (d *drill) look(people []*person, leaver *leaver) error {
 	places := map[string][]byte{"log": []byte(d.said.String())}
-	programs, _, err := devpg.FindPrograms()
+	programs, err := pgprograms.Machine().First()
 	if err != nil {
 		return err
 	}
-	dump := exec.CommandContext(d.ctx, filepath.Join(programs, "pg_dump"), "--dbname="+d.server.URL(d.name+"_restored"))
+	dump := exec.CommandContext(d.ctx, programs.Path("pg_dump"), "--dbname="+d.server.URL(d.name+"_restored"))
 	var said bytes.Buffer
 	dump.Stderr = &said
 	if places["dump"], err = dump.Output(); err != nil {
