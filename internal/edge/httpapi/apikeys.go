@@ -16,7 +16,10 @@ import (
 )
 
 // ListAPIKeys implements GET /v1/api-keys.
-func (h handlers) ListAPIKeys(ctx context.Context, request api.ListAPIKeysRequestObject) (api.ListAPIKeysResponseObject, error) {
+func (h handlers) ListAPIKeys(
+	ctx context.Context,
+	request api.ListAPIKeysRequestObject,
+) (api.ListAPIKeysResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -34,11 +37,17 @@ func (h handlers) ListAPIKeys(ctx context.Context, request api.ListAPIKeysReques
 	for i, one := range keys {
 		data[i] = toAPIKey(one)
 	}
-	return api.ListAPIKeys200JSONResponse{Body: api.APIKeyPage{Data: data, NextCursor: next}, Headers: api.ListAPIKeys200ResponseHeaders{Link: link}}, nil
+	return api.ListAPIKeys200JSONResponse{
+		Body:    api.APIKeyPage{Data: data, NextCursor: next},
+		Headers: api.ListAPIKeys200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // CreateAPIKey implements POST /v1/api-keys.
-func (h handlers) CreateAPIKey(ctx context.Context, request api.CreateAPIKeyRequestObject) (api.CreateAPIKeyResponseObject, error) {
+func (h handlers) CreateAPIKey(
+	ctx context.Context,
+	request api.CreateAPIKeyRequestObject,
+) (api.CreateAPIKeyResponseObject, error) {
 	in := apikey.New{Name: request.Body.Name, ExpiresAt: request.Body.ExpiresAt}
 	for _, scope := range request.Body.Scopes {
 		in.Scopes = append(in.Scopes, principal.Scope(scope))
@@ -51,10 +60,18 @@ func (h handlers) CreateAPIKey(ctx context.Context, request api.CreateAPIKeyRequ
 		in.AllowedNetworks = networks
 	}
 	answer := func(made apikey.Made) api.CreateAPIKey201JSONResponse {
-		return api.CreateAPIKey201JSONResponse{Body: toCreatedAPIKey(made), Headers: api.CreateAPIKey201ResponseHeaders{Location: apiKeyPath(made)}}
+		return api.CreateAPIKey201JSONResponse{
+			Body:    toCreatedAPIKey(made),
+			Headers: api.CreateAPIKey201ResponseHeaders{Location: apiKeyPath(made)},
+		}
 	}
-	made, err := h.features.APIKeys.Create(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitCreateAPIKeyResponse }))
+	made, err := h.features.APIKeys.Create(
+		ctx,
+		caller(ctx),
+		in,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitCreateAPIKeyResponse }),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +79,10 @@ func (h handlers) CreateAPIKey(ctx context.Context, request api.CreateAPIKeyRequ
 }
 
 // RevokeAPIKey implements DELETE /v1/api-keys/{id}.
-func (h handlers) RevokeAPIKey(ctx context.Context, request api.RevokeAPIKeyRequestObject) (api.RevokeAPIKeyResponseObject, error) {
+func (h handlers) RevokeAPIKey(
+	ctx context.Context,
+	request api.RevokeAPIKeyRequestObject,
+) (api.RevokeAPIKeyResponseObject, error) {
 	if err := h.features.APIKeys.Revoke(ctx, caller(ctx), id.APIKey{UUID: request.ID}); err != nil {
 		return nil, err
 	}
@@ -70,24 +90,40 @@ func (h handlers) RevokeAPIKey(ctx context.Context, request api.RevokeAPIKeyRequ
 }
 
 // RotateAPIKey implements POST /v1/api-keys/{id}/rotation.
-func (h handlers) RotateAPIKey(ctx context.Context, request api.RotateAPIKeyRequestObject) (api.RotateAPIKeyResponseObject, error) {
+func (h handlers) RotateAPIKey(
+	ctx context.Context,
+	request api.RotateAPIKeyRequestObject,
+) (api.RotateAPIKeyResponseObject, error) {
 	overlap := apikey.DefaultOverlap
 	if request.Body != nil && request.Body.OverlapSeconds != nil {
 		overlap = time.Duration(*request.Body.OverlapSeconds) * time.Second
 	}
 	answer := func(made apikey.Made) api.RotateAPIKey201JSONResponse {
-		return api.RotateAPIKey201JSONResponse{Body: toCreatedAPIKey(made), Headers: api.RotateAPIKey201ResponseHeaders{Location: apiKeyPath(made)}}
+		return api.RotateAPIKey201JSONResponse{
+			Body:    toCreatedAPIKey(made),
+			Headers: api.RotateAPIKey201ResponseHeaders{Location: apiKeyPath(made)},
+		}
 	}
-	made, err := h.features.APIKeys.Rotate(ctx, caller(ctx), id.APIKey{UUID: request.ID}, overlap, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitRotateAPIKeyResponse }))
+	made, err := h.features.APIKeys.Rotate(
+		ctx,
+		caller(ctx),
+		id.APIKey{UUID: request.ID},
+		overlap,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(made apikey.Made) func(http.ResponseWriter) error { return answer(made).VisitRotateAPIKeyResponse }),
+	)
 	if err != nil {
 		return nil, err
 	}
 	return answer(made), nil
 }
 
-// ReportLeakedAPIKey implements POST /v1/api-keys/leaks. Repeating it changes nothing, so an Idempotency-Key has nothing to add.
-func (h handlers) ReportLeakedAPIKey(ctx context.Context, request api.ReportLeakedAPIKeyRequestObject) (api.ReportLeakedAPIKeyResponseObject, error) {
+// ReportLeakedAPIKey implements POST /v1/api-keys/leaks. Repeating it changes nothing, so an
+// Idempotency-Key has nothing to add.
+func (h handlers) ReportLeakedAPIKey(
+	ctx context.Context,
+	request api.ReportLeakedAPIKeyRequestObject,
+) (api.ReportLeakedAPIKeyResponseObject, error) {
 	if err := h.features.APIKeys.ReportLeak(ctx, request.Body.APIKey, callOf(ctx).address); err != nil {
 		return nil, err
 	}
@@ -106,8 +142,14 @@ func toCreatedAPIKey(made apikey.Made) api.CreatedAPIKey {
 
 func toAPIKey(key apikey.Key) api.APIKey {
 	out := api.APIKey{
-		ID: key.ID.UUID, Name: key.Name, Scopes: make([]api.Scope, len(key.Scopes)), AllowedNetworks: toNetworks(key.AllowedNetworks),
-		CreatedAt: key.CreatedAt.UTC(), ExpiresAt: inUTC(key.ExpiresAt), LastUsedAt: inUTC(key.LastUsedAt), RevokedAt: inUTC(key.RevokedAt),
+		ID:              key.ID.UUID,
+		Name:            key.Name,
+		Scopes:          make([]api.Scope, len(key.Scopes)),
+		AllowedNetworks: toNetworks(key.AllowedNetworks),
+		CreatedAt:       key.CreatedAt.UTC(),
+		ExpiresAt:       inUTC(key.ExpiresAt),
+		LastUsedAt:      inUTC(key.LastUsedAt),
+		RevokedAt:       inUTC(key.RevokedAt),
 	}
 	for i, scope := range key.Scopes {
 		out.Scopes[i] = api.Scope(scope)

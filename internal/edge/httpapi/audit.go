@@ -16,14 +16,22 @@ import (
 )
 
 // ListAuditEntries implements GET /v1/audit-entries.
-func (h handlers) ListAuditEntries(ctx context.Context, request api.ListAuditEntriesRequestObject) (api.ListAuditEntriesResponseObject, error) {
+func (h handlers) ListAuditEntries(
+	ctx context.Context,
+	request api.ListAuditEntriesRequestObject,
+) (api.ListAuditEntriesResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
 	filter := audit.Filter{
-		Action: orEmpty(request.Params.Action), TargetType: orEmpty(request.Params.TargetType), TargetID: orEmpty(request.Params.TargetID),
-		From: request.Params.From, To: request.Params.To,
+		Action: orEmpty(
+			request.Params.Action,
+		),
+		TargetType: orEmpty(request.Params.TargetType),
+		TargetID:   orEmpty(request.Params.TargetID),
+		From:       request.Params.From,
+		To:         request.Params.To,
 	}
 	if request.Params.ActorUserID != nil {
 		filter.ActorUserID = &id.User{UUID: *request.Params.ActorUserID}
@@ -38,11 +46,16 @@ func (h handlers) ListAuditEntries(ctx context.Context, request api.ListAuditEnt
 		data[i] = toEntry(one)
 	}
 	return api.ListAuditEntries200JSONResponse{
-		Body: api.AuditEntryPage{Data: data, NextCursor: next}, Headers: api.ListAuditEntries200ResponseHeaders{Link: link},
+		Body: api.AuditEntryPage{
+			Data:       data,
+			NextCursor: next,
+		},
+		Headers: api.ListAuditEntries200ResponseHeaders{Link: link},
 	}, nil
 }
 
-// sentEntry is one entry as it is sent. It keeps the details as they are, which the generated type would take apart.
+// sentEntry is one entry as it is sent. It keeps the details as they are, which the generated type
+// would take apart.
 type sentEntry struct {
 	ActorUserID uuid.UUID `json:"actor_user_id"`
 	Action      string    `json:"action"`
@@ -56,7 +69,10 @@ type sentEntry struct {
 }
 
 // CreateAuditEntries implements POST /v1/audit-entries.
-func (h handlers) CreateAuditEntries(ctx context.Context, request api.CreateAuditEntriesRequestObject) (api.CreateAuditEntriesResponseObject, error) {
+func (h handlers) CreateAuditEntries(
+	ctx context.Context,
+	request api.CreateAuditEntriesRequestObject,
+) (api.CreateAuditEntriesResponseObject, error) {
 	body := bytes.TrimSpace(*request.Body)
 	many := body[0] == '['
 	var sent []sentEntry
@@ -68,39 +84,55 @@ func (h handlers) CreateAuditEntries(ctx context.Context, request api.CreateAudi
 		err = json.Unmarshal(body, &sent[0])
 	}
 	if err != nil {
-		return nil, fault.Because(err, fault.MalformedRequest, "A time is not of the form that the contract asks for.").At("", "holds a time that does not exist")
+		return nil, fault.Because(err, fault.MalformedRequest, "A time is not of the form that the contract asks for.").
+			At("", "holds a time that does not exist")
 	}
 	entries := make([]audit.NewEntry, len(sent))
 	for i, one := range sent {
 		entries[i] = audit.NewEntry{
-			ActorUserID: id.User{UUID: one.ActorUserID}, Action: one.Action, Target: audit.Target{Type: one.Target.Type, ID: one.Target.ID},
-			OccurredAt: one.OccurredAt, SourceID: one.SourceID, Details: one.Details,
+			ActorUserID: id.User{
+				UUID: one.ActorUserID,
+			},
+			Action:     one.Action,
+			Target:     audit.Target{Type: one.Target.Type, ID: one.Target.ID},
+			OccurredAt: one.OccurredAt,
+			SourceID:   one.SourceID,
+			Details:    one.Details,
 		}
 	}
-	outcomes, err := h.features.Audit.Record(ctx, caller(ctx), entries, once(ctx, h.Server, request.Params.IdempotencyKey, body,
-		func(outcomes []audit.Outcome) func(http.ResponseWriter) error {
-			return func(w http.ResponseWriter) error {
-				answer, err := recordedAnswer(outcomes, many)
-				if err != nil {
-					return err
+	outcomes, err := h.features.Audit.Record(
+		ctx,
+		caller(ctx),
+		entries,
+		once(ctx, h.Server, request.Params.IdempotencyKey, body,
+			func(outcomes []audit.Outcome) func(http.ResponseWriter) error {
+				return func(w http.ResponseWriter) error {
+					answer, err := recordedAnswer(outcomes, many)
+					if err != nil {
+						return err
+					}
+					return answer.VisitCreateAuditEntriesResponse(w)
 				}
-				return answer.VisitCreateAuditEntriesResponse(w)
-			}
-		}))
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
 	return recordedAnswer(outcomes, many)
 }
 
-// recordedAnswer tells what became of each entry. One entry that was sent by itself and refused is a problem of the whole request.
+// recordedAnswer tells what became of each entry. One entry that was sent by itself and refused is
+// a problem of the whole request.
 func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntriesResponseObject, error) {
 	if refusal := outcomes[0].Refusal; !many && refusal != nil {
 		return nil, fault.New(refusal.Code, refusal.Detail).At(refusal.Pointer, refusal.Detail)
 	}
 	results := api.AuditEntryResults{Data: make([]api.AuditEntryResult, len(outcomes))}
 	for i, outcome := range outcomes {
-		row := api.AuditEntryResult{Status: api.AuditEntryResultStatus(outcome.Status), SourceID: nonEmpty(outcome.SourceID)}
+		row := api.AuditEntryResult{
+			Status:   api.AuditEntryResultStatus(outcome.Status),
+			SourceID: nonEmpty(outcome.SourceID),
+		}
 		switch outcome.Status {
 		case audit.Created:
 			results.Created++
@@ -111,7 +143,12 @@ func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntries
 			entry, _ := fault.Describe(outcome.Refusal.Code)
 			pointer := "/" + decimal(i) + outcome.Refusal.Pointer
 			row.Problem = &api.RowProblem{
-				Type: "/problems/" + string(entry.Code), Title: entry.Title, Detail: outcome.Refusal.Detail, Pointer: &pointer,
+				Type: "/problems/" + string(
+					entry.Code,
+				),
+				Title:   entry.Title,
+				Detail:  outcome.Refusal.Detail,
+				Pointer: &pointer,
 			}
 		}
 		if !outcome.ID.IsZero() {
@@ -127,10 +164,20 @@ func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntries
 
 func toEntry(one audit.Entry) api.AuditEntry {
 	entry := api.AuditEntry{
-		ID: one.ID.UUID, Source: api.AuditEntrySource(one.Source), SourceID: one.SourceID, Action: one.Action,
-		Actor:  api.AuditActor{Type: api.AuditActorType(one.ActorType), Redacted: one.ActorRedacted, Label: one.ActorLabel},
-		Target: api.AuditTarget{Type: one.Target.Type, ID: one.Target.ID}, Changed: one.Changed, Details: one.Details,
-		OccurredAt: one.OccurredAt.UTC(), RecordedAt: one.RecordedAt.UTC(),
+		ID:       one.ID.UUID,
+		Source:   api.AuditEntrySource(one.Source),
+		SourceID: one.SourceID,
+		Action:   one.Action,
+		Actor: api.AuditActor{
+			Type:     api.AuditActorType(one.ActorType),
+			Redacted: one.ActorRedacted,
+			Label:    one.ActorLabel,
+		},
+		Target:     api.AuditTarget{Type: one.Target.Type, ID: one.Target.ID},
+		Changed:    one.Changed,
+		Details:    one.Details,
+		OccurredAt: one.OccurredAt.UTC(),
+		RecordedAt: one.RecordedAt.UTC(),
 	}
 	if one.ActorUserID != nil {
 		entry.Actor.UserID = &one.ActorUserID.UUID

@@ -12,7 +12,10 @@ import (
 )
 
 // ListBackups implements GET /v1/operator/backups.
-func (h handlers) ListBackups(ctx context.Context, request api.ListBackupsRequestObject) (api.ListBackupsResponseObject, error) {
+func (h handlers) ListBackups(
+	ctx context.Context,
+	request api.ListBackupsRequestObject,
+) (api.ListBackupsResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -26,11 +29,17 @@ func (h handlers) ListBackups(ctx context.Context, request api.ListBackupsReques
 	for i, one := range backups {
 		data[i] = toBackup(one)
 	}
-	return api.ListBackups200JSONResponse{Body: api.BackupPage{Data: data, NextCursor: next}, Headers: api.ListBackups200ResponseHeaders{Link: link}}, nil
+	return api.ListBackups200JSONResponse{
+		Body:    api.BackupPage{Data: data, NextCursor: next},
+		Headers: api.ListBackups200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // CreateBackup implements POST /v1/operator/backups.
-func (h handlers) CreateBackup(ctx context.Context, request api.CreateBackupRequestObject) (api.CreateBackupResponseObject, error) {
+func (h handlers) CreateBackup(
+	ctx context.Context,
+	request api.CreateBackupRequestObject,
+) (api.CreateBackupResponseObject, error) {
 	answer := func(ordered backup.Backup) api.CreateBackup202JSONResponse {
 		return api.CreateBackup202JSONResponse{Body: toBackup(ordered)}
 	}
@@ -46,8 +55,14 @@ func (h handlers) CreateBackup(ctx context.Context, request api.CreateBackupRequ
 
 func toBackup(one backup.Backup) api.Backup {
 	out := api.Backup{
-		ID: one.ID.UUID, State: api.BackupState(one.State), RequestedAt: one.RequestedAt.UTC(), TakenAt: one.TakenAt.UTC(), ExpiresAt: one.ExpiresAt.UTC(),
-		Size: one.Size, ServerVersion: one.ServerVersion, DeletedAt: inUTC(one.DeletedAt),
+		ID:            one.ID.UUID,
+		State:         api.BackupState(one.State),
+		RequestedAt:   one.RequestedAt.UTC(),
+		TakenAt:       one.TakenAt.UTC(),
+		ExpiresAt:     one.ExpiresAt.UTC(),
+		Size:          one.Size,
+		ServerVersion: one.ServerVersion,
+		DeletedAt:     inUTC(one.DeletedAt),
 	}
 	if one.Ledger != nil {
 		out.LedgerNumber = &one.Ledger.Number

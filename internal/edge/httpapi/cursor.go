@@ -12,8 +12,9 @@ import (
 	"github.com/fusionspim/steward/internal/base/principal"
 )
 
-// A cursor is the id of the last row of a page and an authentication code over it, the customer, the list and its filters. It needs no state, holds nothing
-// personal, and one that was changed, or made for another customer or other filters, is refused.
+// A cursor is the id of the last row of a page and an authentication code over it, the customer,
+// the list and its filters. It needs no state, holds nothing personal, and one that was changed, or
+// made for another customer or other filters, is refused.
 
 const (
 	cursorLabel  = "cursor"
@@ -44,7 +45,8 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 	if cursor == nil {
 		return asked, nil
 	}
-	refused := fault.New(fault.MalformedCursor, "Take next_cursor as it is, with the same filters.").At("?cursor", "is not a cursor of this list")
+	refused := fault.New(fault.MalformedCursor, "Take next_cursor as it is, with the same filters.").
+		At("?cursor", "is not a cursor of this list")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(*cursor)
 	if err != nil || len(raw) != len(uuid.UUID{})+cursorCode {
 		return page{}, refused
@@ -64,8 +66,8 @@ func (s *Server) sealFor(ctx context.Context, operation, filters string) func(la
 	}
 }
 
-// cut takes one row more than the page holds as the sign that there is a next page. It returns the rows of the page, the cursor of the next one, and its
-// address as a Link header.
+// cut takes one row more than the page holds as the sign that there is a next page. It returns the
+// rows of the page, the cursor of the next one, and its address as a Link header.
 func cut[T any](asked page, rows []T, idOf func(T) uuid.UUID) (shown []T, next *string, link *string) {
 	if len(rows) <= asked.limit {
 		return rows, nil, nil

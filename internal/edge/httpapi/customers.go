@@ -9,7 +9,10 @@ import (
 )
 
 // GetCustomer implements GET /v1/customer.
-func (h handlers) GetCustomer(ctx context.Context, _ api.GetCustomerRequestObject) (api.GetCustomerResponseObject, error) {
+func (h handlers) GetCustomer(
+	ctx context.Context,
+	_ api.GetCustomerRequestObject,
+) (api.GetCustomerResponseObject, error) {
 	found, err := h.features.Customers.Get(ctx, caller(ctx))
 	if err != nil {
 		return nil, err
@@ -18,7 +21,10 @@ func (h handlers) GetCustomer(ctx context.Context, _ api.GetCustomerRequestObjec
 }
 
 // UpdateCustomer implements PATCH /v1/customer.
-func (h handlers) UpdateCustomer(ctx context.Context, request api.UpdateCustomerRequestObject) (api.UpdateCustomerResponseObject, error) {
+func (h handlers) UpdateCustomer(
+	ctx context.Context,
+	request api.UpdateCustomerRequestObject,
+) (api.UpdateCustomerResponseObject, error) {
 	body := request.JSONBody
 	if body == nil {
 		body = request.ApplicationMergePatchPlusJSONBody
@@ -62,7 +68,10 @@ func (h handlers) UpdateCustomer(ctx context.Context, request api.UpdateCustomer
 }
 
 func customerAnswer(found customer.Customer) api.CustomerJSONResponse {
-	return api.CustomerJSONResponse{Body: toCustomer(found), Headers: api.CustomerResponseHeaders{ETag: etag(found.Version)}}
+	return api.CustomerJSONResponse{
+		Body:    toCustomer(found),
+		Headers: api.CustomerResponseHeaders{ETag: etag(found.Version)},
+	}
 }
 
 func toCustomer(found customer.Customer) api.Customer {
@@ -71,10 +80,19 @@ func toCustomer(found customer.Customer) api.Customer {
 		domains = []string{}
 	}
 	return api.Customer{
-		ID: found.ID.UUID, Slug: found.Slug, Name: found.Name, GuidanceText: found.GuidanceText, PrivacyContact: found.PrivacyContact,
-		MailDomains:     api.MailDomains{Policy: api.Policy(found.MailDomains.Policy), Domains: domains},
-		Networks:        api.Networks{Policy: api.Policy(found.Networks.Policy), Networks: toNetworks(found.Networks.Networks)},
-		LoginRecordDays: found.LoginRecordDays, SecondFactor: api.SecondFactorPolicy(found.SecondFactor),
-		CreatedAt: found.CreatedAt.UTC(), UpdatedAt: found.UpdatedAt.UTC(),
+		ID:             found.ID.UUID,
+		Slug:           found.Slug,
+		Name:           found.Name,
+		GuidanceText:   found.GuidanceText,
+		PrivacyContact: found.PrivacyContact,
+		MailDomains:    api.MailDomains{Policy: api.Policy(found.MailDomains.Policy), Domains: domains},
+		Networks: api.Networks{
+			Policy:   api.Policy(found.Networks.Policy),
+			Networks: toNetworks(found.Networks.Networks),
+		},
+		LoginRecordDays: found.LoginRecordDays,
+		SecondFactor:    api.SecondFactorPolicy(found.SecondFactor),
+		CreatedAt:       found.CreatedAt.UTC(),
+		UpdatedAt:       found.UpdatedAt.UTC(),
 	}
 }

@@ -10,7 +10,10 @@ import (
 )
 
 // GetErasurePlan implements GET /v1/users/{id}/erasure-plan.
-func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlanRequestObject) (api.GetErasurePlanResponseObject, error) {
+func (h handlers) GetErasurePlan(
+	ctx context.Context,
+	request api.GetErasurePlanRequestObject,
+) (api.GetErasurePlanResponseObject, error) {
 	plan, err := h.features.Users.Plan(ctx, caller(ctx), id.User{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -20,14 +23,28 @@ func (h handlers) GetErasurePlan(ctx context.Context, request api.GetErasurePlan
 		recommended = api.Redact
 	}
 	return api.GetErasurePlan200JSONResponse{
-		CanDelete: plan.CanDelete, CanRedact: plan.CanRedact, LastAdministrator: plan.LastAdministrator, Blocking: toReferences(plan.Blocking),
-		Recommended: recommended, Removes: toCounts(plan.Removes), Keeps: toKept(plan.Keeps), BackupsExpireAt: inUTC(plan.BackupsExpireAt),
+		CanDelete:         plan.CanDelete,
+		CanRedact:         plan.CanRedact,
+		LastAdministrator: plan.LastAdministrator,
+		Blocking:          toReferences(plan.Blocking),
+		Recommended:       recommended,
+		Removes:           toCounts(plan.Removes),
+		Keeps:             toKept(plan.Keeps),
+		BackupsExpireAt:   inUTC(plan.BackupsExpireAt),
 	}, nil
 }
 
 // DeleteUser implements DELETE /v1/users/{id}.
-func (h handlers) DeleteUser(ctx context.Context, request api.DeleteUserRequestObject) (api.DeleteUserResponseObject, error) {
-	receipt, err := h.features.Users.Delete(ctx, caller(ctx), id.User{UUID: request.ID}, condition(request.Params.IfMatch))
+func (h handlers) DeleteUser(
+	ctx context.Context,
+	request api.DeleteUserRequestObject,
+) (api.DeleteUserResponseObject, error) {
+	receipt, err := h.features.Users.Delete(
+		ctx,
+		caller(ctx),
+		id.User{UUID: request.ID},
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +52,10 @@ func (h handlers) DeleteUser(ctx context.Context, request api.DeleteUserRequestO
 }
 
 // RedactUser implements POST /v1/users/{id}/redaction.
-func (h handlers) RedactUser(ctx context.Context, request api.RedactUserRequestObject) (api.RedactUserResponseObject, error) {
+func (h handlers) RedactUser(
+	ctx context.Context,
+	request api.RedactUserRequestObject,
+) (api.RedactUserResponseObject, error) {
 	var reason *user.Reason
 	if request.Body != nil && request.Body.Reason != nil {
 		given := user.Reason(*request.Body.Reason)
@@ -44,11 +64,17 @@ func (h handlers) RedactUser(ctx context.Context, request api.RedactUserRequestO
 	answer := func(receipt user.Receipt) api.RedactUser200JSONResponse {
 		return api.RedactUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}
 	}
-	receipt, err := h.features.Users.Redact(ctx, caller(ctx), id.User{UUID: request.ID}, reason, condition(request.Params.IfMatch),
+	receipt, err := h.features.Users.Redact(
+		ctx,
+		caller(ctx),
+		id.User{UUID: request.ID},
+		reason,
+		condition(request.Params.IfMatch),
 		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
 			func(receipt user.Receipt) func(http.ResponseWriter) error {
 				return answer(receipt).VisitRedactUserResponse
-			}))
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +82,10 @@ func (h handlers) RedactUser(ctx context.Context, request api.RedactUserRequestO
 }
 
 // GetErasureReceipt implements GET /v1/erasure-receipts/{id}.
-func (h handlers) GetErasureReceipt(ctx context.Context, request api.GetErasureReceiptRequestObject) (api.GetErasureReceiptResponseObject, error) {
+func (h handlers) GetErasureReceipt(
+	ctx context.Context,
+	request api.GetErasureReceiptRequestObject,
+) (api.GetErasureReceiptResponseObject, error) {
 	receipt, err := h.features.Users.Receipt(ctx, caller(ctx), id.Receipt{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -65,7 +94,10 @@ func (h handlers) GetErasureReceipt(ctx context.Context, request api.GetErasureR
 }
 
 func receiptAnswer(receipt user.Receipt) api.ErasureReceiptJSONResponse {
-	return api.ErasureReceiptJSONResponse{Body: toReceipt(receipt), Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion(receipt))}}
+	return api.ErasureReceiptJSONResponse{
+		Body:    toReceipt(receipt),
+		Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion(receipt))},
+	}
 }
 
 // receiptVersion is the version of a receipt, which changes with its state alone.
@@ -82,10 +114,23 @@ func receiptVersion(receipt user.Receipt) int64 {
 
 func toReceipt(receipt user.Receipt) api.ErasureReceipt {
 	out := api.ErasureReceipt{
-		ID: receipt.ID.UUID, Kind: api.ErasureReceiptKind(receipt.Kind), UserID: receipt.UserID.UUID, Label: receipt.Label,
-		OrderedBy: api.OrderedBy{Authority: api.Authority(receipt.Authority)}, CompletedAt: receipt.CompletedAt.UTC(), Removed: toCounts(receipt.Removed),
-		Kept: toKept(receipt.Kept), BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
-		State: api.ErasureReceiptState(receipt.State), LiveCompleteAt: inUTC(receipt.LiveCompleteAt), FinalAt: inUTC(receipt.FinalAt), Jws: receipt.JWS,
+		ID:     receipt.ID.UUID,
+		Kind:   api.ErasureReceiptKind(receipt.Kind),
+		UserID: receipt.UserID.UUID,
+		Label:  receipt.Label,
+		OrderedBy: api.OrderedBy{
+			Authority: api.Authority(receipt.Authority),
+		},
+		CompletedAt:     receipt.CompletedAt.UTC(),
+		Removed:         toCounts(receipt.Removed),
+		Kept:            toKept(receipt.Kept),
+		BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
+		State: api.ErasureReceiptState(
+			receipt.State,
+		),
+		LiveCompleteAt: inUTC(receipt.LiveCompleteAt),
+		FinalAt:        inUTC(receipt.FinalAt),
+		Jws:            receipt.JWS,
 	}
 	if receipt.Reason != nil {
 		reason := string(*receipt.Reason)

@@ -29,7 +29,12 @@ func (h handlers) ListJobs(ctx context.Context, request api.ListJobsRequestObjec
 	if request.Params.State != nil {
 		filter.State = jobs.State(*request.Params.State)
 	}
-	found, err := h.features.Operators.ListJobs(ctx, filter, int64(binary.BigEndian.Uint64(asked.before[8:])), asked.limit+1)
+	found, err := h.features.Operators.ListJobs(
+		ctx,
+		filter,
+		int64(binary.BigEndian.Uint64(asked.before[8:])),
+		asked.limit+1,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +43,10 @@ func (h handlers) ListJobs(ctx context.Context, request api.ListJobsRequestObjec
 	for i, one := range found {
 		data[i] = toJob(one)
 	}
-	return api.ListJobs200JSONResponse{Body: api.JobPage{Data: data, NextCursor: next}, Headers: api.ListJobs200ResponseHeaders{Link: link}}, nil
+	return api.ListJobs200JSONResponse{
+		Body:    api.JobPage{Data: data, NextCursor: next},
+		Headers: api.ListJobs200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // RetryJob implements POST /v1/operator/jobs/{id}/retry.
@@ -50,10 +58,15 @@ func (h handlers) RetryJob(ctx context.Context, request api.RetryJobRequestObjec
 	answer := func(after jobs.Record) api.RetryJob202JSONResponse {
 		return api.RetryJob202JSONResponse{Body: toJob(after)}
 	}
-	after, err := h.features.Operators.RetryJob(ctx, caller(ctx), job, once(ctx, h.Server, request.Params.IdempotencyKey, nil,
-		func(after jobs.Record) func(http.ResponseWriter) error {
-			return answer(after).VisitRetryJobResponse
-		}))
+	after, err := h.features.Operators.RetryJob(
+		ctx,
+		caller(ctx),
+		job,
+		once(ctx, h.Server, request.Params.IdempotencyKey, nil,
+			func(after jobs.Record) func(http.ResponseWriter) error {
+				return answer(after).VisitRetryJobResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +75,21 @@ func (h handlers) RetryJob(ctx context.Context, request api.RetryJobRequestObjec
 
 func toJob(one jobs.Record) api.Job {
 	out := api.Job{
-		ID: strconv.FormatInt(one.ID, 10), Kind: one.Kind, Queue: string(one.Queue), State: api.JobState(one.State), Attempt: int32(one.Attempt),
-		MaxAttempts: int32(one.MaxAttempts), Failure: one.Failure, CreatedAt: one.CreatedAt, ScheduledAt: one.ScheduledAt, EndedAt: one.EndedAt,
+		ID: strconv.FormatInt(
+			one.ID,
+			10,
+		),
+		Kind:    one.Kind,
+		Queue:   string(one.Queue),
+		State:   api.JobState(one.State),
+		Attempt: int32(one.Attempt),
+		MaxAttempts: int32(
+			one.MaxAttempts,
+		),
+		Failure:     one.Failure,
+		CreatedAt:   one.CreatedAt,
+		ScheduledAt: one.ScheduledAt,
+		EndedAt:     one.EndedAt,
 	}
 	if one.Customer != nil {
 		out.CustomerID = &one.Customer.UUID

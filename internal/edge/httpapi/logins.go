@@ -11,7 +11,10 @@ import (
 )
 
 // ListMyLogins implements GET /v1/me/logins.
-func (h handlers) ListMyLogins(ctx context.Context, request api.ListMyLoginsRequestObject) (api.ListMyLoginsResponseObject, error) {
+func (h handlers) ListMyLogins(
+	ctx context.Context,
+	request api.ListMyLoginsRequestObject,
+) (api.ListMyLoginsResponseObject, error) {
 	answer, err := h.logins(ctx, caller(ctx).User, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -20,7 +23,10 @@ func (h handlers) ListMyLogins(ctx context.Context, request api.ListMyLoginsRequ
 }
 
 // ListUserLogins implements GET /v1/users/{id}/logins.
-func (h handlers) ListUserLogins(ctx context.Context, request api.ListUserLoginsRequestObject) (api.ListUserLoginsResponseObject, error) {
+func (h handlers) ListUserLogins(
+	ctx context.Context,
+	request api.ListUserLoginsRequestObject,
+) (api.ListUserLoginsResponseObject, error) {
 	answer, err := h.logins(ctx, id.User{UUID: request.ID}, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -28,7 +34,12 @@ func (h handlers) ListUserLogins(ctx context.Context, request api.ListUserLogins
 	return api.ListUserLogins200JSONResponse{LoginsJSONResponse: answer}, nil
 }
 
-func (h handlers) logins(ctx context.Context, person id.User, limit *int32, cursor *string) (answer api.LoginsJSONResponse, err error) {
+func (h handlers) logins(
+	ctx context.Context,
+	person id.User,
+	limit *int32,
+	cursor *string,
+) (answer api.LoginsJSONResponse, err error) {
 	asked, err := h.pageOf(ctx, limit, cursor)
 	if err != nil {
 		return answer, err
@@ -41,8 +52,15 @@ func (h handlers) logins(ctx context.Context, person id.User, limit *int32, curs
 	data := make([]api.Login, len(logins))
 	for i, one := range logins {
 		data[i] = api.Login{
-			ID: one.ID.UUID, OccurredAt: one.OccurredAt.UTC(), Address: one.Address.String(), Outcome: api.LoginOutcome(one.Outcome), InsideNetworks: one.InsideNetworks,
+			ID:             one.ID.UUID,
+			OccurredAt:     one.OccurredAt.UTC(),
+			Address:        one.Address.String(),
+			Outcome:        api.LoginOutcome(one.Outcome),
+			InsideNetworks: one.InsideNetworks,
 		}
 	}
-	return api.LoginsJSONResponse{Body: api.LoginPage{Data: data, NextCursor: next}, Headers: api.LoginsResponseHeaders{Link: link}}, nil
+	return api.LoginsJSONResponse{
+		Body:    api.LoginPage{Data: data, NextCursor: next},
+		Headers: api.LoginsResponseHeaders{Link: link},
+	}, nil
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// privacyMailbox is where Fusions answers questions about privacy: the processor's contact in every guidance.
+// privacyMailbox is where Fusions answers questions about privacy: the processor's contact in every
+// guidance.
 const privacyMailbox = "privacy@fusionspim.com"
 
 // GetMe implements GET /v1/me.
@@ -23,8 +24,16 @@ func (h handlers) GetMe(ctx context.Context, _ api.GetMeRequestObject) (api.GetM
 }
 
 // ChangeMyPassword implements PUT /v1/me/password.
-func (h handlers) ChangeMyPassword(ctx context.Context, request api.ChangeMyPasswordRequestObject) (api.ChangeMyPasswordResponseObject, error) {
-	err := h.features.Sessions.ChangePassword(ctx, caller(ctx), sensitive.New(request.Body.CurrentPassword), sensitive.New(request.Body.NewPassword))
+func (h handlers) ChangeMyPassword(
+	ctx context.Context,
+	request api.ChangeMyPasswordRequestObject,
+) (api.ChangeMyPasswordResponseObject, error) {
+	err := h.features.Sessions.ChangePassword(
+		ctx,
+		caller(ctx),
+		sensitive.New(request.Body.CurrentPassword),
+		sensitive.New(request.Body.NewPassword),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +41,10 @@ func (h handlers) ChangeMyPassword(ctx context.Context, request api.ChangeMyPass
 }
 
 // GetMyAlerts implements GET /v1/me/alerts.
-func (h handlers) GetMyAlerts(ctx context.Context, _ api.GetMyAlertsRequestObject) (api.GetMyAlertsResponseObject, error) {
+func (h handlers) GetMyAlerts(
+	ctx context.Context,
+	_ api.GetMyAlertsRequestObject,
+) (api.GetMyAlertsResponseObject, error) {
 	found, err := h.features.Users.Alerts(ctx, caller(ctx), caller(ctx).User)
 	if err != nil {
 		return nil, err
@@ -41,8 +53,17 @@ func (h handlers) GetMyAlerts(ctx context.Context, _ api.GetMyAlertsRequestObjec
 }
 
 // SetMyAlerts implements PUT /v1/me/alerts.
-func (h handlers) SetMyAlerts(ctx context.Context, request api.SetMyAlertsRequestObject) (api.SetMyAlertsResponseObject, error) {
-	after, err := h.features.Users.SetAlerts(ctx, caller(ctx), caller(ctx).User, request.Body.OptedIn, condition(request.Params.IfMatch))
+func (h handlers) SetMyAlerts(
+	ctx context.Context,
+	request api.SetMyAlertsRequestObject,
+) (api.SetMyAlertsResponseObject, error) {
+	after, err := h.features.Users.SetAlerts(
+		ctx,
+		caller(ctx),
+		caller(ctx).User,
+		request.Body.OptedIn,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +81,15 @@ func toMe(me user.Me) api.Me {
 	}
 	contacts = append(contacts, api.Contact{Party: api.Processor, Email: privacyMailbox})
 	return api.Me{
-		ID: me.ID.UUID, Role: api.Role(me.Role), Customer: api.CustomerName{ID: me.CustomerID.UUID, Slug: me.CustomerSlug, Name: me.CustomerName},
-		FirstName: orEmpty(me.FirstName), LastName: orEmpty(me.LastName), Email: orEmpty(me.Email), Alerts: toAlerts(me.Alerts),
+		ID:       me.ID.UUID,
+		Role:     api.Role(me.Role),
+		Customer: api.CustomerName{ID: me.CustomerID.UUID, Slug: me.CustomerSlug, Name: me.CustomerName},
+		FirstName: orEmpty(
+			me.FirstName,
+		),
+		LastName:      orEmpty(me.LastName),
+		Email:         orEmpty(me.Email),
+		Alerts:        toAlerts(me.Alerts),
 		AmendGuidance: api.AmendGuidance{Text: guidance, Contacts: contacts},
 		DataRequestGuidance: api.Guidance{
 			Text: "To have a copy of the data kept with your account, or to have it erased, ask " + me.CustomerName +

@@ -41,8 +41,9 @@ var everyAnswer = http.Header{
 	"Cache-Control":                {"no-store"},
 }
 
-// observe names the request, sets the headers that every answer has, and logs and measures what became of it. The log holds the route and never the
-// path, the query or the address: those can tell who somebody is.
+// observe names the request, sets the headers that every answer has, and logs and measures what
+// became of it. The log holds the route and never the path, the query or the address: those can
+// tell who somebody is.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		began := time.Now() // a duration, not a time: measured by the machine's own clock
@@ -61,7 +62,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			address = netip.IPv6Unspecified()
 		}
-		now.address = address.Unmap().WithZone("") // a zone is a name of ours for a link, and PostgreSQL's inet takes none
+		// a zone is a name of ours for a link, and PostgreSQL's inet takes none
+		now.address = address.Unmap().WithZone("")
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), callKey{}, now)))
 
 		if s.share(c) {
@@ -77,7 +79,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// recovered turns a panic into an error. The value of a panic may hold anything, so only where it happened goes on.
+// recovered turns a panic into an error. The value of a panic may hold anything, so only where it
+// happened goes on.
 func (s *Server) recovered(next echo.HandlerFunc, c echo.Context) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -101,18 +104,31 @@ func (s *Server) report(c echo.Context, now *call, err error, took time.Duration
 		path = "none"
 	}
 	s.metrics.observe(now.request.Method, path, status, took)
-	attributes := append(make([]slog.Attr, 0, 12),
-		slog.String("method", now.request.Method), slog.String("route", path), slog.Int("status", status), slog.Int64("bytes", c.Response().Size),
-		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("request_id", now.requestID),
+	attributes := append(
+		make([]slog.Attr, 0, 12),
+		slog.String(
+			"method",
+			now.request.Method,
+		),
+		slog.String("route", path),
+		slog.Int("status", status),
+		slog.Int64("bytes", c.Response().Size),
+		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.String("request_id", now.requestID),
 	)
 	if trace := traceparent.FindStringSubmatch(now.request.Header.Get("Traceparent")); trace != nil {
 		attributes = append(attributes, slog.String("trace_id", trace[1]))
 	}
 	if caller, ok := principal.FromContext(c.Request().Context()); ok {
-		attributes = append(attributes, slog.String("customer_id", caller.Customer.String()), slog.String("authority", caller.Authority()))
+		attributes = append(
+			attributes,
+			slog.String("customer_id", caller.Customer.String()),
+			slog.String("authority", caller.Authority()),
+		)
 	}
 	level := slog.LevelInfo
-	if status >= http.StatusInternalServerError && !fault.Is(err, fault.ReplayingErasures) { // which is logged once, where it begins
+	// which is logged once, where it begins
+	if status >= http.StatusInternalServerError && !fault.Is(err, fault.ReplayingErasures) {
 		level = slog.LevelError
 		attributes = append(attributes, slog.String("error", err.Error()))
 		if crash, ok := err.(*panicked); ok { //nolint:errorlint // made a few lines above, never wrapped
@@ -122,8 +138,9 @@ func (s *Server) report(c echo.Context, now *call, err error, took time.Duration
 	s.log.LogAttrs(c.Request().Context(), level, "request", attributes...)
 }
 
-// guard lets a request through to its handler when the caller is known and may do what is asked (in this order: 401, then 403, which does not depend on
-// what exists), and the request follows the contract.
+// guard lets a request through to its handler when the caller is known and may do what is asked (in
+// this order: 401, then 403, which does not depend on what exists), and the request follows the
+// contract.
 func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		now := callOf(c.Request().Context())
@@ -145,8 +162,9 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 				return err
 			}
 		}
-		// A browser sends the cookie by itself, also for a page of another site; what a credential in a header does, somebody meant. Pages read no cookie, and mail
-		// programs send to one of them from wherever they are (RFC 8058).
+		// A browser sends the cookie by itself, also for a page of another site; what a credential
+		// in a header does, somebody meant. Pages read no cookie, and mail programs send to one of
+		// them from wherever they are (RFC 8058).
 		if c.Request().Header.Get("Authorization") == "" && operation.Tag != pagesTag {
 			if err := s.origins.Check(c.Request()); err != nil {
 				return fault.Because(err, fault.CrossOrigin, "A page of another origin may not do this.")
@@ -175,7 +193,8 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// authenticate tells who calls: by Authorization: Bearer (RFC 6750, section 2.1) with an access token or an API key, or else by the cookie of a browser's session.
+// authenticate tells who calls: by Authorization: Bearer (RFC 6750, section 2.1) with an access
+// token or an API key, or else by the cookie of a browser's session.
 func (s *Server) authenticate(r *http.Request, now *call) (principal.Principal, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
@@ -201,7 +220,10 @@ func authorise(caller principal.Principal, operation *contract.Operation) error 
 		for _, role := range operation.Roles {
 			if principal.Role(role) == caller.Role {
 				if caller.MustEnrol && operation.Tag != secondFactorTag && operation.ID != "endCurrentSession" {
-					return fault.New(fault.SecondFactorToSetUp, "Set up a second factor with POST /v1/me/second-factor. Until then nothing else can be done.")
+					return fault.New(
+						fault.SecondFactorToSetUp,
+						"Set up a second factor with POST /v1/me/second-factor. Until then nothing else can be done.",
+					)
 				}
 				return nil
 			}
@@ -219,8 +241,9 @@ func authorise(caller principal.Principal, operation *contract.Operation) error 
 	return nil
 }
 
-// acceptable tells whether the caller takes what the operation answers. Pages are not refused: a person who follows a link to one should see it.
-// Neither is an operation whose answer has no body, nor a probe: the contract does not know 406 of them.
+// acceptable tells whether the caller takes what the operation answers. Pages are not refused: a
+// person who follows a link to one should see it. Neither is an operation whose answer has no body,
+// nor a probe: the contract does not know 406 of them.
 func acceptable(values []string, operation *contract.Operation) error {
 	if len(values) == 0 || operation.Tag == pagesTag || !operation.Declares(http.StatusNotAcceptable) {
 		return nil
@@ -249,11 +272,15 @@ func acceptable(values []string, operation *contract.Operation) error {
 			}
 		}
 	}
-	return fault.New(fault.NotAcceptableType, "The answer is "+strings.Join(answers, " or ")+". Accept it, or leave the Accept header away.")
+	return fault.New(
+		fault.NotAcceptableType,
+		"The answer is "+strings.Join(answers, " or ")+". Accept it, or leave the Accept header away.",
+	)
 }
 
-// extractAddress finds out where a request comes from. X-Forwarded-For is believed as far as trusted proxies wrote it, from the right; with no trusted
-// proxy, the address is that of the connection. Echo's own default would believe anybody.
+// extractAddress finds out where a request comes from. X-Forwarded-For is believed as far as
+// trusted proxies wrote it, from the right; with no trusted proxy, the address is that of the
+// connection. Echo's own default would believe anybody.
 func extractAddress(trusted []netip.Prefix) echo.IPExtractor {
 	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()
@@ -268,7 +295,8 @@ func extractAddress(trusted []netip.Prefix) echo.IPExtractor {
 	return echo.ExtractIPFromXFFHeader(options...)
 }
 
-// bodyBinder decodes bodies for the generated handlers. They were checked against the contract before; nothing else of a request is bound by Echo.
+// bodyBinder decodes bodies for the generated handlers. They were checked against the contract
+// before; nothing else of a request is bound by Echo.
 type bodyBinder struct{}
 
 // Bind implements echo.Binder.

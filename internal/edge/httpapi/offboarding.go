@@ -15,20 +15,35 @@ import (
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
 )
 
-// bundleWriteTime is how long a piece of a bundle may take on its way. What the server allows other answers would cut a large one off.
+// bundleWriteTime is how long a piece of a bundle may take on its way. What the server allows other
+// answers would cut a large one off.
 const bundleWriteTime = 30 * time.Second
 
 // BeginOffboarding implements POST /v1/operator/customers/{id}/offboarding.
-func (h handlers) BeginOffboarding(ctx context.Context, request api.BeginOffboardingRequestObject) (api.BeginOffboardingResponseObject, error) {
+func (h handlers) BeginOffboarding(
+	ctx context.Context,
+	request api.BeginOffboardingRequestObject,
+) (api.BeginOffboardingResponseObject, error) {
 	answer := func(begun offboarding.Offboarding) api.BeginOffboarding201JSONResponse {
 		return api.BeginOffboarding201JSONResponse{
-			Body: toOffboarding(begun), Headers: api.BeginOffboarding201ResponseHeaders{ETag: etag(begun.Version), Location: "/v1/operator/offboardings/" + begun.ID.String()},
+			Body: toOffboarding(
+				begun,
+			),
+			Headers: api.BeginOffboarding201ResponseHeaders{
+				ETag:     etag(begun.Version),
+				Location: "/v1/operator/offboardings/" + begun.ID.String(),
+			},
 		}
 	}
-	begun, err := h.features.Offboardings.Begin(ctx, caller(ctx), id.Customer{UUID: request.ID}, once(ctx, h.Server, request.Params.IdempotencyKey, nil,
-		func(begun offboarding.Offboarding) func(http.ResponseWriter) error {
-			return answer(begun).VisitBeginOffboardingResponse
-		}))
+	begun, err := h.features.Offboardings.Begin(
+		ctx,
+		caller(ctx),
+		id.Customer{UUID: request.ID},
+		once(ctx, h.Server, request.Params.IdempotencyKey, nil,
+			func(begun offboarding.Offboarding) func(http.ResponseWriter) error {
+				return answer(begun).VisitBeginOffboardingResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +51,10 @@ func (h handlers) BeginOffboarding(ctx context.Context, request api.BeginOffboar
 }
 
 // GetCustomerOffboarding implements GET /v1/operator/customers/{id}/offboarding.
-func (h handlers) GetCustomerOffboarding(ctx context.Context, request api.GetCustomerOffboardingRequestObject) (api.GetCustomerOffboardingResponseObject, error) {
+func (h handlers) GetCustomerOffboarding(
+	ctx context.Context,
+	request api.GetCustomerOffboardingRequestObject,
+) (api.GetCustomerOffboardingResponseObject, error) {
 	found, err := h.features.Offboardings.Newest(ctx, id.Customer{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -45,14 +63,28 @@ func (h handlers) GetCustomerOffboarding(ctx context.Context, request api.GetCus
 }
 
 // ApproveOffboarding implements POST /v1/operator/customers/{id}/offboarding/approval.
-func (h handlers) ApproveOffboarding(ctx context.Context, request api.ApproveOffboardingRequestObject) (api.ApproveOffboardingResponseObject, error) {
+func (h handlers) ApproveOffboarding(
+	ctx context.Context,
+	request api.ApproveOffboardingRequestObject,
+) (api.ApproveOffboardingResponseObject, error) {
 	answer := func(after offboarding.Offboarding) api.ApproveOffboarding200JSONResponse {
 		return api.ApproveOffboarding200JSONResponse{OffboardingJSONResponse: offboardingAnswer(after)}
 	}
-	after, err := h.features.Offboardings.Approve(ctx, caller(ctx), id.Customer{UUID: request.ID}, condition(request.Params.IfMatch),
-		once(ctx, h.Server, request.Params.IdempotencyKey, nil, func(after offboarding.Offboarding) func(http.ResponseWriter) error {
-			return answer(after).VisitApproveOffboardingResponse
-		}))
+	after, err := h.features.Offboardings.Approve(
+		ctx,
+		caller(ctx),
+		id.Customer{UUID: request.ID},
+		condition(request.Params.IfMatch),
+		once(
+			ctx,
+			h.Server,
+			request.Params.IdempotencyKey,
+			nil,
+			func(after offboarding.Offboarding) func(http.ResponseWriter) error {
+				return answer(after).VisitApproveOffboardingResponse
+			},
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +92,28 @@ func (h handlers) ApproveOffboarding(ctx context.Context, request api.ApproveOff
 }
 
 // CancelOffboarding implements POST /v1/operator/customers/{id}/offboarding/cancellation.
-func (h handlers) CancelOffboarding(ctx context.Context, request api.CancelOffboardingRequestObject) (api.CancelOffboardingResponseObject, error) {
+func (h handlers) CancelOffboarding(
+	ctx context.Context,
+	request api.CancelOffboardingRequestObject,
+) (api.CancelOffboardingResponseObject, error) {
 	answer := func(after offboarding.Offboarding) api.CancelOffboarding200JSONResponse {
 		return api.CancelOffboarding200JSONResponse{OffboardingJSONResponse: offboardingAnswer(after)}
 	}
-	after, err := h.features.Offboardings.Cancel(ctx, caller(ctx), id.Customer{UUID: request.ID}, condition(request.Params.IfMatch),
-		once(ctx, h.Server, request.Params.IdempotencyKey, nil, func(after offboarding.Offboarding) func(http.ResponseWriter) error {
-			return answer(after).VisitCancelOffboardingResponse
-		}))
+	after, err := h.features.Offboardings.Cancel(
+		ctx,
+		caller(ctx),
+		id.Customer{UUID: request.ID},
+		condition(request.Params.IfMatch),
+		once(
+			ctx,
+			h.Server,
+			request.Params.IdempotencyKey,
+			nil,
+			func(after offboarding.Offboarding) func(http.ResponseWriter) error {
+				return answer(after).VisitCancelOffboardingResponse
+			},
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +121,10 @@ func (h handlers) CancelOffboarding(ctx context.Context, request api.CancelOffbo
 }
 
 // ListOffboardings implements GET /v1/operator/offboardings.
-func (h handlers) ListOffboardings(ctx context.Context, request api.ListOffboardingsRequestObject) (api.ListOffboardingsResponseObject, error) {
+func (h handlers) ListOffboardings(
+	ctx context.Context,
+	request api.ListOffboardingsRequestObject,
+) (api.ListOffboardingsResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -93,11 +142,17 @@ func (h handlers) ListOffboardings(ctx context.Context, request api.ListOffboard
 	for i, one := range found {
 		data[i] = toOffboarding(one)
 	}
-	return api.ListOffboardings200JSONResponse{Body: api.OffboardingPage{Data: data, NextCursor: next}, Headers: api.ListOffboardings200ResponseHeaders{Link: link}}, nil
+	return api.ListOffboardings200JSONResponse{
+		Body:    api.OffboardingPage{Data: data, NextCursor: next},
+		Headers: api.ListOffboardings200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // GetOffboarding implements GET /v1/operator/offboardings/{id}.
-func (h handlers) GetOffboarding(ctx context.Context, request api.GetOffboardingRequestObject) (api.GetOffboardingResponseObject, error) {
+func (h handlers) GetOffboarding(
+	ctx context.Context,
+	request api.GetOffboardingRequestObject,
+) (api.GetOffboardingResponseObject, error) {
 	found, err := h.features.Offboardings.Get(ctx, id.Offboarding{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -106,7 +161,10 @@ func (h handlers) GetOffboarding(ctx context.Context, request api.GetOffboarding
 }
 
 // GetOwnOffboarding implements GET /v1/customer/offboarding.
-func (h handlers) GetOwnOffboarding(ctx context.Context, _ api.GetOwnOffboardingRequestObject) (api.GetOwnOffboardingResponseObject, error) {
+func (h handlers) GetOwnOffboarding(
+	ctx context.Context,
+	_ api.GetOwnOffboardingRequestObject,
+) (api.GetOwnOffboardingResponseObject, error) {
 	found, err := h.features.Offboardings.GetOwn(ctx, caller(ctx))
 	if err != nil {
 		return nil, err
@@ -115,23 +173,43 @@ func (h handlers) GetOwnOffboarding(ctx context.Context, _ api.GetOwnOffboarding
 }
 
 // SetOffboardingRecipient implements PUT /v1/customer/offboarding/recipient.
-func (h handlers) SetOffboardingRecipient(ctx context.Context, request api.SetOffboardingRecipientRequestObject) (api.SetOffboardingRecipientResponseObject, error) {
-	after, err := h.features.Offboardings.SetRecipient(ctx, caller(ctx), request.Body.Recipient, condition(request.Params.IfMatch))
+func (h handlers) SetOffboardingRecipient(
+	ctx context.Context,
+	request api.SetOffboardingRecipientRequestObject,
+) (api.SetOffboardingRecipientResponseObject, error) {
+	after, err := h.features.Offboardings.SetRecipient(
+		ctx,
+		caller(ctx),
+		request.Body.Recipient,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
-	return api.SetOffboardingRecipient200JSONResponse{CustomerOffboardingJSONResponse: customerOffboardingAnswer(after)}, nil
+	return api.SetOffboardingRecipient200JSONResponse{
+		CustomerOffboardingJSONResponse: customerOffboardingAnswer(after),
+	}, nil
 }
 
 // RenewOffboardingBundle implements POST /v1/customer/offboarding/bundle.
-func (h handlers) RenewOffboardingBundle(ctx context.Context, request api.RenewOffboardingBundleRequestObject) (api.RenewOffboardingBundleResponseObject, error) {
+func (h handlers) RenewOffboardingBundle(
+	ctx context.Context,
+	request api.RenewOffboardingBundleRequestObject,
+) (api.RenewOffboardingBundleResponseObject, error) {
 	answer := func(after offboarding.Offboarding) api.RenewOffboardingBundle202JSONResponse {
-		return api.RenewOffboardingBundle202JSONResponse{Body: toCustomerOffboarding(after), Headers: api.RenewOffboardingBundle202ResponseHeaders{ETag: etag(after.Version)}}
+		return api.RenewOffboardingBundle202JSONResponse{
+			Body:    toCustomerOffboarding(after),
+			Headers: api.RenewOffboardingBundle202ResponseHeaders{ETag: etag(after.Version)},
+		}
 	}
-	after, err := h.features.Offboardings.Renew(ctx, caller(ctx), once(ctx, h.Server, request.Params.IdempotencyKey, nil,
-		func(after offboarding.Offboarding) func(http.ResponseWriter) error {
-			return answer(after).VisitRenewOffboardingBundleResponse
-		}))
+	after, err := h.features.Offboardings.Renew(
+		ctx,
+		caller(ctx),
+		once(ctx, h.Server, request.Params.IdempotencyKey, nil,
+			func(after offboarding.Offboarding) func(http.ResponseWriter) error {
+				return answer(after).VisitRenewOffboardingBundleResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +217,10 @@ func (h handlers) RenewOffboardingBundle(ctx context.Context, request api.RenewO
 }
 
 // CollectOffboardingBundle implements GET /v1/customer/offboarding/bundle.
-func (h handlers) CollectOffboardingBundle(ctx context.Context, _ api.CollectOffboardingBundleRequestObject) (api.CollectOffboardingBundleResponseObject, error) {
+func (h handlers) CollectOffboardingBundle(
+	ctx context.Context,
+	_ api.CollectOffboardingBundleRequestObject,
+) (api.CollectOffboardingBundleResponseObject, error) {
 	collected, err := h.features.Offboardings.Collect(ctx, caller(ctx), headAlone(ctx))
 	if err != nil {
 		return nil, err
@@ -151,13 +232,24 @@ func (h handlers) CollectOffboardingBundle(ctx context.Context, _ api.CollectOff
 	}
 	headers := func(ending string) api.CollectOffboardingBundle200ResponseHeaders {
 		return api.CollectOffboardingBundle200ResponseHeaders{
-			ETag: etag(collected.MadeAt.UnixMicro()), ContentDisposition: `attachment; filename="offboarding-` + collected.Offboarding.String() + ending + `"`,
+			ETag: etag(
+				collected.MadeAt.UnixMicro(),
+			),
+			ContentDisposition: `attachment; filename="offboarding-` + collected.Offboarding.String() + ending + `"`,
 		}
 	}
 	if collected.Recipient != nil {
-		return api.CollectOffboardingBundle200ApplicationOctetStreamResponse{Body: body, ContentLength: length, Headers: headers(".zip.age")}, nil
+		return api.CollectOffboardingBundle200ApplicationOctetStreamResponse{
+			Body:          body,
+			ContentLength: length,
+			Headers:       headers(".zip.age"),
+		}, nil
 	}
-	return api.CollectOffboardingBundle200ApplicationZipResponse{Body: body, ContentLength: length, Headers: headers(".zip")}, nil
+	return api.CollectOffboardingBundle200ApplicationZipResponse{
+		Body:          body,
+		ContentLength: length,
+		Headers:       headers(".zip"),
+	}, nil
 }
 
 // patient gives each piece of a long answer a while of its own.
@@ -168,27 +260,54 @@ type patient struct {
 
 // Read implements io.Reader.
 func (p patient) Read(into []byte) (int, error) {
-	if err := p.connection.SetWriteDeadline(time.Now().Add(bundleWriteTime)); err != nil && !errors.Is(err, http.ErrNotSupported) { // the connection lives by the machine's own clock
+	// the connection lives by the machine's own clock
+	if err := p.connection.SetWriteDeadline(
+		time.Now().Add(bundleWriteTime),
+	); err != nil &&
+		!errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
 	return p.ReadCloser.Read(into)
 }
 
 func offboardingAnswer(found offboarding.Offboarding) api.OffboardingJSONResponse {
-	return api.OffboardingJSONResponse{Body: toOffboarding(found), Headers: api.OffboardingResponseHeaders{ETag: etag(found.Version)}}
+	return api.OffboardingJSONResponse{
+		Body:    toOffboarding(found),
+		Headers: api.OffboardingResponseHeaders{ETag: etag(found.Version)},
+	}
 }
 
 func customerOffboardingAnswer(found offboarding.Offboarding) api.CustomerOffboardingJSONResponse {
-	return api.CustomerOffboardingJSONResponse{Body: toCustomerOffboarding(found), Headers: api.CustomerOffboardingResponseHeaders{ETag: etag(found.Version)}}
+	return api.CustomerOffboardingJSONResponse{
+		Body:    toCustomerOffboarding(found),
+		Headers: api.CustomerOffboardingResponseHeaders{ETag: etag(found.Version)},
+	}
 }
 
 func toOffboarding(found offboarding.Offboarding) api.Offboarding {
 	out := api.Offboarding{
-		ID: found.ID.UUID, Customer: api.OffboardedCustomer{ID: found.Customer.UUID, Slug: found.Slug, Name: found.Name}, State: api.OffboardingState(found.State),
-		RequestedAt: found.RequestedAt.UTC(), RequestedBy: found.RequestedBy.UUID, ApprovedAt: inUTC(found.ApprovedAt), ApprovedBy: bare(found.ApprovedBy),
-		DeletesAt: inUTC(found.DeletesAt), CancelledAt: inUTC(found.CancelledAt), CancelledBy: bare(found.CancelledBy), DeletingAt: inUTC(found.DeletingAt),
-		DeletedAt: inUTC(found.DeletedAt), LiveCompleteAt: inUTC(found.LiveCompleteAt), Removed: make([]api.StoreCount, len(found.Removed)), BackupsExpireAt: inUTC(found.BackupsExpireAt), FinalAt: inUTC(found.FinalAt),
-		Bundle: toOffboardingBundle(found.Bundle), UpdatedAt: found.UpdatedAt.UTC(),
+		ID:          found.ID.UUID,
+		Customer:    api.OffboardedCustomer{ID: found.Customer.UUID, Slug: found.Slug, Name: found.Name},
+		State:       api.OffboardingState(found.State),
+		RequestedAt: found.RequestedAt.UTC(),
+		RequestedBy: found.RequestedBy.UUID,
+		ApprovedAt:  inUTC(found.ApprovedAt),
+		ApprovedBy:  bare(found.ApprovedBy),
+		DeletesAt: inUTC(
+			found.DeletesAt,
+		),
+		CancelledAt: inUTC(found.CancelledAt),
+		CancelledBy: bare(found.CancelledBy),
+		DeletingAt:  inUTC(found.DeletingAt),
+		DeletedAt: inUTC(
+			found.DeletedAt,
+		),
+		LiveCompleteAt:  inUTC(found.LiveCompleteAt),
+		Removed:         make([]api.StoreCount, len(found.Removed)),
+		BackupsExpireAt: inUTC(found.BackupsExpireAt),
+		FinalAt:         inUTC(found.FinalAt),
+		Bundle:          toOffboardingBundle(found.Bundle),
+		UpdatedAt:       found.UpdatedAt.UTC(),
 	}
 	if found.JWS != "" {
 		out.Jws = &found.JWS
@@ -201,9 +320,19 @@ func toOffboarding(found offboarding.Offboarding) api.Offboarding {
 
 func toCustomerOffboarding(found offboarding.Offboarding) api.CustomerOffboarding {
 	return api.CustomerOffboarding{
-		ID: found.ID.UUID, State: api.OffboardingState(found.State), RequestedAt: found.RequestedAt.UTC(), ApprovedAt: inUTC(found.ApprovedAt), DeletesAt: inUTC(found.DeletesAt),
-		CancelledAt: inUTC(found.CancelledAt), Recipient: found.Recipient, BundleWantedAt: inUTC(found.BundleWantedAt), Bundle: toOffboardingBundle(found.Bundle),
-		Guidance: api.Guidance{Text: offboardingGuidance(found.State)}, UpdatedAt: found.UpdatedAt.UTC(),
+		ID:          found.ID.UUID,
+		State:       api.OffboardingState(found.State),
+		RequestedAt: found.RequestedAt.UTC(),
+		ApprovedAt:  inUTC(found.ApprovedAt),
+		DeletesAt:   inUTC(found.DeletesAt),
+		CancelledAt: inUTC(
+			found.CancelledAt,
+		),
+		Recipient:      found.Recipient,
+		BundleWantedAt: inUTC(found.BundleWantedAt),
+		Bundle:         toOffboardingBundle(found.Bundle),
+		Guidance:       api.Guidance{Text: offboardingGuidance(found.State)},
+		UpdatedAt:      found.UpdatedAt.UTC(),
 	}
 }
 
@@ -226,7 +355,12 @@ func toOffboardingBundle(found *offboarding.Bundle) *api.OffboardingBundle {
 	if found == nil {
 		return nil
 	}
-	return &api.OffboardingBundle{MadeAt: found.MadeAt.UTC(), Size: found.Size, Recipient: found.Recipient, CollectedAt: inUTC(found.CollectedAt)}
+	return &api.OffboardingBundle{
+		MadeAt:      found.MadeAt.UTC(),
+		Size:        found.Size,
+		Recipient:   found.Recipient,
+		CollectedAt: inUTC(found.CollectedAt),
+	}
 }
 
 // bare is the identifier of an operator as the contract has it.

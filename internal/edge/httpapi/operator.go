@@ -14,7 +14,10 @@ import (
 )
 
 // ListCustomers implements GET /v1/operator/customers.
-func (h handlers) ListCustomers(ctx context.Context, request api.ListCustomersRequestObject) (api.ListCustomersResponseObject, error) {
+func (h handlers) ListCustomers(
+	ctx context.Context,
+	request api.ListCustomersRequestObject,
+) (api.ListCustomersResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -28,11 +31,17 @@ func (h handlers) ListCustomers(ctx context.Context, request api.ListCustomersRe
 	for i, one := range customers {
 		data[i] = toCustomer(one)
 	}
-	return api.ListCustomers200JSONResponse{Body: api.CustomerPage{Data: data, NextCursor: next}, Headers: api.ListCustomers200ResponseHeaders{Link: link}}, nil
+	return api.ListCustomers200JSONResponse{
+		Body:    api.CustomerPage{Data: data, NextCursor: next},
+		Headers: api.ListCustomers200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // CreateCustomer implements POST /v1/operator/customers.
-func (h handlers) CreateCustomer(ctx context.Context, request api.CreateCustomerRequestObject) (api.CreateCustomerResponseObject, error) {
+func (h handlers) CreateCustomer(
+	ctx context.Context,
+	request api.CreateCustomerRequestObject,
+) (api.CreateCustomerResponseObject, error) {
 	person := request.Body.Administrator
 	in := operator.New{
 		Slug: request.Body.Slug, Name: request.Body.Name,
@@ -40,14 +49,22 @@ func (h handlers) CreateCustomer(ctx context.Context, request api.CreateCustomer
 	}
 	answer := func(made customer.Customer) api.CreateCustomer201JSONResponse {
 		return api.CreateCustomer201JSONResponse{
-			Body:    toCustomer(made),
-			Headers: api.CreateCustomer201ResponseHeaders{ETag: etag(made.Version), Location: "/v1/operator/customers/" + made.ID.String()},
+			Body: toCustomer(made),
+			Headers: api.CreateCustomer201ResponseHeaders{
+				ETag:     etag(made.Version),
+				Location: "/v1/operator/customers/" + made.ID.String(),
+			},
 		}
 	}
-	made, err := h.features.Operators.CreateCustomer(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(made customer.Customer) func(http.ResponseWriter) error {
-			return answer(made).VisitCreateCustomerResponse
-		}))
+	made, err := h.features.Operators.CreateCustomer(
+		ctx,
+		caller(ctx),
+		in,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(made customer.Customer) func(http.ResponseWriter) error {
+				return answer(made).VisitCreateCustomerResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +72,10 @@ func (h handlers) CreateCustomer(ctx context.Context, request api.CreateCustomer
 }
 
 // GetCustomerAsOperator implements GET /v1/operator/customers/{id}.
-func (h handlers) GetCustomerAsOperator(ctx context.Context, request api.GetCustomerAsOperatorRequestObject) (api.GetCustomerAsOperatorResponseObject, error) {
+func (h handlers) GetCustomerAsOperator(
+	ctx context.Context,
+	request api.GetCustomerAsOperatorRequestObject,
+) (api.GetCustomerAsOperatorResponseObject, error) {
 	found, err := h.features.Operators.GetCustomer(ctx, id.Customer{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -64,12 +84,21 @@ func (h handlers) GetCustomerAsOperator(ctx context.Context, request api.GetCust
 }
 
 // UpdateCustomerAsOperator implements PATCH /v1/operator/customers/{id}.
-func (h handlers) UpdateCustomerAsOperator(ctx context.Context, request api.UpdateCustomerAsOperatorRequestObject) (api.UpdateCustomerAsOperatorResponseObject, error) {
+func (h handlers) UpdateCustomerAsOperator(
+	ctx context.Context,
+	request api.UpdateCustomerAsOperatorRequestObject,
+) (api.UpdateCustomerAsOperatorResponseObject, error) {
 	body := request.JSONBody
 	if body == nil {
 		body = request.ApplicationMergePatchPlusJSONBody
 	}
-	after, err := h.features.Operators.UpdateCustomer(ctx, caller(ctx), id.Customer{UUID: request.ID}, body.Name, condition(request.Params.IfMatch))
+	after, err := h.features.Operators.UpdateCustomer(
+		ctx,
+		caller(ctx),
+		id.Customer{UUID: request.ID},
+		body.Name,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -8,10 +8,12 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// secondFactorTag is the contract's tag of what somebody may do before a required second factor is set up.
+// secondFactorTag is the contract's tag of what somebody may do before a required second factor is
+// set up.
 const secondFactorTag = "second-factor"
 
-// newOrigins knows the origins whose pages may change something with the session's cookie: the service's own and the trusted ones.
+// newOrigins knows the origins whose pages may change something with the session's cookie: the
+// service's own and the trusted ones.
 func newOrigins(settings Settings) (*http.CrossOriginProtection, error) {
 	origins := http.NewCrossOriginProtection()
 	for _, origin := range settings.AllowedOrigins {
@@ -22,8 +24,9 @@ func newOrigins(settings Settings) (*http.CrossOriginProtection, error) {
 	return origins, nil
 }
 
-// share lets pages of the trusted origins read answers (CORS, the fetch standard). It names the one origin that asked and never all, for credentials go with the
-// requests. Without trusted origins it does nothing.
+// share lets pages of the trusted origins read answers (CORS, the fetch standard). It names the one
+// origin that asked and never all, for credentials go with the requests. Without trusted origins it
+// does nothing.
 func (s *Server) share(c echo.Context) (preflight bool) {
 	origin := c.Request().Header.Get("Origin")
 	if len(s.settings.AllowedOrigins) == 0 {
@@ -42,7 +45,10 @@ func (s *Server) share(c echo.Context) (preflight bool) {
 		return false
 	}
 	header.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
-	header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-Match, One-Time-Code, X-Request-Id, Traceparent")
+	header.Set(
+		"Access-Control-Allow-Headers",
+		"Authorization, Content-Type, Idempotency-Key, If-Match, One-Time-Code, X-Request-Id, Traceparent",
+	)
 	header.Set("Access-Control-Max-Age", "600")
 	return true
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/internal/integration/alert"
 )
 
-// pagesTag is the contract's tag of what is for people. These operations are routed here and not by generated code.
+// pagesTag is the contract's tag of what is for people. These operations are routed here and not by
+// generated code.
 const pagesTag = "pages"
 
 func newPages(checked *contract.Contract, publicURL string) (*pages.Pages, error) {
@@ -19,7 +20,15 @@ func newPages(checked *contract.Contract, publicURL string) (*pages.Pages, error
 	if err != nil {
 		return nil, err
 	}
-	return pages.New(pages.Settings{Contract: checked.Source(), ContractJSON: checked.JSON(), ContractJSON30: older, PublicURL: publicURL, StatusOf: statusOf})
+	return pages.New(
+		pages.Settings{
+			Contract:       checked.Source(),
+			ContractJSON:   checked.JSON(),
+			ContractJSON30: older,
+			PublicURL:      publicURL,
+			StatusOf:       statusOf,
+		},
+	)
 }
 
 func (s *Server) servePages() {
@@ -62,7 +71,8 @@ func page200(c echo.Context, content []byte) error {
 	return c.HTMLBlob(http.StatusOK, content)
 }
 
-// unsubscribePage answers with the page behind the link at the foot of an alert. A link that is not good answers the same, whatever is wrong with it.
+// unsubscribePage answers with the page behind the link at the foot of an alert. A link that is not
+// good answers the same, whatever is wrong with it.
 func (s *Server) unsubscribePage(c echo.Context, found alert.Subscription, good bool, err error) error {
 	if err != nil {
 		return err

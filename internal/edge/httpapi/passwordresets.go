@@ -8,24 +8,39 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// RequestPasswordReset implements POST /v1/password-resets. An Idempotency-Key changes nothing: an answer that is remembered for accounts that are there would tell
-// that they are.
-func (h handlers) RequestPasswordReset(ctx context.Context, request api.RequestPasswordResetRequestObject) (api.RequestPasswordResetResponseObject, error) {
-	if err := h.features.PasswordLinks.Request(ctx, request.Body.Customer, request.Body.Email, callOf(ctx).address); err != nil {
+// RequestPasswordReset implements POST /v1/password-resets. An Idempotency-Key changes nothing: an
+// answer that is remembered for accounts that are there would tell that they are.
+func (h handlers) RequestPasswordReset(
+	ctx context.Context,
+	request api.RequestPasswordResetRequestObject,
+) (api.RequestPasswordResetResponseObject, error) {
+	if err := h.features.PasswordLinks.Request(
+		ctx,
+		request.Body.Customer,
+		request.Body.Email,
+		callOf(ctx).address,
+	); err != nil {
 		return nil, err
 	}
 	return api.RequestPasswordReset202Response{}, nil
 }
 
 // ConfirmPasswordReset implements POST /v1/password-resets/confirm.
-func (h handlers) ConfirmPasswordReset(ctx context.Context, request api.ConfirmPasswordResetRequestObject) (api.ConfirmPasswordResetResponseObject, error) {
+func (h handlers) ConfirmPasswordReset(
+	ctx context.Context,
+	request api.ConfirmPasswordResetRequestObject,
+) (api.ConfirmPasswordResetResponseObject, error) {
 	// The password is no part of what the key stands for: a fast hash of it must not be kept.
 	stands := api.PasswordResetConfirmation{Token: request.Body.Token}
-	err := h.features.PasswordLinks.Confirm(ctx, sensitive.New(request.Body.Token), sensitive.New(request.Body.NewPassword),
+	err := h.features.PasswordLinks.Confirm(
+		ctx,
+		sensitive.New(request.Body.Token),
+		sensitive.New(request.Body.NewPassword),
 		once(ctx, h.Server, request.Params.IdempotencyKey, stands,
 			func(struct{}) func(http.ResponseWriter) error {
 				return api.ConfirmPasswordReset204Response{}.VisitConfirmPasswordResetResponse
-			}))
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,8 @@ func statusOf(kind fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// asFault gives every error a meaning for the caller. What has none is a mistake of ours, and its text is for the log alone.
+// asFault gives every error a meaning for the caller. What has none is a mistake of ours, and its
+// text is for the log alone.
 func asFault(err error) *fault.Fault {
 	var known *fault.Fault
 	if errors.As(err, &known) {
@@ -69,15 +70,27 @@ func asFault(err error) *fault.Fault {
 		case http.StatusMethodNotAllowed:
 			return fault.New(fault.MethodNotAllowed, "The Allow header lists the methods that this path takes.")
 		case http.StatusBadRequest:
-			return fault.Because(err, fault.MalformedRequest, "A parameter is not of the form that the contract asks for.")
+			return fault.Because(
+				err,
+				fault.MalformedRequest,
+				"A parameter is not of the form that the contract asks for.",
+			)
 		}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		f := fault.Because(err, fault.ServiceUnavailable, "The service has more to do than it can. Try again in a moment.")
+		f := fault.Because(
+			err,
+			fault.ServiceUnavailable,
+			"The service has more to do than it can. Try again in a moment.",
+		)
 		f.RetryAfter = 2 * time.Second
 		return f
 	}
-	return fault.Because(err, fault.InternalError, "The request was not carried out. Send the request_id to the support if it happens again.")
+	return fault.Because(
+		err,
+		fault.InternalError,
+		"The request was not carried out. Send the request_id to the support if it happens again.",
+	)
 }
 
 // renderProblem is the only place where an error becomes an answer.
@@ -98,7 +111,13 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 	status := statusOf(entry.Kind)
 	now := callOf(c.Request().Context())
 	problem := api.Problem{
-		Type: "/problems/" + string(entry.Code), Title: entry.Title, Status: int32(status), Detail: f.Detail, Instance: s.instance(c.Request().URL.Path),
+		Type: "/problems/" + string(
+			entry.Code,
+		),
+		Title:    entry.Title,
+		Status:   int32(status),
+		Detail:   f.Detail,
+		Instance: s.instance(c.Request().URL.Path),
 	}
 	if now != nil {
 		problem.RequestID = now.requestID
@@ -142,13 +161,15 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 		s.log.Error("a problem could not be rendered", "error", marshalErr)
 	}
 	c.Response().WriteHeader(status)
-	_, _ = c.Response().Write(append(body, '\n')) // a caller that went away hears nothing, and need not
+	// a caller that went away hears nothing, and need not
+	_, _ = c.Response().Write(append(body, '\n'))
 }
 
 // plainID is a part of a path that is an id, which tells nothing about a person.
 var plainID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// instance is the path as far as it is ours: words of the contract and ids. A path that somebody made up may hold a name or an address.
+// instance is the path as far as it is ours: words of the contract and ids. A path that somebody
+// made up may hold a name or an address.
 func (s *Server) instance(path string) string {
 	segments := strings.Split(path, "/")
 	if len(segments) > 8 {
@@ -172,7 +193,12 @@ func nonEmpty(text string) *string {
 func toReferences(found []fault.Reference) []api.Reference {
 	references := make([]api.Reference, len(found))
 	for i, one := range found {
-		references[i] = api.Reference{Source: api.ReferenceSource(one.Source), Count: one.Count, FirstAt: one.FirstAt, LastAt: one.LastAt}
+		references[i] = api.Reference{
+			Source:  api.ReferenceSource(one.Source),
+			Count:   one.Count,
+			FirstAt: one.FirstAt,
+			LastAt:  one.LastAt,
+		}
 	}
 	return references
 }

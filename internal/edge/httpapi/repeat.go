@@ -12,9 +12,15 @@ import (
 	"github.com/fusionspim/steward/internal/infra/idempotency"
 )
 
-// once prepares the remembering of an answer, if the caller sent an Idempotency-Key. The request is what the key stands for, and the answer is rendered by
-// the same visitor that writes it.
-func once[T any](ctx context.Context, s *Server, key *string, request any, visit func(result T) func(w http.ResponseWriter) error) *idempotency.Once[T] {
+// once prepares the remembering of an answer, if the caller sent an Idempotency-Key. The request is
+// what the key stands for, and the answer is rendered by the same visitor that writes it.
+func once[T any](
+	ctx context.Context,
+	s *Server,
+	key *string,
+	request any,
+	visit func(result T) func(w http.ResponseWriter) error,
+) *idempotency.Once[T] {
 	if key == nil {
 		return nil
 	}
@@ -30,8 +36,12 @@ func once[T any](ctx context.Context, s *Server, key *string, request any, visit
 		}
 	}
 	return &idempotency.Once[T]{
-		Box: s.box, Credential: credential, Key: *key, Operation: now.request.Method + " " + now.request.URL.Path, Request: text,
-		Render: func(result T) (idempotency.Answer, error) { return record(visit(result)) },
+		Box:        s.box,
+		Credential: credential,
+		Key:        *key,
+		Operation:  now.request.Method + " " + now.request.URL.Path,
+		Request:    text,
+		Render:     func(result T) (idempotency.Answer, error) { return record(visit(result)) },
 	}
 }
 
@@ -39,7 +49,11 @@ func once[T any](ctx context.Context, s *Server, key *string, request any, visit
 func record(visit func(w http.ResponseWriter) error) (idempotency.Answer, error) {
 	captured := &recorder{header: make(http.Header)}
 	err := visit(captured)
-	answer := idempotency.Answer{Status: captured.status, Header: make(map[string]string), Body: bytes.TrimSpace(captured.body.Bytes())}
+	answer := idempotency.Answer{
+		Status: captured.status,
+		Header: make(map[string]string),
+		Body:   bytes.TrimSpace(captured.body.Bytes()),
+	}
 	for name := range captured.header {
 		answer.Header[name] = captured.header.Get(name)
 	}

@@ -13,7 +13,10 @@ import (
 )
 
 // ListReplays implements GET /v1/operator/replays.
-func (h handlers) ListReplays(ctx context.Context, request api.ListReplaysRequestObject) (api.ListReplaysResponseObject, error) {
+func (h handlers) ListReplays(
+	ctx context.Context,
+	request api.ListReplaysRequestObject,
+) (api.ListReplaysResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -27,13 +30,27 @@ func (h handlers) ListReplays(ctx context.Context, request api.ListReplaysReques
 	for i, one := range replays {
 		data[i] = toReplay(one)
 	}
-	return api.ListReplays200JSONResponse{Body: api.ReplayPage{Data: data, NextCursor: next}, Headers: api.ListReplays200ResponseHeaders{Link: link}}, nil
+	return api.ListReplays200JSONResponse{
+		Body:    api.ReplayPage{Data: data, NextCursor: next},
+		Headers: api.ListReplays200ResponseHeaders{Link: link},
+	}, nil
 }
 
 func toReplay(one replay.Replay) api.Replay {
 	out := api.Replay{
-		ID: one.ID.UUID, State: api.ReplayStateUnfinished, Cause: api.Crash, StartedAt: one.StartedAt.UTC(), FinishedAt: inUTC(one.FinishedAt), LedgerFrom: one.From, LedgerTo: one.To,
-		Entries: int64(one.Entries()), LostCorrections: int64(one.LostCorrections()), Outcomes: []api.ReplayOutcome{}, Dropped: []api.ReplayDrop{},
+		ID:         one.ID.UUID,
+		State:      api.ReplayStateUnfinished,
+		Cause:      api.Crash,
+		StartedAt:  one.StartedAt.UTC(),
+		FinishedAt: inUTC(one.FinishedAt),
+		LedgerFrom: one.From,
+		LedgerTo:   one.To,
+		Entries: int64(
+			one.Entries(),
+		),
+		LostCorrections: int64(one.LostCorrections()),
+		Outcomes:        []api.ReplayOutcome{},
+		Dropped:         []api.ReplayDrop{},
 	}
 	if one.Restored {
 		out.Cause = api.Restore
@@ -45,7 +62,11 @@ func toReplay(one replay.Replay) api.Replay {
 	for _, kind := range slices.Sorted(maps.Keys(one.Outcomes)) {
 		for _, outcome := range slices.Sorted(maps.Keys(one.Outcomes[kind])) {
 			out.Outcomes = append(out.Outcomes, api.ReplayOutcome{
-				Kind: api.ReplayOutcomeKind(kind), Outcome: api.ReplayOutcomeOutcome(outcome), Count: int64(one.Outcomes[kind][outcome]),
+				Kind: api.ReplayOutcomeKind(
+					kind,
+				),
+				Outcome: api.ReplayOutcomeOutcome(outcome),
+				Count:   int64(one.Outcomes[kind][outcome]),
 			})
 		}
 	}

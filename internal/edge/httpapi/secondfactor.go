@@ -11,20 +11,31 @@ import (
 )
 
 // GetMySecondFactor implements GET /v1/me/second-factor.
-func (h handlers) GetMySecondFactor(ctx context.Context, _ api.GetMySecondFactorRequestObject) (api.GetMySecondFactorResponseObject, error) {
+func (h handlers) GetMySecondFactor(
+	ctx context.Context,
+	_ api.GetMySecondFactorRequestObject,
+) (api.GetMySecondFactorResponseObject, error) {
 	state, err := h.features.SecondFactors.Get(ctx, caller(ctx))
 	if err != nil {
 		return nil, err
 	}
 	return api.GetMySecondFactor200JSONResponse{
-		Enrolled: state.Enrolled, Required: state.Required, ConfirmedAt: inUTC(state.ConfirmedAt), RecoveryCodesLeft: state.RecoveryCodesLeft,
+		Enrolled:          state.Enrolled,
+		Required:          state.Required,
+		ConfirmedAt:       inUTC(state.ConfirmedAt),
+		RecoveryCodesLeft: state.RecoveryCodesLeft,
 	}, nil
 }
 
 // EnrolMySecondFactor implements POST /v1/me/second-factor.
-func (h handlers) EnrolMySecondFactor(ctx context.Context, request api.EnrolMySecondFactorRequestObject) (api.EnrolMySecondFactorResponseObject, error) {
+func (h handlers) EnrolMySecondFactor(
+	ctx context.Context,
+	request api.EnrolMySecondFactorRequestObject,
+) (api.EnrolMySecondFactorResponseObject, error) {
 	answer := func(made secondfactor.Enrolment) api.EnrolMySecondFactor201JSONResponse {
-		return api.EnrolMySecondFactor201JSONResponse{Body: api.SecondFactorEnrolment{Secret: made.Secret.Reveal(), URI: made.URI.Reveal()}}
+		return api.EnrolMySecondFactor201JSONResponse{
+			Body: api.SecondFactorEnrolment{Secret: made.Secret.Reveal(), URI: made.URI.Reveal()},
+		}
 	}
 	// The password is no part of what the key stands for: it is verified each time.
 	made, err := h.features.SecondFactors.Enrol(ctx, caller(ctx), sensitive.New(request.Body.CurrentPassword),
@@ -39,7 +50,10 @@ func (h handlers) EnrolMySecondFactor(ctx context.Context, request api.EnrolMySe
 }
 
 // ConfirmMySecondFactor implements POST /v1/me/second-factor/confirmation.
-func (h handlers) ConfirmMySecondFactor(ctx context.Context, request api.ConfirmMySecondFactorRequestObject) (api.ConfirmMySecondFactorResponseObject, error) {
+func (h handlers) ConfirmMySecondFactor(
+	ctx context.Context,
+	request api.ConfirmMySecondFactorRequestObject,
+) (api.ConfirmMySecondFactorResponseObject, error) {
 	answer := func(codes []sensitive.String) api.ConfirmMySecondFactor200JSONResponse {
 		return api.ConfirmMySecondFactor200JSONResponse{RecoveryCodesJSONResponse: toRecoveryCodes(codes)}
 	}
@@ -56,7 +70,10 @@ func (h handlers) ConfirmMySecondFactor(ctx context.Context, request api.Confirm
 }
 
 // ReplaceMyRecoveryCodes implements POST /v1/me/recovery-codes.
-func (h handlers) ReplaceMyRecoveryCodes(ctx context.Context, request api.ReplaceMyRecoveryCodesRequestObject) (api.ReplaceMyRecoveryCodesResponseObject, error) {
+func (h handlers) ReplaceMyRecoveryCodes(
+	ctx context.Context,
+	request api.ReplaceMyRecoveryCodesRequestObject,
+) (api.ReplaceMyRecoveryCodesResponseObject, error) {
 	answer := func(codes []sensitive.String) api.ReplaceMyRecoveryCodes200JSONResponse {
 		return api.ReplaceMyRecoveryCodes200JSONResponse{RecoveryCodesJSONResponse: toRecoveryCodes(codes)}
 	}
@@ -72,7 +89,10 @@ func (h handlers) ReplaceMyRecoveryCodes(ctx context.Context, request api.Replac
 }
 
 // RemoveMySecondFactor implements DELETE /v1/me/second-factor.
-func (h handlers) RemoveMySecondFactor(ctx context.Context, request api.RemoveMySecondFactorRequestObject) (api.RemoveMySecondFactorResponseObject, error) {
+func (h handlers) RemoveMySecondFactor(
+	ctx context.Context,
+	request api.RemoveMySecondFactorRequestObject,
+) (api.RemoveMySecondFactorResponseObject, error) {
 	if err := h.features.SecondFactors.Remove(ctx, caller(ctx), request.Params.OneTimeCode); err != nil {
 		return nil, err
 	}
@@ -80,7 +100,10 @@ func (h handlers) RemoveMySecondFactor(ctx context.Context, request api.RemoveMy
 }
 
 // ResetUserSecondFactor implements DELETE /v1/users/{id}/second-factor.
-func (h handlers) ResetUserSecondFactor(ctx context.Context, request api.ResetUserSecondFactorRequestObject) (api.ResetUserSecondFactorResponseObject, error) {
+func (h handlers) ResetUserSecondFactor(
+	ctx context.Context,
+	request api.ResetUserSecondFactorRequestObject,
+) (api.ResetUserSecondFactorResponseObject, error) {
 	if err := h.features.SecondFactors.Reset(ctx, caller(ctx), id.User{UUID: request.ID}); err != nil {
 		return nil, err
 	}

@@ -1,12 +1,14 @@
 // Package httpapi is the edge: HTTP on the one side, the features on the other.
 //
-// Owns: routing, who is calling and whether the caller may, checking requests against the contract, problem documents, headers, cursors, and the
-// translation between the contract's types and the features'. It alone knows Echo and package api.
-// Does not own: any rule about people, customers or the trail. A handler is three thoughts: call one method of one feature, fail with what it returned,
-// answer.
+// Owns: routing, who is calling and whether the caller may, checking requests against the contract,
+// problem documents, headers, cursors, and the translation between the contract's types and the
+// features'. It alone knows Echo and package api.
+// Does not own: any rule about people, customers or the trail. A handler is three thoughts: call
+// one method of one feature, fail with what it returned, answer.
 //
-// A request passes, from the outside in: the request id, the headers that every answer has, the log, the guard (authenticate, authorise, check against the
-// contract), the handler. Whatever goes wrong on the way rises as an error to one function, renderProblem.
+// A request passes, from the outside in: the request id, the headers that every answer has, the
+// log, the guard (authenticate, authorise, check against the contract), the handler. Whatever goes
+// wrong on the way rises as an error to one function, renderProblem.
 package httpapi
 
 import (
@@ -70,8 +72,12 @@ type Features struct {
 
 // Settings of the API.
 type Settings struct {
-	PublicURL      string         // where clients reach the service, such as https://steward.example; decides whether HSTS is sent
-	AllowedOrigins []string       // of frontends that browsers may call the API from, such as https://acme.example; none but the own origin if empty
+	// where clients reach the service, such as https://steward.example; decides whether HSTS is
+	// sent
+	PublicURL string
+	// of frontends that browsers may call the API from, such as https://acme.example; none but the
+	// own origin if empty
+	AllowedOrigins []string
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; empty: nobody's
 }
 
@@ -97,7 +103,14 @@ type Server struct {
 type route struct{ method, path string }
 
 // New makes the API. The registry receives the metrics of requests.
-func New(features Features, settings Settings, checked *contract.Contract, db *postgres.DB, box *seal.Box, keys *token.Keyring, log *slog.Logger,
+func New(
+	features Features,
+	settings Settings,
+	checked *contract.Contract,
+	db *postgres.DB,
+	box *seal.Box,
+	keys *token.Keyring,
+	log *slog.Logger,
 	registry prometheus.Registerer,
 ) (*Server, error) {
 	documents, err := newPages(checked, settings.PublicURL)
@@ -109,8 +122,18 @@ func New(features Features, settings Settings, checked *contract.Contract, db *p
 		return nil, err
 	}
 	s := &Server{
-		features: features, settings: settings, contract: checked, operations: make(map[route]*contract.Operation), words: make(map[string]bool), db: db, box: box, keys: keys,
-		pages: documents, log: log, metrics: measured, echo: echo.New(),
+		features:   features,
+		settings:   settings,
+		contract:   checked,
+		operations: make(map[route]*contract.Operation),
+		words:      make(map[string]bool),
+		db:         db,
+		box:        box,
+		keys:       keys,
+		pages:      documents,
+		log:        log,
+		metrics:    measured,
+		echo:       echo.New(),
 	}
 	for _, operation := range checked.Operations() {
 		s.operations[route{operation.Method, echoPath(operation.Path)}] = operation
@@ -131,7 +154,8 @@ func New(features Features, settings Settings, checked *contract.Contract, db *p
 	return s, nil
 }
 
-// Shut lets nobody in until Open, whatever is asked for, but for the question whether the process lives. The detail says why.
+// Shut lets nobody in until Open, whatever is asked for, but for the question whether the process
+// lives. The detail says why.
 func (s *Server) Shut(detail string, retryAfter time.Duration) {
 	f := fault.New(fault.ReplayingErasures, detail)
 	f.RetryAfter = retryAfter
@@ -175,7 +199,8 @@ type call struct {
 
 type headKey struct{}
 
-// headAlone tells whether the caller asked for the head of the answer alone: what a GET uses up, this does not.
+// headAlone tells whether the caller asked for the head of the answer alone: what a GET uses up,
+// this does not.
 func headAlone(ctx context.Context) bool { return ctx.Value(headKey{}) != nil }
 
 type callKey struct{}

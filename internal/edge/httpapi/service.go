@@ -14,7 +14,10 @@ func (h handlers) GetLiveness(context.Context, api.GetLivenessRequestObject) (ap
 }
 
 // GetReadiness implements GET /readyz.
-func (h handlers) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObject) (api.GetReadinessResponseObject, error) {
+func (h handlers) GetReadiness(
+	ctx context.Context,
+	_ api.GetReadinessRequestObject,
+) (api.GetReadinessResponseObject, error) {
 	if err := h.db.Ping(ctx); err != nil {
 		return nil, err
 	}
@@ -22,7 +25,10 @@ func (h handlers) GetReadiness(ctx context.Context, _ api.GetReadinessRequestObj
 }
 
 // GetSigningKeys implements GET /.well-known/jwks.json.
-func (h handlers) GetSigningKeys(ctx context.Context, _ api.GetSigningKeysRequestObject) (api.GetSigningKeysResponseObject, error) {
+func (h handlers) GetSigningKeys(
+	ctx context.Context,
+	_ api.GetSigningKeysRequestObject,
+) (api.GetSigningKeysResponseObject, error) {
 	receipts, err := h.features.Users.ReceiptKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -34,7 +40,13 @@ func toKeys(set []token.JWK) []api.SigningKey {
 	keys := make([]api.SigningKey, len(set))
 	for i, key := range set {
 		keys[i] = api.SigningKey{
-			Kty: api.SigningKeyKty(key.KeyType), Crv: api.SigningKeyCrv(key.Curve), X: key.X, Kid: key.KeyID, Alg: api.SigningKeyAlg(key.Algorithm),
+			Kty: api.SigningKeyKty(
+				key.KeyType,
+			),
+			Crv: api.SigningKeyCrv(key.Curve),
+			X:   key.X,
+			Kid: key.KeyID,
+			Alg: api.SigningKeyAlg(key.Algorithm),
 			Use: api.SigningKeyUse(key.Use),
 		}
 	}

@@ -15,7 +15,10 @@ import (
 )
 
 // CreateSession implements POST /v1/sessions.
-func (h handlers) CreateSession(ctx context.Context, request api.CreateSessionRequestObject) (api.CreateSessionResponseObject, error) {
+func (h handlers) CreateSession(
+	ctx context.Context,
+	request api.CreateSessionRequestObject,
+) (api.CreateSessionResponseObject, error) {
 	answer := func(tokens session.Tokens) api.CreateSession201JSONResponse {
 		out := api.CreateSession201JSONResponse{Body: toTokens(tokens)}
 		if !tokens.Cookie.IsEmpty() {
@@ -31,7 +34,8 @@ func (h handlers) CreateSession(ctx context.Context, request api.CreateSessionRe
 	if request.Body.Transport != nil {
 		in.Transport = session.Transport(*request.Body.Transport)
 	}
-	// The password is no part of what the key stands for: it is verified each time, and a fast hash of it must not be kept. Neither is a code.
+	// The password is no part of what the key stands for: it is verified each time, and a fast hash
+	// of it must not be kept. Neither is a code.
 	stands := api.SignIn{Customer: request.Body.Customer, Email: request.Body.Email, Transport: request.Body.Transport}
 	tokens, err := h.features.Sessions.SignIn(ctx, in, once(ctx, h.Server, request.Params.IdempotencyKey, stands,
 		func(tokens session.Tokens) func(http.ResponseWriter) error {
@@ -43,8 +47,8 @@ func (h handlers) CreateSession(ctx context.Context, request api.CreateSessionRe
 	return answer(tokens), nil
 }
 
-// cookieName is the name of the one cookie. The prefix makes browsers refuse it unless it is Secure and belongs to this very host; plain HTTP, which development
-// uses, cannot have it.
+// cookieName is the name of the one cookie. The prefix makes browsers refuse it unless it is Secure
+// and belongs to this very host; plain HTTP, which development uses, cannot have it.
 func (s *Server) cookieName() string {
 	if s.secure() {
 		return "__Host-steward_session"
@@ -57,7 +61,13 @@ func (s *Server) secure() bool { return strings.HasPrefix(s.settings.PublicURL, 
 // sessionCookie writes the cookie (RFC 6265).
 func (s *Server) sessionCookie(value string, lasts time.Duration) string {
 	cookie := http.Cookie{
-		Name: s.cookieName(), Value: value, Path: "/", MaxAge: int(lasts / time.Second), HttpOnly: true, Secure: s.secure(), SameSite: http.SameSiteLaxMode,
+		Name:     s.cookieName(),
+		Value:    value,
+		Path:     "/",
+		MaxAge:   int(lasts / time.Second),
+		HttpOnly: true,
+		Secure:   s.secure(),
+		SameSite: http.SameSiteLaxMode,
 	}
 	if lasts <= 0 {
 		cookie.MaxAge = -1
@@ -66,14 +76,21 @@ func (s *Server) sessionCookie(value string, lasts time.Duration) string {
 }
 
 // RefreshSession implements POST /v1/sessions/refresh.
-func (h handlers) RefreshSession(ctx context.Context, request api.RefreshSessionRequestObject) (api.RefreshSessionResponseObject, error) {
+func (h handlers) RefreshSession(
+	ctx context.Context,
+	request api.RefreshSessionRequestObject,
+) (api.RefreshSessionResponseObject, error) {
 	answer := func(tokens session.Tokens) api.RefreshSession200JSONResponse {
 		return api.RefreshSession200JSONResponse{Body: toTokens(tokens)}
 	}
-	tokens, err := h.features.Sessions.Refresh(ctx, request.Body.RefreshToken, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(tokens session.Tokens) func(http.ResponseWriter) error {
-			return answer(tokens).VisitRefreshSessionResponse
-		}))
+	tokens, err := h.features.Sessions.Refresh(
+		ctx,
+		request.Body.RefreshToken,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(tokens session.Tokens) func(http.ResponseWriter) error {
+				return answer(tokens).VisitRefreshSessionResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +98,10 @@ func (h handlers) RefreshSession(ctx context.Context, request api.RefreshSession
 }
 
 // EndCurrentSession implements DELETE /v1/sessions/current.
-func (h handlers) EndCurrentSession(ctx context.Context, _ api.EndCurrentSessionRequestObject) (api.EndCurrentSessionResponseObject, error) {
+func (h handlers) EndCurrentSession(
+	ctx context.Context,
+	_ api.EndCurrentSessionRequestObject,
+) (api.EndCurrentSessionResponseObject, error) {
 	if err := h.features.Sessions.End(ctx, caller(ctx)); err != nil {
 		return nil, err
 	}
@@ -94,7 +114,10 @@ func (h handlers) EndCurrentSession(ctx context.Context, _ api.EndCurrentSession
 }
 
 // ListMySessions implements GET /v1/me/sessions.
-func (h handlers) ListMySessions(ctx context.Context, request api.ListMySessionsRequestObject) (api.ListMySessionsResponseObject, error) {
+func (h handlers) ListMySessions(
+	ctx context.Context,
+	request api.ListMySessionsRequestObject,
+) (api.ListMySessionsResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -107,15 +130,25 @@ func (h handlers) ListMySessions(ctx context.Context, request api.ListMySessions
 	data := make([]api.Session, len(sessions))
 	for i, one := range sessions {
 		data[i] = api.Session{
-			ID: one.ID.UUID, Transport: api.Transport(one.Transport), Current: one.ID == caller(ctx).Session, CreatedAt: one.CreatedAt.UTC(),
-			RefreshedAt: one.RefreshedAt.UTC(), ExpiresAt: one.ExpiresAt.UTC(),
+			ID:          one.ID.UUID,
+			Transport:   api.Transport(one.Transport),
+			Current:     one.ID == caller(ctx).Session,
+			CreatedAt:   one.CreatedAt.UTC(),
+			RefreshedAt: one.RefreshedAt.UTC(),
+			ExpiresAt:   one.ExpiresAt.UTC(),
 		}
 	}
-	return api.ListMySessions200JSONResponse{Body: api.SessionPage{Data: data, NextCursor: next}, Headers: api.ListMySessions200ResponseHeaders{Link: link}}, nil
+	return api.ListMySessions200JSONResponse{
+		Body:    api.SessionPage{Data: data, NextCursor: next},
+		Headers: api.ListMySessions200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // EndMySession implements DELETE /v1/me/sessions/{id}.
-func (h handlers) EndMySession(ctx context.Context, request api.EndMySessionRequestObject) (api.EndMySessionResponseObject, error) {
+func (h handlers) EndMySession(
+	ctx context.Context,
+	request api.EndMySessionRequestObject,
+) (api.EndMySessionResponseObject, error) {
 	if err := h.features.Sessions.EndOne(ctx, caller(ctx), id.Session{UUID: request.ID}); err != nil {
 		return nil, err
 	}
@@ -127,7 +160,9 @@ func toTokens(tokens session.Tokens) api.Tokens {
 		return api.Tokens{TokenType: api.TokensTokenTypeCookie, ExpiresIn: int32(tokens.ExpiresIn / time.Second)}
 	}
 	return api.Tokens{
-		AccessToken: &tokens.Access, TokenType: api.TokensTokenTypeBearer, ExpiresIn: int32(tokens.ExpiresIn / time.Second),
+		AccessToken:  &tokens.Access,
+		TokenType:    api.TokensTokenTypeBearer,
+		ExpiresIn:    int32(tokens.ExpiresIn / time.Second),
 		RefreshToken: nonEmpty(tokens.Refresh.Reveal()),
 	}
 }

@@ -9,7 +9,10 @@ import (
 )
 
 // GetTrailKeys implements GET /.well-known/audit-trail-keys.json.
-func (h handlers) GetTrailKeys(ctx context.Context, _ api.GetTrailKeysRequestObject) (api.GetTrailKeysResponseObject, error) {
+func (h handlers) GetTrailKeys(
+	ctx context.Context,
+	_ api.GetTrailKeysRequestObject,
+) (api.GetTrailKeysResponseObject, error) {
 	keys, err := h.features.Trail.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -18,13 +21,22 @@ func (h handlers) GetTrailKeys(ctx context.Context, _ api.GetTrailKeysRequestObj
 }
 
 // GetLatestAuditCheckpoint implements GET /v1/audit-checkpoints/latest.
-func (h handlers) GetLatestAuditCheckpoint(ctx context.Context, request api.GetLatestAuditCheckpointRequestObject) (api.GetLatestAuditCheckpointResponseObject, error) {
+func (h handlers) GetLatestAuditCheckpoint(
+	ctx context.Context,
+	request api.GetLatestAuditCheckpointRequestObject,
+) (api.GetLatestAuditCheckpointResponseObject, error) {
 	latest, err := h.features.Trail.Latest(ctx, caller(ctx), request.Params.SinceSize)
 	if err != nil {
 		return nil, err
 	}
 	answer := api.GetLatestAuditCheckpoint200JSONResponse{
-		Size: int64(latest.Size), RootHash: latest.Root[:], Checkpoint: latest.Note, CreatedAt: latest.CreatedAt.UTC(), VerifierKey: latest.VerifierKey,
+		Size: int64(
+			latest.Size,
+		),
+		RootHash:    latest.Root[:],
+		Checkpoint:  latest.Note,
+		CreatedAt:   latest.CreatedAt.UTC(),
+		VerifierKey: latest.VerifierKey,
 	}
 	if request.Params.SinceSize != nil {
 		path := toPath(latest.ConsistencyPath)
@@ -34,14 +46,22 @@ func (h handlers) GetLatestAuditCheckpoint(ctx context.Context, request api.GetL
 }
 
 // GetAuditEntryProof implements GET /v1/audit-entries/{id}/proof.
-func (h handlers) GetAuditEntryProof(ctx context.Context, request api.GetAuditEntryProofRequestObject) (api.GetAuditEntryProofResponseObject, error) {
+func (h handlers) GetAuditEntryProof(
+	ctx context.Context,
+	request api.GetAuditEntryProofRequestObject,
+) (api.GetAuditEntryProofResponseObject, error) {
 	proof, err := h.features.Trail.Prove(ctx, caller(ctx), id.Entry{UUID: request.ID})
 	if err != nil {
 		return nil, err
 	}
 	return api.GetAuditEntryProof200JSONResponse{
-		LeafIndex: proof.Index, TreeSize: int64(proof.Checkpoint.Size), Leaf: proof.Leaf, LeafHash: trailproof.LeafHash(proof.Leaf), InclusionPath: toPath(proof.InclusionPath),
-		Checkpoint: proof.Checkpoint.Note, VerifierKey: proof.Checkpoint.VerifierKey,
+		LeafIndex:     proof.Index,
+		TreeSize:      int64(proof.Checkpoint.Size),
+		Leaf:          proof.Leaf,
+		LeafHash:      trailproof.LeafHash(proof.Leaf),
+		InclusionPath: toPath(proof.InclusionPath),
+		Checkpoint:    proof.Checkpoint.Note,
+		VerifierKey:   proof.Checkpoint.VerifierKey,
 	}, nil
 }
 

@@ -25,10 +25,15 @@ const (
 const ndjson = "application/x-ndjson"
 
 // CreateUserImport implements POST /v1/user-imports.
-func (h handlers) CreateUserImport(ctx context.Context, request api.CreateUserImportRequestObject) (api.CreateUserImportResponseObject, error) {
+func (h handlers) CreateUserImport(
+	ctx context.Context,
+	request api.CreateUserImportRequestObject,
+) (api.CreateUserImportResponseObject, error) {
 	now := callOf(ctx)
 	order := userimport.Order{
-		Format: userimport.CSV, DryRun: request.Params.DryRun != nil && *request.Params.DryRun, Invite: request.Params.Invite == nil || *request.Params.Invite,
+		Format: userimport.CSV,
+		DryRun: request.Params.DryRun != nil && *request.Params.DryRun,
+		Invite: request.Params.Invite == nil || *request.Params.Invite,
 	}
 	if now.request.Header.Get("Content-Type") == ndjson {
 		order.Format = userimport.NDJSON
@@ -55,7 +60,10 @@ func (h handlers) CreateUserImport(ctx context.Context, request api.CreateUserIm
 	asked := page{limit: defaultLimit, url: url.URL{Path: userimport.Path(done.Import.ID), RawQuery: "status=refused"}}
 	asked.seal = h.sealFor(ctx, "getUserImport", asked.url.RawQuery)
 	body, _ := toImport(asked, done.Import, done.Refused)
-	answer := api.CreateUserImport201JSONResponse{Body: body, Headers: api.CreateUserImport201ResponseHeaders{Location: userimport.Path(done.Import.ID)}}
+	answer := api.CreateUserImport201JSONResponse{
+		Body:    body,
+		Headers: api.CreateUserImport201ResponseHeaders{Location: userimport.Path(done.Import.ID)},
+	}
 	if done.Replayed {
 		answer.Headers.IdempotencyReplayed = nonEmpty("true")
 	}
@@ -69,8 +77,8 @@ func flag(on bool) byte {
 	return 0
 }
 
-// attending is what happens before each batch of a stream: the caller must still be allowed to send it, and has a while to do so. What the server allows other
-// requests would cut a large file off.
+// attending is what happens before each batch of a stream: the caller must still be allowed to send
+// it, and has a while to do so. What the server allows other requests would cut a large file off.
 func (h handlers) attending(now *call) func() error {
 	connection := http.NewResponseController(now.writer)
 	end := time.Now().Add(importTime) // for the connection, which lives by the machine's own clock
@@ -82,9 +90,13 @@ func (h handlers) attending(now *call) func() error {
 		if err := authorise(caller, now.operation); err != nil {
 			return err
 		}
-		err = errors.Join(connection.SetReadDeadline(earlier(end, time.Now().Add(importBatchTime))), connection.SetWriteDeadline(end.Add(importBatchTime)))
+		err = errors.Join(
+			connection.SetReadDeadline(earlier(end, time.Now().Add(importBatchTime))),
+			connection.SetWriteDeadline(end.Add(importBatchTime)),
+		)
 		if err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return fault.Because(err, fault.MalformedRequest, "The body could not be read to its end.") // the connection is gone
+			// the connection is gone
+			return fault.Because(err, fault.MalformedRequest, "The body could not be read to its end.")
 		}
 		return nil
 	}
@@ -98,7 +110,10 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // GetUserImport implements GET /v1/user-imports/{id}.
-func (h handlers) GetUserImport(ctx context.Context, request api.GetUserImportRequestObject) (api.GetUserImportResponseObject, error) {
+func (h handlers) GetUserImport(
+	ctx context.Context,
+	request api.GetUserImportRequestObject,
+) (api.GetUserImportResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -107,7 +122,14 @@ func (h handlers) GetUserImport(ctx context.Context, request api.GetUserImportRe
 	if request.Params.Status != nil {
 		status = userimport.Status(*request.Params.Status)
 	}
-	found, rows, err := h.features.Imports.Get(ctx, caller(ctx), id.Import{UUID: request.ID}, status, numberIn(asked.before), asked.limit+1)
+	found, rows, err := h.features.Imports.Get(
+		ctx,
+		caller(ctx),
+		id.Import{UUID: request.ID},
+		status,
+		numberIn(asked.before),
+		asked.limit+1,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -126,10 +148,22 @@ func numberIn(cursor uuid.UUID) int { return int(binary.BigEndian.Uint32(cursor[
 func toImport(asked page, found userimport.Import, rows []userimport.Row) (body api.UserImport, link *string) {
 	rows, next, link := cut(asked, rows, numbered)
 	body = api.UserImport{
-		ID: found.ID.UUID, State: api.UserImportState(found.State), Format: api.UserImportFormat(found.Format), DryRun: found.DryRun, Invite: found.Invite,
-		OrderedBy: api.OrderedBy{Authority: api.Authority(found.Authority)}, StartedAt: found.StartedAt.UTC(),
-		Rows: int32(found.Rows()), Created: int32(found.Created), WouldCreate: int32(found.WouldCreate), Existing: int32(found.Existing),
-		Refused: int32(found.Refused), Data: make([]api.UserImportRow, len(rows)), NextCursor: next,
+		ID:        found.ID.UUID,
+		State:     api.UserImportState(found.State),
+		Format:    api.UserImportFormat(found.Format),
+		DryRun:    found.DryRun,
+		Invite:    found.Invite,
+		OrderedBy: api.OrderedBy{Authority: api.Authority(found.Authority)},
+		StartedAt: found.StartedAt.UTC(),
+		Rows: int32(
+			found.Rows(),
+		),
+		Created:     int32(found.Created),
+		WouldCreate: int32(found.WouldCreate),
+		Existing:    int32(found.Existing),
+		Refused:     int32(found.Refused),
+		Data:        make([]api.UserImportRow, len(rows)),
+		NextCursor:  next,
 	}
 	if found.OrderedByUser != nil {
 		body.OrderedBy.UserID = &found.OrderedByUser.UUID
@@ -158,7 +192,12 @@ func toImportRow(row userimport.Row) api.UserImportRow {
 	if row.Status == userimport.Refused {
 		code, detail := row.Reason.Explain()
 		entry, _ := fault.Describe(code)
-		out.Problem = &api.UserImportProblem{Type: "/problems/" + string(code), Title: entry.Title, Detail: detail, Pointer: nonEmpty(row.Pointer)}
+		out.Problem = &api.UserImportProblem{
+			Type:    "/problems/" + string(code),
+			Title:   entry.Title,
+			Detail:  detail,
+			Pointer: nonEmpty(row.Pointer),
+		}
 	}
 	return out
 }

@@ -21,12 +21,19 @@ func caller(ctx context.Context) principal.Principal {
 }
 
 // ListUsers implements GET /v1/users.
-func (h handlers) ListUsers(ctx context.Context, request api.ListUsersRequestObject) (api.ListUsersResponseObject, error) {
+func (h handlers) ListUsers(
+	ctx context.Context,
+	request api.ListUsersRequestObject,
+) (api.ListUsersResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	filter := user.Filter{Email: orEmpty(request.Params.Email), Prefix: orEmpty(request.Params.Q), AlertsOptedIn: request.Params.AlertsOptedIn}
+	filter := user.Filter{
+		Email:         orEmpty(request.Params.Email),
+		Prefix:        orEmpty(request.Params.Q),
+		AlertsOptedIn: request.Params.AlertsOptedIn,
+	}
 	if request.Params.Status != nil {
 		filter.Status = user.Status(*request.Params.Status)
 	}
@@ -42,23 +49,37 @@ func (h handlers) ListUsers(ctx context.Context, request api.ListUsersRequestObj
 	for i, one := range users {
 		data[i] = toUser(one)
 	}
-	return api.ListUsers200JSONResponse{Body: api.UserPage{Data: data, NextCursor: next}, Headers: api.ListUsers200ResponseHeaders{Link: link}}, nil
+	return api.ListUsers200JSONResponse{
+		Body:    api.UserPage{Data: data, NextCursor: next},
+		Headers: api.ListUsers200ResponseHeaders{Link: link},
+	}, nil
 }
 
 // CreateUser implements POST /v1/users.
-func (h handlers) CreateUser(ctx context.Context, request api.CreateUserRequestObject) (api.CreateUserResponseObject, error) {
+func (h handlers) CreateUser(
+	ctx context.Context,
+	request api.CreateUserRequestObject,
+) (api.CreateUserResponseObject, error) {
 	in := user.New{FirstName: request.Body.FirstName, LastName: request.Body.LastName, Email: request.Body.Email}
 	if request.Body.Role != nil {
 		in.Role = principal.Role(*request.Body.Role)
 	}
 	answer := func(made user.User) api.CreateUser201JSONResponse {
 		return api.CreateUser201JSONResponse{
-			Body:    toUser(made),
-			Headers: api.CreateUser201ResponseHeaders{ETag: etag(made.Version), Location: "/v1/users/" + made.ID.String()},
+			Body: toUser(made),
+			Headers: api.CreateUser201ResponseHeaders{
+				ETag:     etag(made.Version),
+				Location: "/v1/users/" + made.ID.String(),
+			},
 		}
 	}
-	made, err := h.features.Users.Create(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(made user.User) func(http.ResponseWriter) error { return answer(made).VisitCreateUserResponse }))
+	made, err := h.features.Users.Create(
+		ctx,
+		caller(ctx),
+		in,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(made user.User) func(http.ResponseWriter) error { return answer(made).VisitCreateUserResponse }),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +96,10 @@ func (h handlers) GetUser(ctx context.Context, request api.GetUserRequestObject)
 }
 
 // UpdateUser implements PATCH /v1/users/{id}.
-func (h handlers) UpdateUser(ctx context.Context, request api.UpdateUserRequestObject) (api.UpdateUserResponseObject, error) {
+func (h handlers) UpdateUser(
+	ctx context.Context,
+	request api.UpdateUserRequestObject,
+) (api.UpdateUserResponseObject, error) {
 	body := request.JSONBody
 	if body == nil {
 		body = request.ApplicationMergePatchPlusJSONBody
@@ -89,7 +113,13 @@ func (h handlers) UpdateUser(ctx context.Context, request api.UpdateUserRequestO
 		status := user.Status(*body.Status)
 		patch.Status = &status
 	}
-	after, err := h.features.Users.Update(ctx, caller(ctx), id.User{UUID: request.ID}, patch, condition(request.Params.IfMatch))
+	after, err := h.features.Users.Update(
+		ctx,
+		caller(ctx),
+		id.User{UUID: request.ID},
+		patch,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +127,10 @@ func (h handlers) UpdateUser(ctx context.Context, request api.UpdateUserRequestO
 }
 
 // GetUserAlerts implements GET /v1/users/{id}/alerts.
-func (h handlers) GetUserAlerts(ctx context.Context, request api.GetUserAlertsRequestObject) (api.GetUserAlertsResponseObject, error) {
+func (h handlers) GetUserAlerts(
+	ctx context.Context,
+	request api.GetUserAlertsRequestObject,
+) (api.GetUserAlertsResponseObject, error) {
 	found, err := h.features.Users.Alerts(ctx, caller(ctx), id.User{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -106,8 +139,17 @@ func (h handlers) GetUserAlerts(ctx context.Context, request api.GetUserAlertsRe
 }
 
 // SetUserAlerts implements PUT /v1/users/{id}/alerts.
-func (h handlers) SetUserAlerts(ctx context.Context, request api.SetUserAlertsRequestObject) (api.SetUserAlertsResponseObject, error) {
-	after, err := h.features.Users.SetAlerts(ctx, caller(ctx), id.User{UUID: request.ID}, request.Body.OptedIn, condition(request.Params.IfMatch))
+func (h handlers) SetUserAlerts(
+	ctx context.Context,
+	request api.SetUserAlertsRequestObject,
+) (api.SetUserAlertsResponseObject, error) {
+	after, err := h.features.Users.SetAlerts(
+		ctx,
+		caller(ctx),
+		id.User{UUID: request.ID},
+		request.Body.OptedIn,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -124,9 +166,18 @@ func alertsAnswer(found user.Alerts) api.AlertsJSONResponse {
 
 func toUser(found user.User) api.User {
 	out := api.User{
-		ID: found.ID.UUID, Role: api.Role(found.Role), Status: api.UserStatus(found.Status), FirstName: found.FirstName, LastName: found.LastName,
-		Email: found.Email, EmailFlagged: found.EmailFlagged, PasswordSet: found.PasswordSet, Alerts: toAlerts(found.Alerts), Label: found.Label,
-		CreatedAt: found.CreatedAt.UTC(), UpdatedAt: found.UpdatedAt.UTC(),
+		ID:           found.ID.UUID,
+		Role:         api.Role(found.Role),
+		Status:       api.UserStatus(found.Status),
+		FirstName:    found.FirstName,
+		LastName:     found.LastName,
+		Email:        found.Email,
+		EmailFlagged: found.EmailFlagged,
+		PasswordSet:  found.PasswordSet,
+		Alerts:       toAlerts(found.Alerts),
+		Label:        found.Label,
+		CreatedAt:    found.CreatedAt.UTC(),
+		UpdatedAt:    found.UpdatedAt.UTC(),
 	}
 	if found.RedactedAt != nil {
 		at := found.RedactedAt.UTC()

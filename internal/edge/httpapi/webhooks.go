@@ -15,15 +15,20 @@ import (
 )
 
 // ListEvents implements GET /v1/events.
-func (h handlers) ListEvents(ctx context.Context, request api.ListEventsRequestObject) (api.ListEventsResponseObject, error) {
+func (h handlers) ListEvents(
+	ctx context.Context,
+	request api.ListEventsRequestObject,
+) (api.ListEventsResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	after := id.Entry{UUID: asked.before} // the list is oldest first, so a page ends before what comes after
+	// the list is oldest first, so a page ends before what comes after
+	after := id.Entry{UUID: asked.before}
 	if request.Params.After != nil {
 		if request.Params.Cursor != nil {
-			return nil, fault.New(fault.MalformedRequest, "A list begins in one place.").At("?after", "cannot be given together with cursor")
+			return nil, fault.New(fault.MalformedRequest, "A list begins in one place.").
+				At("?after", "cannot be given together with cursor")
 		}
 		after = id.Entry{UUID: *request.Params.After}
 	}
@@ -40,7 +45,10 @@ func (h handlers) ListEvents(ctx context.Context, request api.ListEventsRequestO
 	for i, one := range events {
 		data[i] = toEvent(one)
 	}
-	return api.ListEvents200JSONResponse{Body: api.EventPage{Data: data, NextCursor: next}, Headers: api.ListEvents200ResponseHeaders{Link: link}}, nil
+	return api.ListEvents200JSONResponse{
+		Body:    api.EventPage{Data: data, NextCursor: next},
+		Headers: api.ListEvents200ResponseHeaders{Link: link},
+	}, nil
 }
 
 func toEvent(one event.Event) api.Event {
@@ -61,7 +69,10 @@ func toEvent(one event.Event) api.Event {
 }
 
 // ListWebhookEndpoints implements GET /v1/webhook-endpoints.
-func (h handlers) ListWebhookEndpoints(ctx context.Context, request api.ListWebhookEndpointsRequestObject) (api.ListWebhookEndpointsResponseObject, error) {
+func (h handlers) ListWebhookEndpoints(
+	ctx context.Context,
+	request api.ListWebhookEndpointsRequestObject,
+) (api.ListWebhookEndpointsResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -76,12 +87,19 @@ func (h handlers) ListWebhookEndpoints(ctx context.Context, request api.ListWebh
 		data[i] = toWebhookEndpoint(one)
 	}
 	return api.ListWebhookEndpoints200JSONResponse{
-		Body: api.WebhookEndpointPage{Data: data, NextCursor: next}, Headers: api.ListWebhookEndpoints200ResponseHeaders{Link: link},
+		Body: api.WebhookEndpointPage{
+			Data:       data,
+			NextCursor: next,
+		},
+		Headers: api.ListWebhookEndpoints200ResponseHeaders{Link: link},
 	}, nil
 }
 
 // CreateWebhookEndpoint implements POST /v1/webhook-endpoints.
-func (h handlers) CreateWebhookEndpoint(ctx context.Context, request api.CreateWebhookEndpointRequestObject) (api.CreateWebhookEndpointResponseObject, error) {
+func (h handlers) CreateWebhookEndpoint(
+	ctx context.Context,
+	request api.CreateWebhookEndpointRequestObject,
+) (api.CreateWebhookEndpointResponseObject, error) {
 	in := webhook.New{URL: request.Body.URL, Description: orEmpty(request.Body.Description)}
 	if request.Body.Events != nil {
 		in.Events = toEventTypes(*request.Body.Events)
@@ -91,14 +109,22 @@ func (h handlers) CreateWebhookEndpoint(ctx context.Context, request api.CreateW
 	}
 	answer := func(made webhook.Made) api.CreateWebhookEndpoint201JSONResponse {
 		return api.CreateWebhookEndpoint201JSONResponse{
-			Body:    toWebhookEndpointWithSecret(made),
-			Headers: api.CreateWebhookEndpoint201ResponseHeaders{ETag: etag(made.Version), Location: "/v1/webhook-endpoints/" + made.ID.String()},
+			Body: toWebhookEndpointWithSecret(made),
+			Headers: api.CreateWebhookEndpoint201ResponseHeaders{
+				ETag:     etag(made.Version),
+				Location: "/v1/webhook-endpoints/" + made.ID.String(),
+			},
 		}
 	}
-	made, err := h.features.Webhooks.Create(ctx, caller(ctx), in, once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-		func(made webhook.Made) func(http.ResponseWriter) error {
-			return answer(made).VisitCreateWebhookEndpointResponse
-		}))
+	made, err := h.features.Webhooks.Create(
+		ctx,
+		caller(ctx),
+		in,
+		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
+			func(made webhook.Made) func(http.ResponseWriter) error {
+				return answer(made).VisitCreateWebhookEndpointResponse
+			}),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +132,10 @@ func (h handlers) CreateWebhookEndpoint(ctx context.Context, request api.CreateW
 }
 
 // GetWebhookEndpoint implements GET /v1/webhook-endpoints/{id}.
-func (h handlers) GetWebhookEndpoint(ctx context.Context, request api.GetWebhookEndpointRequestObject) (api.GetWebhookEndpointResponseObject, error) {
+func (h handlers) GetWebhookEndpoint(
+	ctx context.Context,
+	request api.GetWebhookEndpointRequestObject,
+) (api.GetWebhookEndpointResponseObject, error) {
 	found, err := h.features.Webhooks.Get(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -115,7 +144,10 @@ func (h handlers) GetWebhookEndpoint(ctx context.Context, request api.GetWebhook
 }
 
 // UpdateWebhookEndpoint implements PATCH /v1/webhook-endpoints/{id}.
-func (h handlers) UpdateWebhookEndpoint(ctx context.Context, request api.UpdateWebhookEndpointRequestObject) (api.UpdateWebhookEndpointResponseObject, error) {
+func (h handlers) UpdateWebhookEndpoint(
+	ctx context.Context,
+	request api.UpdateWebhookEndpointRequestObject,
+) (api.UpdateWebhookEndpointResponseObject, error) {
 	body := request.JSONBody
 	if body == nil {
 		body = request.ApplicationMergePatchPlusJSONBody
@@ -129,7 +161,13 @@ func (h handlers) UpdateWebhookEndpoint(ctx context.Context, request api.UpdateW
 		status := webhook.Status(*body.Status)
 		patch.Status = &status
 	}
-	after, err := h.features.Webhooks.Update(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID}, patch, condition(request.Params.IfMatch))
+	after, err := h.features.Webhooks.Update(
+		ctx,
+		caller(ctx),
+		id.WebhookEndpoint{UUID: request.ID},
+		patch,
+		condition(request.Params.IfMatch),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -137,36 +175,65 @@ func (h handlers) UpdateWebhookEndpoint(ctx context.Context, request api.UpdateW
 }
 
 // DeleteWebhookEndpoint implements DELETE /v1/webhook-endpoints/{id}.
-func (h handlers) DeleteWebhookEndpoint(ctx context.Context, request api.DeleteWebhookEndpointRequestObject) (api.DeleteWebhookEndpointResponseObject, error) {
-	if err := h.features.Webhooks.Delete(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID}, condition(request.Params.IfMatch)); err != nil {
+func (h handlers) DeleteWebhookEndpoint(
+	ctx context.Context,
+	request api.DeleteWebhookEndpointRequestObject,
+) (api.DeleteWebhookEndpointResponseObject, error) {
+	if err := h.features.Webhooks.Delete(
+		ctx,
+		caller(ctx),
+		id.WebhookEndpoint{UUID: request.ID},
+		condition(request.Params.IfMatch),
+	); err != nil {
 		return nil, err
 	}
 	return api.DeleteWebhookEndpoint204Response{}, nil
 }
 
 // RotateWebhookEndpointSecret implements POST /v1/webhook-endpoints/{id}/rotation.
-func (h handlers) RotateWebhookEndpointSecret(ctx context.Context, request api.RotateWebhookEndpointSecretRequestObject) (api.RotateWebhookEndpointSecretResponseObject, error) {
+func (h handlers) RotateWebhookEndpointSecret(
+	ctx context.Context,
+	request api.RotateWebhookEndpointSecretRequestObject,
+) (api.RotateWebhookEndpointSecretResponseObject, error) {
 	overlap := webhook.DefaultOverlap
 	if request.Body != nil && request.Body.OverlapSeconds != nil {
 		overlap = time.Duration(*request.Body.OverlapSeconds) * time.Second
 	}
 	answer := func(made webhook.Made) api.RotateWebhookEndpointSecret200JSONResponse {
 		return api.RotateWebhookEndpointSecret200JSONResponse{
-			Body: toWebhookEndpointWithSecret(made), Headers: api.RotateWebhookEndpointSecret200ResponseHeaders{ETag: etag(made.Version)},
+			Body: toWebhookEndpointWithSecret(
+				made,
+			),
+			Headers: api.RotateWebhookEndpointSecret200ResponseHeaders{ETag: etag(made.Version)},
 		}
 	}
-	made, err := h.features.Webhooks.Rotate(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID}, overlap,
-		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body, func(made webhook.Made) func(http.ResponseWriter) error {
-			return answer(made).VisitRotateWebhookEndpointSecretResponse
-		}))
+	made, err := h.features.Webhooks.Rotate(
+		ctx,
+		caller(ctx),
+		id.WebhookEndpoint{UUID: request.ID},
+		overlap,
+		once(
+			ctx,
+			h.Server,
+			request.Params.IdempotencyKey,
+			request.Body,
+			func(made webhook.Made) func(http.ResponseWriter) error {
+				return answer(made).VisitRotateWebhookEndpointSecretResponse
+			},
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
 	return answer(made), nil
 }
 
-// TestWebhookEndpoint implements POST /v1/webhook-endpoints/{id}/test. Nothing is kept of a ping, so an Idempotency-Key has nothing to add.
-func (h handlers) TestWebhookEndpoint(ctx context.Context, request api.TestWebhookEndpointRequestObject) (api.TestWebhookEndpointResponseObject, error) {
+// TestWebhookEndpoint implements POST /v1/webhook-endpoints/{id}/test. Nothing is kept of a ping,
+// so an Idempotency-Key has nothing to add.
+func (h handlers) TestWebhookEndpoint(
+	ctx context.Context,
+	request api.TestWebhookEndpointRequestObject,
+) (api.TestWebhookEndpointResponseObject, error) {
 	outcome, status, err := h.features.Webhooks.Test(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID})
 	if err != nil {
 		return nil, err
@@ -180,7 +247,10 @@ func (h handlers) TestWebhookEndpoint(ctx context.Context, request api.TestWebho
 }
 
 // ListWebhookDeliveries implements GET /v1/webhook-endpoints/{id}/deliveries.
-func (h handlers) ListWebhookDeliveries(ctx context.Context, request api.ListWebhookDeliveriesRequestObject) (api.ListWebhookDeliveriesResponseObject, error) {
+func (h handlers) ListWebhookDeliveries(
+	ctx context.Context,
+	request api.ListWebhookDeliveriesRequestObject,
+) (api.ListWebhookDeliveriesResponseObject, error) {
 	asked, err := h.pageOf(ctx, request.Params.Limit, request.Params.Cursor)
 	if err != nil {
 		return nil, err
@@ -189,7 +259,14 @@ func (h handlers) ListWebhookDeliveries(ctx context.Context, request api.ListWeb
 	if request.Params.State != nil {
 		only = webhook.State(*request.Params.State)
 	}
-	found, err := h.features.Webhooks.Deliveries(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID}, only, id.Entry{UUID: asked.before}, asked.limit+1)
+	found, err := h.features.Webhooks.Deliveries(
+		ctx,
+		caller(ctx),
+		id.WebhookEndpoint{UUID: request.ID},
+		only,
+		id.Entry{UUID: asked.before},
+		asked.limit+1,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -199,19 +276,37 @@ func (h handlers) ListWebhookDeliveries(ctx context.Context, request api.ListWeb
 		data[i] = toWebhookDelivery(one)
 	}
 	return api.ListWebhookDeliveries200JSONResponse{
-		Body: api.WebhookDeliveryPage{Data: data, NextCursor: next}, Headers: api.ListWebhookDeliveries200ResponseHeaders{Link: link},
+		Body: api.WebhookDeliveryPage{
+			Data:       data,
+			NextCursor: next,
+		},
+		Headers: api.ListWebhookDeliveries200ResponseHeaders{Link: link},
 	}, nil
 }
 
 // RetryWebhookDelivery implements POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/retry.
-func (h handlers) RetryWebhookDelivery(ctx context.Context, request api.RetryWebhookDeliveryRequestObject) (api.RetryWebhookDeliveryResponseObject, error) {
+func (h handlers) RetryWebhookDelivery(
+	ctx context.Context,
+	request api.RetryWebhookDeliveryRequestObject,
+) (api.RetryWebhookDeliveryResponseObject, error) {
 	answer := func(after webhook.Delivery) api.RetryWebhookDelivery202JSONResponse {
 		return api.RetryWebhookDelivery202JSONResponse{Body: toWebhookDelivery(after)}
 	}
-	after, err := h.features.Webhooks.Repeat(ctx, caller(ctx), id.WebhookEndpoint{UUID: request.ID}, id.Entry{UUID: request.DeliveryID},
-		once(ctx, h.Server, request.Params.IdempotencyKey, nil, func(after webhook.Delivery) func(http.ResponseWriter) error {
-			return answer(after).VisitRetryWebhookDeliveryResponse
-		}))
+	after, err := h.features.Webhooks.Repeat(
+		ctx,
+		caller(ctx),
+		id.WebhookEndpoint{UUID: request.ID},
+		id.Entry{UUID: request.DeliveryID},
+		once(
+			ctx,
+			h.Server,
+			request.Params.IdempotencyKey,
+			nil,
+			func(after webhook.Delivery) func(http.ResponseWriter) error {
+				return answer(after).VisitRetryWebhookDeliveryResponse
+			},
+		),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -219,15 +314,27 @@ func (h handlers) RetryWebhookDelivery(ctx context.Context, request api.RetryWeb
 }
 
 func webhookEndpointAnswer(found webhook.Endpoint) api.WebhookEndpointJSONResponse {
-	return api.WebhookEndpointJSONResponse{Body: toWebhookEndpoint(found), Headers: api.WebhookEndpointResponseHeaders{ETag: etag(found.Version)}}
+	return api.WebhookEndpointJSONResponse{
+		Body:    toWebhookEndpoint(found),
+		Headers: api.WebhookEndpointResponseHeaders{ETag: etag(found.Version)},
+	}
 }
 
 func toWebhookEndpoint(found webhook.Endpoint) api.WebhookEndpoint {
 	out := api.WebhookEndpoint{
-		ID: found.ID.UUID, URL: found.URL, Description: found.Description, Events: make(api.WebhookEvents, len(found.Events)),
-		Status: api.WebhookEndpointStatus(found.Status), PausedReason: (*string)(found.PausedReason), PausedAt: inUTC(found.PausedAt),
-		FailingSince: inUTC(found.FailingSince), PreviousSecretExpiresAt: inUTC(found.PreviousExpiresAt),
-		CreatedAt: found.CreatedAt.UTC(), UpdatedAt: found.UpdatedAt.UTC(),
+		ID:          found.ID.UUID,
+		URL:         found.URL,
+		Description: found.Description,
+		Events:      make(api.WebhookEvents, len(found.Events)),
+		Status: api.WebhookEndpointStatus(
+			found.Status,
+		),
+		PausedReason:            (*string)(found.PausedReason),
+		PausedAt:                inUTC(found.PausedAt),
+		FailingSince:            inUTC(found.FailingSince),
+		PreviousSecretExpiresAt: inUTC(found.PreviousExpiresAt),
+		CreatedAt:               found.CreatedAt.UTC(),
+		UpdatedAt:               found.UpdatedAt.UTC(),
 	}
 	for i, one := range found.Events {
 		out.Events[i] = api.EventType(one)
@@ -238,16 +345,34 @@ func toWebhookEndpoint(found webhook.Endpoint) api.WebhookEndpoint {
 func toWebhookEndpointWithSecret(made webhook.Made) api.WebhookEndpointWithSecret {
 	one := toWebhookEndpoint(made.Endpoint)
 	return api.WebhookEndpointWithSecret{
-		ID: one.ID, URL: one.URL, Description: one.Description, Events: one.Events, Status: one.Status, PausedReason: one.PausedReason, PausedAt: one.PausedAt,
-		FailingSince: one.FailingSince, PreviousSecretExpiresAt: one.PreviousSecretExpiresAt, CreatedAt: one.CreatedAt, UpdatedAt: one.UpdatedAt,
-		Secret: made.Secret.Reveal(),
+		ID:                      one.ID,
+		URL:                     one.URL,
+		Description:             one.Description,
+		Events:                  one.Events,
+		Status:                  one.Status,
+		PausedReason:            one.PausedReason,
+		PausedAt:                one.PausedAt,
+		FailingSince:            one.FailingSince,
+		PreviousSecretExpiresAt: one.PreviousSecretExpiresAt,
+		CreatedAt:               one.CreatedAt,
+		UpdatedAt:               one.UpdatedAt,
+		Secret:                  made.Secret.Reveal(),
 	}
 }
 
 func toWebhookDelivery(one webhook.Delivery) api.WebhookDelivery {
 	return api.WebhookDelivery{
-		ID: one.ID.UUID, Event: toEvent(one.Event), State: api.WebhookDeliveryState(one.State), Attempts: one.Attempts, NextAttemptAt: inUTC(one.NextAttemptAt),
-		LastAttemptAt: inUTC(one.LastAttemptAt), LastOutcome: (*string)(one.LastOutcome), LastStatus: one.LastStatus, CreatedAt: one.CreatedAt.UTC(),
+		ID:            one.ID.UUID,
+		Event:         toEvent(one.Event),
+		State:         api.WebhookDeliveryState(one.State),
+		Attempts:      one.Attempts,
+		NextAttemptAt: inUTC(one.NextAttemptAt),
+		LastAttemptAt: inUTC(
+			one.LastAttemptAt,
+		),
+		LastOutcome: (*string)(one.LastOutcome),
+		LastStatus:  one.LastStatus,
+		CreatedAt:   one.CreatedAt.UTC(),
 	}
 }
 
