@@ -118,8 +118,8 @@ func (h handlers) RotateAPIKey(
 	return answer(made), nil
 }
 
-// ReportLeakedAPIKey implements POST /v1/api-keys/leaks. Repeating it changes nothing, so an
-// Idempotency-Key has nothing to add.
+// ReportLeakedAPIKey implements POST /v1/api-keys/leaks. It is idempotent without an
+// Idempotency-Key.
 func (h handlers) ReportLeakedAPIKey(
 	ctx context.Context,
 	request api.ReportLeakedAPIKeyRequestObject,

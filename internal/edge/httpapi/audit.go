@@ -54,8 +54,8 @@ func (h handlers) ListAuditEntries(
 	}, nil
 }
 
-// sentEntry is one entry as it is sent. It keeps the details as they are, which the generated type
-// would take apart.
+// sentEntry is an entry as the caller sent it. Its details stay raw JSON; the generated type would
+// decode them.
 type sentEntry struct {
 	ActorUserID uuid.UUID `json:"actor_user_id"`
 	Action      string    `json:"action"`
@@ -121,8 +121,8 @@ func (h handlers) CreateAuditEntries(
 	return recordedAnswer(outcomes, many)
 }
 
-// recordedAnswer tells what became of each entry. One entry that was sent by itself and refused is
-// a problem of the whole request.
+// recordedAnswer reports the outcome of each entry. A single entry that is refused fails the whole
+// request.
 func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntriesResponseObject, error) {
 	if refusal := outcomes[0].Refusal; !many && refusal != nil {
 		return nil, fault.New(refusal.Code, refusal.Detail).At(refusal.Pointer, refusal.Detail)

@@ -7,11 +7,10 @@ import (
 	"github.com/fusionspim/steward/internal/base/version"
 )
 
-// etag writes a version as a strong entity tag (RFC 9110, section 8.8.3).
+// etag formats a version as a strong entity tag (RFC 9110, section 8.8.3).
 func etag(number int64) string { return `"` + strconv.FormatInt(number, 10) + `"` }
 
-// condition reads an If-Match header. What is not one of our tags, a weak one among them, is met by
-// no version.
+// condition parses an If-Match header. A tag that is not ours, or is weak, matches no version.
 func condition(header *string) version.Condition {
 	if header == nil || strings.TrimSpace(*header) == "*" {
 		return version.Condition{}

@@ -12,31 +12,31 @@ import (
 	"github.com/fusionspim/steward/internal/base/principal"
 )
 
-// A cursor is the id of the last row of a page and an authentication code over it, the customer,
-// the list and its filters. It needs no state, holds nothing personal, and one that was changed, or
-// made for another customer or other filters, is refused.
+// A cursor is the id of a page's last row with an authentication code over the id, the customer,
+// the list and its filters. It is stateless and holds nothing personal. A cursor that was tampered
+// with, or issued for another customer or other filters, is refused.
 
 const (
 	cursorLabel  = "cursor"
-	cursorCode   = 16 // bytes of the authentication code that are kept
+	cursorCode   = 16 // length of the truncated authentication code, in bytes
 	defaultLimit = 50
 )
 
-// page is what a list was asked for.
+// page is the page of a list that the caller requests.
 type page struct {
 	limit  int
-	before uuid.UUID // zero: from the newest on
+	before uuid.UUID // zero: start at the newest row
 	seal   func(last uuid.UUID) []byte
 	url    url.URL
 }
 
-// pageOf reads limit and cursor.
+// pageOf parses limit and cursor. Fault: MalformedCursor.
 func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page, error) {
 	now := callOf(ctx)
 	query := now.request.URL.Query()
 	query.Del("cursor")
 	query.Del("limit")
-	query.Del("after") // which says where a list begins, as the cursor does
+	query.Del("after") // it sets where a list starts, as the cursor does
 	asked := page{limit: defaultLimit, url: url.URL{Path: now.request.URL.Path, RawQuery: query.Encode()}}
 	asked.seal = s.sealFor(ctx, now.operation.ID, asked.url.RawQuery)
 	if limit != nil {
@@ -58,7 +58,7 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 	return asked, nil
 }
 
-// sealFor authenticates the cursors of the caller's customer for a list with its filters.
+// sealFor returns the authentication code of cursors for one customer, list and set of filters.
 func (s *Server) sealFor(ctx context.Context, operation, filters string) func(last uuid.UUID) []byte {
 	caller, _ := principal.FromContext(ctx)
 	return func(last uuid.UUID) []byte {
@@ -66,8 +66,8 @@ func (s *Server) sealFor(ctx context.Context, operation, filters string) func(la
 	}
 }
 
-// cut takes one row more than the page holds as the sign that there is a next page. It returns the
-// rows of the page, the cursor of the next one, and its address as a Link header.
+// cut trims rows to the page: a row beyond the limit shows that there is a next page. It returns
+// the rows of the page, the cursor of the next page, and that page's Link header.
 func cut[T any](asked page, rows []T, idOf func(T) uuid.UUID) (shown []T, next *string, link *string) {
 	if len(rows) <= asked.limit {
 		return rows, nil, nil

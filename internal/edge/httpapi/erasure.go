@@ -100,7 +100,7 @@ func receiptAnswer(receipt user.Receipt) api.ErasureReceiptJSONResponse {
 	}
 }
 
-// receiptVersion is the version of a receipt, which changes with its state alone.
+// receiptVersion is the version of a receipt; it changes with the receipt's state only.
 func receiptVersion(receipt user.Receipt) int64 {
 	switch receipt.State {
 	case user.LiveComplete:

@@ -13,7 +13,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/jobs"
 )
 
-// jobUUID is a job's number in the form in which cursors carry the last row of a page.
+// jobUUID encodes a job number as a UUID, which is what a cursor holds.
 func jobUUID(job int64) (inCursor uuid.UUID) {
 	binary.BigEndian.PutUint64(inCursor[8:], uint64(job))
 	return inCursor

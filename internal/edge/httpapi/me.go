@@ -9,8 +9,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// privacyMailbox is where Fusions answers questions about privacy: the processor's contact in every
-// guidance.
+// privacyMailbox is Fusions' contact for privacy questions, shown in the guidance to every user.
 const privacyMailbox = "privacy@fusionspim.com"
 
 // GetMe implements GET /v1/me.

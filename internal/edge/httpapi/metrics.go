@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics measure requests by route and status. Neither label can hold anything of a person.
+// metrics measures requests by method, route and status. No label can hold personal data.
 type metrics struct{ duration *prometheus.HistogramVec }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -20,7 +20,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 
 func (m *metrics) observe(method, path string, status int, took time.Duration) {
 	if path == "none" {
-		method = "any" // or else a caller could make as many series as there are words
+		method = "any" // else callers could create series at will
 	}
 	m.duration.WithLabelValues(method, path, strconv.Itoa(status)).Observe(took.Seconds())
 }

@@ -28,10 +28,10 @@ import (
 
 var saneRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// traceparent is the header of W3C Trace Context, of which the log takes the trace id.
+// traceparent matches the W3C Trace Context header, whose trace id goes to the log.
 var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}`)
 
-// everyAnswer is the headers that every answer begins with; what a handler sets replaces them.
+// everyAnswer holds the default headers of every response. Handlers may replace them.
 var everyAnswer = http.Header{
 	"X-Content-Type-Options":       {"nosniff"},
 	"X-Frame-Options":              {"DENY"},
@@ -41,12 +41,11 @@ var everyAnswer = http.Header{
 	"Cache-Control":                {"no-store"},
 }
 
-// observe names the request, sets the headers that every answer has, and logs and measures what
-// became of it. The log holds the route and never the path, the query or the address: those can
-// tell who somebody is.
+// observe assigns the request id, sets the default headers, and logs and measures the outcome. The
+// log holds the route, never the path, the query or the address, which may identify a person.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		began := time.Now() // a duration, not a time: measured by the machine's own clock
+		began := time.Now() // a duration, so by the machine's own clock
 		request := c.Request()
 		header := c.Response().Header()
 		now := &call{operation: s.operations[route{request.Method, c.Path()}], request: request, writer: c.Response()}
@@ -62,7 +61,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			address = netip.IPv6Unspecified()
 		}
-		// a zone is a name of ours for a link, and PostgreSQL's inet takes none
+		// PostgreSQL's inet takes no zone, and a zone means nothing beyond this host.
 		now.address = address.Unmap().WithZone("")
 		c.SetRequest(request.WithContext(context.WithValue(request.Context(), callKey{}, now)))
 
@@ -79,8 +78,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// recovered turns a panic into an error. The value of a panic may hold anything, so only where it
-// happened goes on.
+// recovered turns a panic into an error. A panic's value may hold personal data, so only its type
+// and the stack are passed on.
 func (s *Server) recovered(next echo.HandlerFunc, c echo.Context) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -127,7 +126,7 @@ func (s *Server) report(c echo.Context, now *call, err error, took time.Duration
 		)
 	}
 	level := slog.LevelInfo
-	// which is logged once, where it begins
+	// The closed state is logged once, when it begins.
 	if status >= http.StatusInternalServerError && !fault.Is(err, fault.ReplayingErasures) {
 		level = slog.LevelError
 		attributes = append(attributes, slog.String("error", err.Error()))
@@ -138,9 +137,8 @@ func (s *Server) report(c echo.Context, now *call, err error, took time.Duration
 	s.log.LogAttrs(c.Request().Context(), level, "request", attributes...)
 }
 
-// guard lets a request through to its handler when the caller is known and may do what is asked (in
-// this order: 401, then 403, which does not depend on what exists), and the request follows the
-// contract.
+// guard admits a request to its handler if the caller is authenticated (else 401) and authorised
+// (else 403, independent of what exists), and the request follows the contract.
 func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		now := callOf(c.Request().Context())
@@ -149,22 +147,22 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 			return shut
 		}
 		if operation == nil {
-			return next(c) // no such route or method; Echo says which
+			return next(c) // no such route or method; Echo reports which
 		}
 		if !operation.Public {
 			caller, err := s.authenticate(c.Request(), now)
 			if err != nil {
 				return err
 			}
-			// Before anything else can fail, so that the log knows the caller.
+			// First, so that every failure is logged with its caller.
 			c.SetRequest(c.Request().WithContext(principal.NewContext(c.Request().Context(), caller)))
 			if err := authorise(caller, operation); err != nil {
 				return err
 			}
 		}
-		// A browser sends the cookie by itself, also for a page of another site; what a credential
-		// in a header does, somebody meant. Pages read no cookie, and mail programs send to one of
-		// them from wherever they are (RFC 8058).
+		// Browsers send the cookie by themselves, even for pages of other sites; an Authorization
+		// header is always deliberate. Pages read no cookie, and mail programs post to one of them
+		// without an origin (RFC 8058).
 		if c.Request().Header.Get("Authorization") == "" && operation.Tag != pagesTag {
 			if err := s.origins.Check(c.Request()); err != nil {
 				return fault.Because(err, fault.CrossOrigin, "A page of another origin may not do this.")
@@ -183,7 +181,7 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 		if err := operation.Check(c.Request(), parameters); err != nil {
 			return err
 		}
-		// The media type was compared without regard to letter case; what follows compares letters.
+		// Media types compare without regard to case; the generated code compares them exactly.
 		if kind := c.Request().Header.Get("Content-Type"); kind != "" && kind != "application/json" {
 			if plain, _, err := mime.ParseMediaType(kind); err == nil {
 				c.Request().Header.Set("Content-Type", plain)
@@ -193,8 +191,8 @@ func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// authenticate tells who calls: by Authorization: Bearer (RFC 6750, section 2.1) with an access
-// token or an API key, or else by the cookie of a browser's session.
+// authenticate identifies the caller by Authorization: Bearer (RFC 6750, section 2.1), with an
+// access token or an API key, or else by the session cookie.
 func (s *Server) authenticate(r *http.Request, now *call) (principal.Principal, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
@@ -214,7 +212,7 @@ func (s *Server) authenticate(r *http.Request, now *call) (principal.Principal, 
 	return s.features.Sessions.Authenticate(r.Context(), credential)
 }
 
-// authorise compares the caller with what the contract says of the operation.
+// authorise checks the caller against the roles and scopes of the operation.
 func authorise(caller principal.Principal, operation *contract.Operation) error {
 	if !caller.IsAPIKey() {
 		for _, role := range operation.Roles {
@@ -241,15 +239,15 @@ func authorise(caller principal.Principal, operation *contract.Operation) error 
 	return nil
 }
 
-// acceptable tells whether the caller takes what the operation answers. Pages are not refused: a
-// person who follows a link to one should see it. Neither is an operation whose answer has no body,
-// nor a probe: the contract does not know 406 of them.
+// acceptable checks the Accept header. Pages are never refused, because a person who follows a link
+// should see one. Neither are operations without a response body, nor probes, for which the
+// contract has no 406.
 func acceptable(values []string, operation *contract.Operation) error {
 	if len(values) == 0 || operation.Tag == pagesTag || !operation.Declares(http.StatusNotAcceptable) {
 		return nil
 	}
 	answers := operation.Answers
-	if len(answers) == 0 { // what is said when something is wrong
+	if len(answers) == 0 { // problem documents only
 		answers = []string{"application/json"}
 	}
 	for _, value := range values {
@@ -278,9 +276,9 @@ func acceptable(values []string, operation *contract.Operation) error {
 	)
 }
 
-// extractAddress finds out where a request comes from. X-Forwarded-For is believed as far as
-// trusted proxies wrote it, from the right; with no trusted proxy, the address is that of the
-// connection. Echo's own default would believe anybody.
+// extractAddress returns an extractor of the client's address. X-Forwarded-For counts as far as
+// trusted proxies wrote it, from the right; without trusted proxies the address is the
+// connection's. Echo's default would trust any sender.
 func extractAddress(trusted []netip.Prefix) echo.IPExtractor {
 	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()
@@ -295,8 +293,8 @@ func extractAddress(trusted []netip.Prefix) echo.IPExtractor {
 	return echo.ExtractIPFromXFFHeader(options...)
 }
 
-// bodyBinder decodes bodies for the generated handlers. They were checked against the contract
-// before; nothing else of a request is bound by Echo.
+// bodyBinder decodes bodies for the generated handlers, after the contract check. Echo binds
+// nothing else.
 type bodyBinder struct{}
 
 // Bind implements echo.Binder.

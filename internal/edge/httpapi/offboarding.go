@@ -15,8 +15,8 @@ import (
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
 )
 
-// bundleWriteTime is how long a piece of a bundle may take on its way. What the server allows other
-// answers would cut a large one off.
+// bundleWriteTime is the write timeout of each piece of a bundle. The server's own timeout would
+// cut off a large one.
 const bundleWriteTime = 30 * time.Second
 
 // BeginOffboarding implements POST /v1/operator/customers/{id}/offboarding.
@@ -252,7 +252,7 @@ func (h handlers) CollectOffboardingBundle(
 	}, nil
 }
 
-// patient gives each piece of a long answer a while of its own.
+// patient extends the write deadline before each piece of a long response.
 type patient struct {
 	io.ReadCloser
 	connection *http.ResponseController
@@ -260,7 +260,7 @@ type patient struct {
 
 // Read implements io.Reader.
 func (p patient) Read(into []byte) (int, error) {
-	// the connection lives by the machine's own clock
+	// Deadlines of connections use the machine's own clock.
 	if err := p.connection.SetWriteDeadline(
 		time.Now().Add(bundleWriteTime),
 	); err != nil &&
@@ -336,7 +336,7 @@ func toCustomerOffboarding(found offboarding.Offboarding) api.CustomerOffboardin
 	}
 }
 
-// offboardingGuidance says what an administrator can do now.
+// offboardingGuidance tells an administrator what can be done in this state.
 func offboardingGuidance(state offboarding.State) string {
 	switch state {
 	case offboarding.Requested:
@@ -363,7 +363,7 @@ func toOffboardingBundle(found *offboarding.Bundle) *api.OffboardingBundle {
 	}
 }
 
-// bare is the identifier of an operator as the contract has it.
+// bare converts an operator's id to the contract's type.
 func bare(operator *id.User) *uuid.UUID {
 	if operator == nil {
 		return nil

@@ -8,12 +8,12 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// secondFactorTag is the contract's tag of what somebody may do before a required second factor is
-// set up.
+// secondFactorTag is the contract's tag of the operations that are allowed before a required second
+// factor is enrolled.
 const secondFactorTag = "second-factor"
 
-// newOrigins knows the origins whose pages may change something with the session's cookie: the
-// service's own and the trusted ones.
+// newOrigins returns the check that requests authenticated by cookie come from the service's own
+// origin or a trusted one.
 func newOrigins(settings Settings) (*http.CrossOriginProtection, error) {
 	origins := http.NewCrossOriginProtection()
 	for _, origin := range settings.AllowedOrigins {
@@ -24,9 +24,8 @@ func newOrigins(settings Settings) (*http.CrossOriginProtection, error) {
 	return origins, nil
 }
 
-// share lets pages of the trusted origins read answers (CORS, the fetch standard). It names the one
-// origin that asked and never all, for credentials go with the requests. Without trusted origins it
-// does nothing.
+// share sets the CORS headers for trusted origins. It names the requesting origin, never a
+// wildcard, because requests carry credentials. Without trusted origins it does nothing.
 func (s *Server) share(c echo.Context) (preflight bool) {
 	origin := c.Request().Header.Get("Origin")
 	if len(s.settings.AllowedOrigins) == 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/integration/alert"
 )
 
-// pagesTag is the contract's tag of what is for people. These operations are routed here and not by
+// pagesTag is the contract's tag of the pages for people, which are routed here rather than by
 // generated code.
 const pagesTag = "pages"
 
@@ -64,15 +64,15 @@ func (s *Server) servePages() {
 	})
 }
 
-// page200 answers with a page of our own. It needs our style sheet and nothing else.
+// page200 renders one of our own pages, which needs our style sheet only.
 func page200(c echo.Context, content []byte) error {
 	c.Response().Header().Set("Content-Security-Policy", pages.ContentSecurityPolicy)
 	c.Response().Header().Set("Cache-Control", "public, max-age=300")
 	return c.HTMLBlob(http.StatusOK, content)
 }
 
-// unsubscribePage answers with the page behind the link at the foot of an alert. A link that is not
-// good answers the same, whatever is wrong with it.
+// unsubscribePage renders the page behind the unsubscribe link of an alert. Every invalid link gets
+// the same response, whatever is wrong with it.
 func (s *Server) unsubscribePage(c echo.Context, found alert.Subscription, good bool, err error) error {
 	if err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// RequestPasswordReset implements POST /v1/password-resets. An Idempotency-Key changes nothing: an
-// answer that is remembered for accounts that are there would tell that they are.
+// RequestPasswordReset implements POST /v1/password-resets. An Idempotency-Key has no effect: an
+// answer remembered for existing accounts only would reveal them.
 func (h handlers) RequestPasswordReset(
 	ctx context.Context,
 	request api.RequestPasswordResetRequestObject,
@@ -30,7 +30,7 @@ func (h handlers) ConfirmPasswordReset(
 	ctx context.Context,
 	request api.ConfirmPasswordResetRequestObject,
 ) (api.ConfirmPasswordResetResponseObject, error) {
-	// The password is no part of what the key stands for: a fast hash of it must not be kept.
+	// The password is not part of the fingerprint: no fast hash of it may be stored.
 	stands := api.PasswordResetConfirmation{Token: request.Body.Token}
 	err := h.features.PasswordLinks.Confirm(
 		ctx,

@@ -17,7 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/idempotency"
 )
 
-// statusOf is the one table from kinds of failure to statuses.
+// statusOf is the only mapping from kinds of fault to statuses.
 func statusOf(kind fault.Kind) int {
 	switch kind {
 	case fault.Malformed:
@@ -55,8 +55,8 @@ func statusOf(kind fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// asFault gives every error a meaning for the caller. What has none is a mistake of ours, and its
-// text is for the log alone.
+// asFault converts every error to a fault. An unknown error is a defect of ours, and its text is
+// for the log only.
 func asFault(err error) *fault.Fault {
 	var known *fault.Fault
 	if errors.As(err, &known) {
@@ -93,7 +93,7 @@ func asFault(err error) *fault.Fault {
 	)
 }
 
-// renderProblem is the only place where an error becomes an answer.
+// renderProblem is the only function that turns an error into a response.
 func (s *Server) renderProblem(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -161,15 +161,15 @@ func (s *Server) renderProblem(err error, c echo.Context) {
 		s.log.Error("a problem could not be rendered", "error", marshalErr)
 	}
 	c.Response().WriteHeader(status)
-	// a caller that went away hears nothing, and need not
+	// The caller may be gone.
 	_, _ = c.Response().Write(append(body, '\n'))
 }
 
-// plainID is a part of a path that is an id, which tells nothing about a person.
+// plainID matches a path segment that is an id, and so not personal.
 var plainID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// instance is the path as far as it is ours: words of the contract and ids. A path that somebody
-// made up may hold a name or an address.
+// instance returns the path with only the contract's words and ids in it: a path that a caller made
+// up may hold a name or an address.
 func (s *Server) instance(path string) string {
 	segments := strings.Split(path, "/")
 	if len(segments) > 8 {

@@ -12,8 +12,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/idempotency"
 )
 
-// once prepares the remembering of an answer, if the caller sent an Idempotency-Key. The request is
-// what the key stands for, and the answer is rendered by the same visitor that writes it.
+// once prepares idempotent execution if the caller sent an Idempotency-Key. The key stands for the
+// request, and the remembered answer is rendered by the same visitor that writes it.
 func once[T any](
 	ctx context.Context,
 	s *Server,
@@ -27,7 +27,7 @@ func once[T any](
 	now := callOf(ctx)
 	text, err := json.Marshal(request)
 	if err != nil {
-		text = nil // a type of the contract always encodes
+		text = nil // cannot happen: the contract's types always encode
 	}
 	var credential uuid.UUID
 	if caller, ok := principal.FromContext(ctx); ok {
@@ -70,12 +70,12 @@ func (r *recorder) Header() http.Header               { return r.header }
 func (r *recorder) WriteHeader(status int)            { r.status = status }
 func (r *recorder) Write(content []byte) (int, error) { return r.body.Write(content) }
 
-// writeAnswer gives a remembered answer again.
+// writeAnswer writes a remembered answer.
 func writeAnswer(w http.ResponseWriter, answer idempotency.Answer) {
 	for name, value := range answer.Header {
 		w.Header().Set(name, value)
 	}
 	w.Header().Set("Idempotency-Replayed", "true")
 	w.WriteHeader(answer.Status)
-	_, _ = w.Write(append(answer.Body, '\n')) // a caller that went away hears nothing, and need not
+	_, _ = w.Write(append(answer.Body, '\n')) // the caller may be gone
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
 )
 
-// bundleVersion is the version of every bundle: bundles never change.
+// bundleVersion is the version of every bundle: a bundle never changes.
 const bundleVersion = 1
 
 // ListDataSubjectRequests implements GET /v1/data-subject-requests.

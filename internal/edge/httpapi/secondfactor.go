@@ -37,7 +37,7 @@ func (h handlers) EnrolMySecondFactor(
 			Body: api.SecondFactorEnrolment{Secret: made.Secret.Reveal(), URI: made.URI.Reveal()},
 		}
 	}
-	// The password is no part of what the key stands for: it is verified each time.
+	// The password is not part of the fingerprint; it is verified each time.
 	made, err := h.features.SecondFactors.Enrol(ctx, caller(ctx), sensitive.New(request.Body.CurrentPassword),
 		once(ctx, h.Server, request.Params.IdempotencyKey, nil,
 			func(made secondfactor.Enrolment) func(http.ResponseWriter) error {

@@ -1,14 +1,14 @@
-// Package httpapi is the edge: HTTP on the one side, the features on the other.
+// Package httpapi serves the HTTP API.
 //
-// Owns: routing, who is calling and whether the caller may, checking requests against the contract,
+// Owns: routing, authentication and authorisation of requests, checking them against the contract,
 // problem documents, headers, cursors, and the translation between the contract's types and the
 // features'. It alone knows Echo and package api.
-// Does not own: any rule about people, customers or the trail. A handler is three thoughts: call
-// one method of one feature, fail with what it returned, answer.
+// Does not own: any rule about users, customers or the trail. A handler calls one method of one
+// feature, fails with its error, or answers with its result.
 //
-// A request passes, from the outside in: the request id, the headers that every answer has, the
-// log, the guard (authenticate, authorise, check against the contract), the handler. Whatever goes
-// wrong on the way rises as an error to one function, renderProblem.
+// A request passes, from the outside in: request id, default headers, log, guard (authenticate,
+// authorise, check against the contract), handler. Every error rises to one function,
+// renderProblem.
 package httpapi
 
 import (
@@ -49,7 +49,7 @@ import (
 	"github.com/fusionspim/steward/internal/record/event"
 )
 
-// Features are what the API opens up.
+// Features are the services that the API exposes.
 type Features struct {
 	Customers     *customer.Service
 	Users         *user.Service
@@ -70,24 +70,22 @@ type Features struct {
 	Requests      *subjectrequest.Service
 }
 
-// Settings of the API.
+// Settings configure the API.
 type Settings struct {
-	// where clients reach the service, such as https://steward.example; decides whether HSTS is
-	// sent
+	// base URL of the service as clients see it, such as https://steward.example; https sends HSTS
 	PublicURL string
-	// of frontends that browsers may call the API from, such as https://acme.example; none but the
-	// own origin if empty
+	// origins of frontends, such as https://acme.example; empty: the service's own only
 	AllowedOrigins []string
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; empty: nobody's
+	TrustedProxies []netip.Prefix // proxies whose X-Forwarded-For is trusted
 }
 
-// Server answers the contract. Safe for concurrent use.
+// Server serves the contract. Safe for concurrent use.
 type Server struct {
 	features   Features
 	settings   Settings
 	contract   *contract.Contract
 	operations map[route]*contract.Operation
-	words      map[string]bool // the fixed parts of the contract's paths
+	words      map[string]bool // fixed segments of the contract's paths
 	db         *postgres.DB
 	box        *seal.Box
 	keys       *token.Keyring
@@ -95,14 +93,14 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	echo       *echo.Echo
-	shut       atomic.Pointer[fault.Fault] // why nobody is let in; nil: open
+	shut       atomic.Pointer[fault.Fault] // why the service is closed; nil: open
 	origins    *http.CrossOriginProtection
 }
 
-// route is a method and a path as Echo writes it.
+// route is a method and a path in Echo's notation.
 type route struct{ method, path string }
 
-// New makes the API. The registry receives the metrics of requests.
+// New builds the API. Request metrics are registered with the registry.
 func New(
 	features Features,
 	settings Settings,
@@ -154,18 +152,17 @@ func New(
 	return s, nil
 }
 
-// Shut lets nobody in until Open, whatever is asked for, but for the question whether the process
-// lives. The detail says why.
+// Shut closes the service until Open: every operation but liveness answers 503 with the detail.
 func (s *Server) Shut(detail string, retryAfter time.Duration) {
 	f := fault.New(fault.ReplayingErasures, detail)
 	f.RetryAfter = retryAfter
 	s.shut.Store(f)
 }
 
-// Open lets requests in.
+// Open admits requests again.
 func (s *Server) Open() { s.shut.Store(nil) }
 
-// ServeHTTP implements http.Handler. HEAD is answered like GET; net/http leaves the body away.
+// ServeHTTP implements http.Handler. HEAD is handled as GET; net/http drops the body.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		r = r.WithContext(context.WithValue(r.Context(), headKey{}, true))
@@ -174,33 +171,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.echo.ServeHTTP(w, r)
 }
 
-// Operations lists what the contract has, for tests that go through all of it.
+// Operations returns the contract's operations, for tests that walk all of them.
 func (s *Server) Operations() []*contract.Operation { return s.contract.Operations() }
 
-// echoPath turns /v1/users/{id} into /v1/users/:id.
+// echoPath converts /v1/users/{id} to /v1/users/:id.
 func echoPath(path string) string {
 	return strings.NewReplacer("{", ":", "}", "").Replace(path)
 }
 
-// handlers implements the operations of the contract, in one file for each of its tags.
+// handlers implements the contract's operations, one file for each tag.
 type handlers struct{ *Server }
 
 var _ api.StrictServerInterface = handlers{}
 
-// call is what a handler may know of the request besides its parameters.
+// call is what a handler may know of a request besides its parameters.
 type call struct {
 	operation *contract.Operation
 	request   *http.Request
 	writer    http.ResponseWriter
 	address   netip.Addr
 	requestID string
-	byCookie  bool // the credential was the cookie
+	byCookie  bool // authenticated by cookie
 }
 
 type headKey struct{}
 
-// headAlone tells whether the caller asked for the head of the answer alone: what a GET uses up,
-// this does not.
+// headAlone reports whether the request is a HEAD, which must not use up what a GET does.
 func headAlone(ctx context.Context) bool { return ctx.Value(headKey{}) != nil }
 
 type callKey struct{}

@@ -34,8 +34,8 @@ func (h handlers) CreateSession(
 	if request.Body.Transport != nil {
 		in.Transport = session.Transport(*request.Body.Transport)
 	}
-	// The password is no part of what the key stands for: it is verified each time, and a fast hash
-	// of it must not be kept. Neither is a code.
+	// Neither the password nor a code is part of the fingerprint: both are verified each time, and
+	// no fast hash of a password may be stored.
 	stands := api.SignIn{Customer: request.Body.Customer, Email: request.Body.Email, Transport: request.Body.Transport}
 	tokens, err := h.features.Sessions.SignIn(ctx, in, once(ctx, h.Server, request.Params.IdempotencyKey, stands,
 		func(tokens session.Tokens) func(http.ResponseWriter) error {
@@ -47,8 +47,8 @@ func (h handlers) CreateSession(
 	return answer(tokens), nil
 }
 
-// cookieName is the name of the one cookie. The prefix makes browsers refuse it unless it is Secure
-// and belongs to this very host; plain HTTP, which development uses, cannot have it.
+// cookieName returns the name of the session cookie. With the __Host- prefix browsers insist on
+// Secure and on this very host; plain HTTP, as in development, cannot have it.
 func (s *Server) cookieName() string {
 	if s.secure() {
 		return "__Host-steward_session"
@@ -58,7 +58,7 @@ func (s *Server) cookieName() string {
 
 func (s *Server) secure() bool { return strings.HasPrefix(s.settings.PublicURL, "https://") }
 
-// sessionCookie writes the cookie (RFC 6265).
+// sessionCookie builds the cookie (RFC 6265).
 func (s *Server) sessionCookie(value string, lasts time.Duration) string {
 	cookie := http.Cookie{
 		Name:     s.cookieName(),

@@ -65,7 +65,7 @@ func (h handlers) GetAuditEntryProof(
 	}, nil
 }
 
-// toPath is the hashes of a proof; no hash is an empty list.
+// toPath encodes the hashes of a proof; without hashes the list is empty.
 func toPath(hashes [][]byte) api.MerklePath {
 	return append(make(api.MerklePath, 0, len(hashes)), hashes...)
 }

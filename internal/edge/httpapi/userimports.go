@@ -16,7 +16,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 )
 
-// How long an import may take: altogether, and until the next batch of rows has come.
+// Limits of an import: in total, and until the next batch of rows arrives.
 const (
 	importTime      = 15 * time.Minute
 	importBatchTime = 20 * time.Second
@@ -56,7 +56,7 @@ func (h handlers) CreateUserImport(
 	if err != nil {
 		return nil, err
 	}
-	// The page is that of GET .../{id}?status=refused, and its cursor leads on there.
+	// The page equals that of GET .../{id}?status=refused, and its cursor continues there.
 	asked := page{limit: defaultLimit, url: url.URL{Path: userimport.Path(done.Import.ID), RawQuery: "status=refused"}}
 	asked.seal = h.sealFor(ctx, "getUserImport", asked.url.RawQuery)
 	body, _ := toImport(asked, done.Import, done.Refused)
@@ -77,11 +77,11 @@ func flag(on bool) byte {
 	return 0
 }
 
-// attending is what happens before each batch of a stream: the caller must still be allowed to send
-// it, and has a while to do so. What the server allows other requests would cut a large file off.
+// attending returns the check before each batch of a stream: the caller must still be authorised,
+// and the deadlines of the connection move on. The server's own would cut off a large file.
 func (h handlers) attending(now *call) func() error {
 	connection := http.NewResponseController(now.writer)
-	end := time.Now().Add(importTime) // for the connection, which lives by the machine's own clock
+	end := time.Now().Add(importTime) // the connection uses the machine's own clock
 	return func() error {
 		caller, err := h.authenticate(now.request, now)
 		if err != nil {
@@ -137,7 +137,7 @@ func (h handlers) GetUserImport(
 	return api.GetUserImport200JSONResponse{Body: body, Headers: api.GetUserImport200ResponseHeaders{Link: link}}, nil
 }
 
-// A cursor holds an id. A row has none of its own; its number stands at the end of it.
+// A cursor holds an id. A row has none; its number fills the last bytes.
 func numbered(row userimport.Row) (out uuid.UUID) {
 	binary.BigEndian.PutUint32(out[12:], uint32(row.Number))
 	return out

@@ -23,7 +23,7 @@ func (h handlers) ListEvents(
 	if err != nil {
 		return nil, err
 	}
-	// the list is oldest first, so a page ends before what comes after
+	// The list is oldest first, so a page ends before the next event.
 	after := id.Entry{UUID: asked.before}
 	if request.Params.After != nil {
 		if request.Params.Cursor != nil {
@@ -228,8 +228,8 @@ func (h handlers) RotateWebhookEndpointSecret(
 	return answer(made), nil
 }
 
-// TestWebhookEndpoint implements POST /v1/webhook-endpoints/{id}/test. Nothing is kept of a ping,
-// so an Idempotency-Key has nothing to add.
+// TestWebhookEndpoint implements POST /v1/webhook-endpoints/{id}/test. A ping is not stored, so an
+// Idempotency-Key has no effect.
 func (h handlers) TestWebhookEndpoint(
 	ctx context.Context,
 	request api.TestWebhookEndpointRequestObject,
@@ -240,7 +240,7 @@ func (h handlers) TestWebhookEndpoint(
 	}
 	answer := api.TestWebhookEndpoint200JSONResponse{Outcome: api.WebhookOutcome(outcome)}
 	if status != 0 {
-		number := int32(status) //nolint:gosec // three digits
+		number := int32(status) //nolint:gosec // a status has three digits
 		answer.Status = &number
 	}
 	return answer, nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// assetRoot is where the files of all pages are: one place, so that the router needs one route.
+// assetRoot is the path below which all pages find their files: one route serves them.
 const assetRoot = "/docs/"
 
 const (
@@ -22,7 +22,8 @@ var assetFiles embed.FS
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// loadAssets makes a document of every file that pages refer to, by name. assets/README tells where the foreign ones come from.
+// loadAssets builds a document of every file that pages refer to, by name. assets/README names the
+// sources of third-party files.
 func loadAssets() (map[string]*document, error) {
 	const script, style, text = "text/javascript; charset=utf-8", "text/css; charset=utf-8", "text/plain; charset=utf-8"
 	documents := map[string]*document{}
@@ -51,7 +52,8 @@ func loadAssets() (map[string]*document, error) {
 	return documents, nil
 }
 
-// assetPath is the path of a file. It holds the digest of the content, so what it leads to never changes and need not be asked for twice.
+// assetPath returns the path of a file. It contains the digest of the content, so what it leads to
+// never changes and can be cached for good.
 func (p *Pages) assetPath(name string) (string, error) {
 	asset, ok := p.assets[name]
 	if !ok {
@@ -60,8 +62,9 @@ func (p *Pages) assetPath(name string) (string, error) {
 	return assetRoot + asset.version + "/" + name, nil
 }
 
-// serveAsset serves a file by its path below assetRoot. While a new version is rolled out, a page of one replica asks another for a file that
-// has another digest there: it gets what there is rather than nothing, but must not keep it under that path.
+// serveAsset serves a file by its path below assetRoot. During a roll-out, a page of one replica
+// may ask another for a file with another digest: it gets the file as it is here rather than
+// nothing, but may not cache it.
 func (p *Pages) serveAsset(w http.ResponseWriter, r *http.Request, below string) {
 	version, name := path.Split(below)
 	asset, ok := p.assets[name]

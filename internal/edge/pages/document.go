@@ -13,8 +13,9 @@ import (
 	"sync"
 )
 
-// document is content that does not change while the process lives, served whole or as "not modified", compressed for whoever takes it.
-// One of plain and packed is at hand, the other is made when it is asked for.
+// document is content that stays the same while the process runs. It is served whole or as "not
+// modified", compressed where the client accepts that. Either plain or packed is held, the other is
+// derived on demand.
 type document struct {
 	contentType  string
 	cacheControl string
@@ -30,12 +31,18 @@ func newDocument(contentType, cacheControl string, plain []byte) *document {
 	}
 }
 
-// newPackedDocument keeps the compressed form alone: it is large, and hardly anybody asks for the other.
+// newPackedDocument holds only the compressed form: the content is large, and few clients ask for
+// it uncompressed.
 func newPackedDocument(contentType, cacheControl string, packed []byte) *document {
-	return &document{contentType: contentType, cacheControl: cacheControl, version: digest(packed), packed: func() []byte { return packed }}
+	return &document{
+		contentType:  contentType,
+		cacheControl: cacheControl,
+		version:      digest(packed),
+		packed:       func() []byte { return packed },
+	}
 }
 
-// ServeHTTP serves the document with its own caching.
+// ServeHTTP serves the document with its own caching headers.
 func (d *document) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.serve(w, r, d.cacheControl) }
 
 func (d *document) serve(w http.ResponseWriter, r *http.Request, cacheControl string) {
@@ -55,7 +62,7 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, cacheControl st
 	}
 	header.Set("Content-Type", d.contentType)
 	body, err := d.form(zipped)
-	if err != nil { // an embedded file that does not unpack; a test reads them all
+	if err != nil { // an embedded file that does not decompress; a test reads them all
 		header.Del("ETag")
 		header.Set("Cache-Control", "no-store")
 		http.Error(w, "This file cannot be read just now.", http.StatusInternalServerError)
@@ -69,7 +76,7 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, cacheControl st
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	_, _ = w.Write(body) // a reader that went away needs nothing more
+	_, _ = w.Write(body) // the client may be gone
 }
 
 func (d *document) form(zipped bool) ([]byte, error) {
@@ -86,7 +93,7 @@ func (d *document) form(zipped bool) ([]byte, error) {
 func pack(plain []byte) []byte {
 	var out bytes.Buffer
 	writer := gzip.NewWriter(&out)
-	_, _ = writer.Write(plain) // memory takes everything
+	_, _ = writer.Write(plain) // a buffer never fails
 	_ = writer.Close()
 	return out.Bytes()
 }
@@ -108,7 +115,8 @@ func digest(content []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// takesGzip reads Accept-Encoding (RFC 9110, section 12.5.3). A coding named by itself outweighs the asterisk.
+// takesGzip parses Accept-Encoding (RFC 9110, section 12.5.3). A coding that is named outweighs the
+// asterisk.
 func takesGzip(lines []string) bool {
 	takes := false
 	for _, line := range lines {
@@ -125,7 +133,7 @@ func takesGzip(lines []string) bool {
 	return takes
 }
 
-// weight reads "q=0.5". What cannot be read weighs nothing: the plain form is always right.
+// weight parses "q=0.5". A malformed weight counts as zero: the plain form is always acceptable.
 func weight(parameters string) float64 {
 	name, value, given := strings.Cut(strings.TrimSpace(parameters), "=")
 	if !given {
@@ -138,7 +146,8 @@ func weight(parameters string) float64 {
 	return weight
 }
 
-// names tells whether If-None-Match names a tag, compared weakly as RFC 9110, section 13.1.2, asks for. Our tags hold no comma.
+// names reports whether If-None-Match contains a tag, by weak comparison (RFC 9110, section
+// 13.1.2). Our tags contain no comma.
 func names(lines []string, tag string) bool {
 	for _, line := range lines {
 		for item := range strings.SplitSeq(line, ",") {

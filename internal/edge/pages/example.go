@@ -7,14 +7,15 @@ import (
 	"github.com/fusionspim/steward/internal/base/fault"
 )
 
-// Ids for examples: of version 7, and plainly made up.
+// Ids for examples: of version 7, and plainly invented.
 const (
 	exampleUser    = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 	exampleRequest = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072"
 	exampleReceipt = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"
 )
 
-// sample is a problem document as the contract describes it, in the order in which the service writes it. A test holds it against the contract.
+// sample is a problem document with the contract's members, in the order in which the service
+// writes them. A test checks it against the contract.
 type sample struct {
 	Type       string      `json:"type"`
 	Title      string      `json:"title"`
@@ -40,11 +41,18 @@ type reference struct {
 	LastAt  string `json:"last_at"`
 }
 
-// example writes a problem document such as the service may answer with. A problem that is not told of here gets a plain one, so a new code
-// needs nothing in this package.
+// example returns a problem document as the service may return it. A code without an example of its
+// own gets a generic one, so a new code needs no change here.
 func example(p problem) string {
 	s := sample{
-		Type: "/problems/" + string(p.Code), Title: p.Title, Status: p.Status, Detail: p.Means, Instance: "/v1/users", RequestID: exampleRequest,
+		Type: "/problems/" + string(
+			p.Code,
+		),
+		Title:     p.Title,
+		Status:    p.Status,
+		Detail:    p.Means,
+		Instance:  "/v1/users",
+		RequestID: exampleRequest,
 	}
 	at := func(pointer, detail string) { s.Errors = []member{{pointer, detail}} }
 	user := "/v1/users/" + exampleUser

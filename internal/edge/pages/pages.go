@@ -1,9 +1,11 @@
-// Package pages is what the service offers to be read by people: a start page, the documentation of the contract, a page for each problem, two forms
-// about passwords, one about alerts, and the small files beside them: the contract itself, the style sheet, security.txt.
+// Package pages serves what people read: the start page, the documentation of the contract, a page
+// for each problem, two password forms, the unsubscribe page, and the small files beside them (the
+// contract itself, style sheet, security.txt).
 //
-// Owns: the wording and look of the pages, their caching, and the content security policy that each needs. Everything comes out of this binary;
-// no page asks another host for anything, sets a cookie or counts a visitor.
-// Does not own: the contract (openapi.yaml), what problems there are (package fault), routing and all other headers (package httpapi).
+// Owns: the wording and look of the pages, their caching, and the content security policy that each
+// needs. Everything is embedded; no page contacts another host, sets a cookie or counts visitors.
+// Does not own: the contract (openapi.yaml), the catalogue of problems (package fault), routing and
+// all other headers (package httpapi).
 package pages
 
 import (
@@ -20,18 +22,20 @@ import (
 	"github.com/fusionspim/steward/internal/base/fault"
 )
 
-// ContentSecurityPolicy is for a page that is only read: our style sheet and our icon, no script, nothing that submits.
+// ContentSecurityPolicy is for a page that is only read: our style sheet and icon, no script, no
+// form.
 const ContentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " + closed
 
-// docsPolicy is for the documentation, whose script asks this host for the contract and sends the requests that are tried. Its style sheet
-// holds pictures as data.
+// docsPolicy is for the documentation, whose script fetches the contract from this host and sends
+// the requests that users try. Its style sheet embeds images as data.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"font-src 'self'; " + closed
 
-// formPolicy is for a page whose script sends to this host what is entered. Without the script nothing is sent: a form by itself may not be.
+// formPolicy is for a page whose script sends the form to this host. Without the script nothing is
+// sent: the form itself may not submit.
 const formPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + closed
 
-// SendingPolicy is for a page whose form is sent to this host, without a script.
+// SendingPolicy is for a page whose form submits to this host without a script.
 const SendingPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 const closed = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,16 +46,17 @@ const (
 	forAWhile = "public, max-age=300, must-revalidate"
 )
 
-// Settings is what the pages are made from.
+// Settings configure the pages.
 type Settings struct {
-	Contract       []byte               // openapi.yaml as it was written
-	ContractJSON   []byte               // the same in JSON
-	ContractJSON30 []byte               // its rendering as OpenAPI 3.0.3 in JSON
-	PublicURL      string               // where people reach the service, such as https://steward.example
-	StatusOf       func(fault.Kind) int // the status that a kind of failure is answered with
+	Contract       []byte // openapi.yaml as written
+	ContractJSON   []byte // the same in JSON
+	ContractJSON30 []byte // its rendering as OpenAPI 3.0.3 in JSON
+	// base URL of the service as people see it, such as https://steward.example
+	PublicURL string
+	StatusOf  func(fault.Kind) int // the HTTP status of a kind of fault
 }
 
-// Pages holds every page, rendered once. It is safe for concurrent use.
+// Pages holds every page, rendered once. Safe for concurrent use.
 type Pages struct {
 	publicURL    string
 	home         *document
@@ -69,7 +74,7 @@ type Pages struct {
 	contract30   *document
 }
 
-// New renders the pages. It returns an error for settings that are incomplete, and for a page that cannot be rendered.
+// New renders the pages. It fails for incomplete settings, and for a page that cannot be rendered.
 func New(s Settings) (*Pages, error) {
 	if len(s.Contract) == 0 || len(s.ContractJSON) == 0 || len(s.ContractJSON30) == 0 || s.StatusOf == nil {
 		return nil, errors.New("pages: the contract in its three forms and StatusOf are needed")
@@ -94,10 +99,10 @@ func New(s Settings) (*Pages, error) {
 	return p, nil
 }
 
-// view is what a template is given.
+// view is the data of a template.
 type view struct {
 	Title   string
-	Here    string // the path of the page, which its own navigation marks
+	Here    string // path of the page, which the navigation marks as current
 	Contact string
 	Asset   func(name string) (string, error)
 	Problem problem
@@ -105,20 +110,20 @@ type view struct {
 	Alerts  alerts
 }
 
-// alerts is what the page about somebody's alerts tells.
+// alerts is the content of the unsubscribe page.
 type alerts struct {
 	CustomerName string
 	OptedIn      bool
 }
 
-// group is the problems of one status.
+// group is the problems with one status.
 type group struct {
 	Status   int
 	Reason   string
 	Problems []problem
 }
 
-// problem is one entry of the catalogue as a page shows it.
+// problem is one entry of the catalogue.
 type problem struct {
 	fault.Entry
 	Status  int
@@ -145,8 +150,8 @@ func (p *Pages) render(statusOf func(fault.Kind) int) error {
 		p.problems[string(one.Code)] = page("problem.html", view{Title: one.Title, Problem: one})
 	}
 	p.problemIndex = page("problems.html", view{Title: "Problems", Here: "/problems", Groups: groups})
-	p.lost = page("lost.html", view{Title: "There is no such page"})
-	p.linkLost = page("unsubscribe-lost.html", view{Title: "This link is good no more"})
+	p.lost = page("lost.html", view{Title: "Page not found"})
+	p.linkLost = page("unsubscribe-lost.html", view{Title: "This link does not work"})
 	p.home = newDocument(htmlType, forAWhile, page("home.html", view{Title: "Steward", Here: "/"}))
 	p.docs = newDocument(htmlType, forAWhile, page("docs.html", view{Title: "API documentation", Here: "/docs"}))
 	p.setPassword = newDocument(htmlType, forAWhile, page("set-password.html", view{Title: "Choose a password"}))
@@ -154,7 +159,7 @@ func (p *Pages) render(statusOf func(fault.Kind) int) error {
 	return err
 }
 
-// filled fills in a template.
+// filled renders a template.
 func (p *Pages) filled(name string, v view) ([]byte, error) {
 	v.Contact, v.Asset = contact, p.assetPath
 	var out bytes.Buffer
@@ -162,7 +167,7 @@ func (p *Pages) filled(name string, v view) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// grouped puts the catalogue in the order of its statuses.
+// grouped orders the catalogue by status.
 func grouped(statusOf func(fault.Kind) int) (groups []group, all []problem) {
 	for _, entry := range fault.Catalogue() {
 		status := statusOf(entry.Kind)
@@ -184,13 +189,14 @@ func grouped(statusOf func(fault.Kind) int) (groups []group, all []problem) {
 // Home serves the start page.
 func (p *Pages) Home() http.Handler { return withPolicy(ContentSecurityPolicy, p.home) }
 
-// SetPassword serves the page that mailed links lead to, where a customer has none of its own.
+// SetPassword serves the page behind mailed password links, for customers without a page of their
+// own.
 func (p *Pages) SetPassword() http.Handler { return withPolicy(formPolicy, p.setPassword) }
 
-// ForgotPassword serves the page that has such a link sent.
+// ForgotPassword serves the page that requests such a link.
 func (p *Pages) ForgotPassword() http.Handler { return withPolicy(formPolicy, p.forgot) }
 
-// Docs serves /docs and the files below it, which all pages use.
+// Docs serves /docs and the files below it, which all pages share.
 func (p *Pages) Docs() http.Handler {
 	page := withPolicy(docsPolicy, p.docs)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -203,19 +209,23 @@ func (p *Pages) Docs() http.Handler {
 	})
 }
 
-// Unsubscribe is the page behind the link at the foot of an alert: it asks whether to switch the alerts of a customer off, or says that they are.
+// Unsubscribe renders the page behind the unsubscribe link of an alert: it asks whether to switch
+// the customer's alerts off, or confirms that they are.
 func (p *Pages) Unsubscribe(customerName string, optedIn bool) ([]byte, error) {
 	title := "Alerts are off"
 	if optedIn {
 		title = "Switch alerts off?"
 	}
-	return p.filled("unsubscribe.html", view{Title: title, Alerts: alerts{CustomerName: customerName, OptedIn: optedIn}})
+	return p.filled(
+		"unsubscribe.html",
+		view{Title: title, Alerts: alerts{CustomerName: customerName, OptedIn: optedIn}},
+	)
 }
 
-// UnsubscribeLost is the page behind a link that is not good.
+// UnsubscribeLost renders the page behind an invalid unsubscribe link.
 func (p *Pages) UnsubscribeLost() []byte { return p.linkLost }
 
-// Problem returns the page of one problem.
+// Problem returns the page of a problem, and whether there is one.
 func (p *Pages) Problem(slug string) (html []byte, ok bool) {
 	html, ok = p.problems[slug]
 	return html, ok
@@ -224,10 +234,10 @@ func (p *Pages) Problem(slug string) (html []byte, ok bool) {
 // Problems returns the page that lists all problems.
 func (p *Pages) Problems() []byte { return p.problemIndex }
 
-// ContractYAML serves the contract as it was written.
+// ContractYAML serves the contract as written.
 func (p *Pages) ContractYAML() http.Handler { return p.contractYAML }
 
-// ContractJSON serves the contract as JSON: as OpenAPI 3.0.3 for the version "3.0", as 3.1 otherwise.
+// ContractJSON serves the contract as JSON: OpenAPI 3.0.3 for the version "3.0", 3.1 otherwise.
 func (p *Pages) ContractJSON(version string) http.Handler {
 	if version == "3.0" {
 		return p.contract30
@@ -235,8 +245,8 @@ func (p *Pages) ContractJSON(version string) http.Handler {
 	return p.contract31
 }
 
-// SecurityTxt says whom to tell of a weakness (RFC 9116). It promises to be good for not quite a year, and stays the same for a month so that
-// it can be cached and compared.
+// SecurityTxt renders security.txt (RFC 9116). It expires in a little under a year, and stays the
+// same for a month, so that it can be cached and compared.
 func (p *Pages) SecurityTxt(now time.Time) []byte {
 	now = now.UTC()
 	expires := time.Date(now.Year()+1, now.Month(), 1, 0, 0, 0, 0, time.UTC)
@@ -245,13 +255,14 @@ func (p *Pages) SecurityTxt(now time.Time) []byte {
 	out.WriteString("Contact: mailto:" + contact + "\n")
 	out.WriteString("Expires: " + expires.Format(time.RFC3339) + "\n")
 	out.WriteString("Preferred-Languages: en\n")
-	if strings.HasPrefix(p.publicURL, "https://") { // RFC 9116 knows no other web address; a service under development has none
+	// RFC 9116 allows https only; a service under development has none
+	if strings.HasPrefix(p.publicURL, "https://") {
 		out.WriteString("Canonical: " + p.publicURL + "/.well-known/security.txt\n")
 	}
 	return out.Bytes()
 }
 
-// withPolicy sets the content security policy of a page before it is served.
+// withPolicy sets the content security policy of a page.
 func withPolicy(policy string, page http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)

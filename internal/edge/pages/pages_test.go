@@ -46,7 +46,11 @@ var loaded = sync.OnceValues(func() (pages.Settings, error) {
 	}
 	older, err := checked.Rendering30()
 	return pages.Settings{
-		Contract: steward.Contract, ContractJSON: asJSON, ContractJSON30: older, PublicURL: "https://steward.example/", StatusOf: statusOf,
+		Contract:       steward.Contract,
+		ContractJSON:   asJSON,
+		ContractJSON30: older,
+		PublicURL:      "https://steward.example/",
+		StatusOf:       statusOf,
 	}, err
 })
 
@@ -149,7 +153,8 @@ func TestEveryProblemHasAPage(t *testing.T) {
 	}
 }
 
-// TestExamplesFollowTheContract holds each example against the schema that the service's answers are held against.
+// TestExamplesFollowTheContract holds each example against the schema that the service's answers
+// are held against.
 func TestExamplesFollowTheContract(t *testing.T) {
 	t.Parallel()
 	s := settings(t)
@@ -181,7 +186,8 @@ func TestExamplesFollowTheContract(t *testing.T) {
 	}
 }
 
-// TestPagesAreSoundHTML looks for what the policy would refuse, for addresses of other hosts, and for what people who hear a page rely on.
+// TestPagesAreSoundHTML looks for what the policy would refuse, for addresses of other hosts, and
+// for what people who hear a page rely on.
 func TestPagesAreSoundHTML(t *testing.T) {
 	t.Parallel()
 	p := made(t)
@@ -219,7 +225,8 @@ func TestPagesAreSoundHTML(t *testing.T) {
 				t.Errorf("%s: %d <%s>", path, seen[element], element)
 			}
 		}
-		if !bytes.Contains(page, []byte(`<a class="skip" href="#main">`)) || !bytes.Contains(page, []byte(`<main id="main"`)) {
+		if !bytes.Contains(page, []byte(`<a class="skip" href="#main">`)) ||
+			!bytes.Contains(page, []byte(`<main id="main"`)) {
 			t.Errorf("%s: nothing to skip to the content with", path)
 		}
 	}
@@ -241,7 +248,8 @@ func address(t *testing.T, p *pages.Pages, all map[string][]byte, path, target s
 	case strings.HasPrefix(target, "#"), target == "mailto:privacy@fusionspim.com":
 	case strings.HasPrefix(target, "/docs/"):
 		w := ask(p.Docs(), "GET", target)
-		if w.Code != http.StatusOK || w.Body.Len() == 0 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
+		if w.Code != http.StatusOK || w.Body.Len() == 0 ||
+			!strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %s is answered with %d, %q", path, target, w.Code, w.Header().Get("Cache-Control"))
 		}
 	case slices.Contains([]string{"/openapi.yaml", "/openapi.json", "/openapi.json?version=3.0"}, target):
@@ -253,7 +261,8 @@ func address(t *testing.T, p *pages.Pages, all map[string][]byte, path, target s
 	}
 }
 
-// balanced makes sure that what is opened is closed in its order. The parser is too forgiving to tell.
+// balanced makes sure that what is opened is closed in its order. The parser is too forgiving to
+// tell.
 func balanced(t *testing.T, path string, page []byte) {
 	t.Helper()
 	void := []string{"meta", "link", "br", "hr", "img", "input"}
@@ -304,7 +313,10 @@ func TestPoliciesAreStrict(t *testing.T) {
 				t.Errorf("%s: %q has %s", path, policy, loose)
 			}
 		}
-		if strings.Contains(policy, "script-src") != (strings.HasSuffix(strings.TrimSuffix(path, "/"), "/docs") || strings.HasSuffix(path, "-password")) {
+		if strings.Contains(
+			policy,
+			"script-src",
+		) != (strings.HasSuffix(strings.TrimSuffix(path, "/"), "/docs") || strings.HasSuffix(path, "-password")) {
 			t.Errorf("%s: %q", path, policy)
 		}
 	}
@@ -315,7 +327,8 @@ func TestPoliciesAreStrict(t *testing.T) {
 	}
 }
 
-// TestDocsAskNothingElsewhere reads our script: the settings in it are what keeps Swagger UI from asking a validator and keeping credentials.
+// TestDocsAskNothingElsewhere reads our script: the settings in it are what keeps Swagger UI from
+// asking a validator and keeping credentials.
 func TestDocsAskNothingElsewhere(t *testing.T) {
 	t.Parallel()
 	script := ask(made(t).Docs(), "GET", "/docs/docs.js").Body.String()
@@ -340,20 +353,34 @@ func TestCompressionIsNegotiated(t *testing.T) {
 		plain := ask(handler, "GET", path)
 		zipped := ask(handler, "GET", path, "Accept-Encoding", "br, gzip;q=0.8")
 		if plain.Header().Get("Content-Encoding") != "" || zipped.Header().Get("Content-Encoding") != "gzip" {
-			t.Errorf("%s: encoded as %q and %q", path, plain.Header().Get("Content-Encoding"), zipped.Header().Get("Content-Encoding"))
+			t.Errorf(
+				"%s: encoded as %q and %q",
+				path,
+				plain.Header().Get("Content-Encoding"),
+				zipped.Header().Get("Content-Encoding"),
+			)
 			continue
 		}
 		if !bytes.Equal(unzipped(t, zipped.Body.Bytes()), plain.Body.Bytes()) {
 			t.Errorf("%s: the two forms differ", path)
 		}
-		if plain.Header().Get("ETag") == zipped.Header().Get("ETag") || zipped.Header().Get("Vary") != "Accept-Encoding" {
+		if plain.Header().Get("ETag") == zipped.Header().Get("ETag") ||
+			zipped.Header().Get("Vary") != "Accept-Encoding" {
 			t.Errorf("%s: the two forms cannot be told apart", path)
 		}
 		for header, wanted := range map[string]bool{
 			"gzip;q=0": false, "*": true, "*;q=0": false, "*, gzip;q=0": false, "GZIP": true, "identity": false,
 			"gzip;q=x": false, "gzip; q=1.0": true, "": false,
 		} {
-			if got := ask(handler, "HEAD", path, "Accept-Encoding", header).Header().Get("Content-Encoding") == "gzip"; got != wanted {
+			if got := ask(
+				handler,
+				"HEAD",
+				path,
+				"Accept-Encoding",
+				header,
+			).Header().
+				Get("Content-Encoding") ==
+				"gzip"; got != wanted {
 				t.Errorf("%s: Accept-Encoding %q: %t", path, header, got)
 			}
 		}
@@ -389,12 +416,25 @@ func TestUnchangedIsNotSentAgain(t *testing.T) {
 					t.Errorf("%s: If-None-Match %s is answered with %d", path, named, again.Code)
 				}
 			}
-			if other := ask(handler, "GET", path, "Accept-Encoding", coding, "If-None-Match", `"other"`); other.Code != http.StatusOK {
+			if other := ask(
+				handler,
+				"GET",
+				path,
+				"Accept-Encoding",
+				coding,
+				"If-None-Match",
+				`"other"`,
+			); other.Code != http.StatusOK {
 				t.Errorf("%s: another tag is answered with %d", path, other.Code)
 			}
 			head := ask(handler, "HEAD", path, "Accept-Encoding", coding)
 			if head.Body.Len() != 0 || head.Header().Get("Content-Length") != first.Header().Get("Content-Length") {
-				t.Errorf("%s: HEAD has %d bytes and the length %s", path, head.Body.Len(), head.Header().Get("Content-Length"))
+				t.Errorf(
+					"%s: HEAD has %d bytes and the length %s",
+					path,
+					head.Body.Len(),
+					head.Header().Get("Content-Length"),
+				)
 			}
 		}
 	}
@@ -414,7 +454,8 @@ func TestContract(t *testing.T) {
 		{p.ContractJSON("3.0"), "application/json", s.ContractJSON30},
 	} {
 		w := ask(one.handler, "GET", "/")
-		if w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), one.wanted) || w.Header().Get("Content-Type") != one.contentType {
+		if w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), one.wanted) ||
+			w.Header().Get("Content-Type") != one.contentType {
 			t.Errorf("%d, %d bytes of %s", w.Code, w.Body.Len(), w.Header().Get("Content-Type"))
 		}
 		if w.Header().Get("Cache-Control") != "public, max-age=300, must-revalidate" || w.Header().Get("ETag") == "" {
@@ -440,7 +481,8 @@ func TestAssets(t *testing.T) {
 	}
 }
 
-// TestForeignFilesAreWhatTheReadmeSays compares the files with the digests written beside them, and their sizes with what a repository bears.
+// TestForeignFilesAreWhatTheReadmeSays compares the files with the digests written beside them, and
+// their sizes with what a repository bears.
 func TestForeignFilesAreWhatTheReadmeSays(t *testing.T) {
 	t.Parallel()
 	docs := made(t).Docs()
@@ -496,7 +538,12 @@ func TestSecurityTxt(t *testing.T) {
 	if first := string(p.SecurityTxt(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))); first != text {
 		t.Error("it changes within a month")
 	}
-	if leap := string(p.SecurityTxt(time.Date(2028, 2, 29, 0, 0, 0, 0, time.UTC))); !strings.Contains(leap, "Expires: 2029-02-01T00:00:00Z") {
+	if leap := string(
+		p.SecurityTxt(time.Date(2028, 2, 29, 0, 0, 0, 0, time.UTC)),
+	); !strings.Contains(
+		leap,
+		"Expires: 2029-02-01T00:00:00Z",
+	) {
 		t.Errorf("on a leap day: %q", leap)
 	}
 	s := settings(t)

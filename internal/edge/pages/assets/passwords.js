@@ -41,7 +41,7 @@
       const problem = answer.ok ? null : await answer.json().catch(() => ({}));
       answered(answer.status, problem);
     } catch {
-      refuse("The service cannot be reached just now. Try again in a moment.");
+      refuse("The service is unavailable. Try again in a moment.");
     } finally {
       button.disabled = false;
       form.removeAttribute("aria-busy");
@@ -50,7 +50,7 @@
 
   // said is what a problem document says to people.
   function said(problem) {
-    return problem.detail || "That did not work. Try again in a moment.";
+    return problem.detail || "Something went wrong. Try again in a moment.";
   }
 
   function setPassword(form) {
@@ -69,7 +69,7 @@
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (first.value !== again.value) {
-        refuse("The two are not the same.", again);
+        refuse("The passwords do not match.", again);
         return;
       }
       send(form, "/v1/password-resets/confirm", { token: token, new_password: first.value }, (status, problem) => {
@@ -95,7 +95,7 @@
         if (status === 202) {
           showInstead(form, "done");
         } else if (status === 400) {
-          refuse("One of the two cannot be right. The company is a short name without spaces, the address one such as name@company.example.", customer);
+          refuse("Check both fields: the company is a short name without spaces, the address looks like name@company.example.", customer);
         } else {
           refuse(said(problem));
         }
