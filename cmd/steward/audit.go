@@ -109,7 +109,8 @@ func (c auditVerify) verifyExport(ctx context.Context, check trail.Check) (trail
 	return trail.VerifyExport(ctx, file, check)
 }
 
-// readCheckpoint reads a file with a checkpoint. Mail programs may have changed the ends of its lines.
+// readCheckpoint reads a file with a checkpoint. Mail programs may have changed the ends of its
+// lines.
 func readCheckpoint(path string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -128,7 +129,13 @@ func printTrails(to io.Writer, report trail.Report) {
 			name = one.CustomerID
 		}
 		if len(one.Problems) == 0 {
-			fmt.Fprintf(to, "%s: %d entries and %d checkpoints are as they were sealed and signed\n", name, one.Entries, one.Checkpoints)
+			fmt.Fprintf(
+				to,
+				"%s: %d entries and %d checkpoints are as they were sealed and signed\n",
+				name,
+				one.Entries,
+				one.Checkpoints,
+			)
 			continue
 		}
 		for _, problem := range one.Problems {
@@ -252,7 +259,11 @@ func onTrails(s surroundings, database databaseSettings, logs logSettings, work 
 	if err != nil {
 		return err
 	}
-	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: trail.ParallelReads(), PlatformConnections: 1}, clock.System(), logs.logger(s.err))
+	db, err := postgres.Open(
+		postgres.Settings{URL: url, MaxConnections: trail.ParallelReads(), PlatformConnections: 1},
+		clock.System(),
+		logs.logger(s.err),
+	)
 	if err != nil {
 		return err
 	}

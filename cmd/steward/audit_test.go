@@ -14,7 +14,8 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
-// TestTheTrailIsCheckedFromOutside records, exports and checks with the program alone, as an auditor would.
+// TestTheTrailIsCheckedFromOutside records, exports and checks with the program alone, as an
+// auditor would.
 func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 	t.Parallel()
 	url := dbtest.NewEmpty(t).Reveal()
@@ -22,12 +23,36 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 	if status, _, errors := once(t, environment, "migrate", "up"); status != 0 {
 		t.Fatal(errors)
 	}
-	if status, _, errors := once(t, environment, "customer", "create", "--slug=acme", "--name=Acme", "--admin-email=a@acme.example", "--admin-first-name=A", "--admin-last-name=B"); status != 0 {
+	if status, _, errors := once(
+		t,
+		environment,
+		"customer",
+		"create",
+		"--slug=acme",
+		"--name=Acme",
+		"--admin-email=a@acme.example",
+		"--admin-first-name=A",
+		"--admin-last-name=B",
+	); status != 0 {
 		t.Fatal(errors)
 	}
 	address := freeAddress(t)
-	signing := append(environment, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://"+address)
-	startServe(t, append(signing, "STEWARD_HTTP_ADDR="+address, "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://"+t.TempDir()), "http://"+address)
+	signing := append(
+		environment,
+		"STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"STEWARD_PUBLIC_URL=http://"+address,
+	)
+	startServe(
+		t,
+		append(
+			signing,
+			"STEWARD_HTTP_ADDR="+address,
+			"STEWARD_METRICS_ADDR=127.0.0.1:0",
+			"STEWARD_SMTP_URL=none",
+			"STEWARD_BLOB_URL=file://"+t.TempDir(),
+		),
+		"http://"+address,
+	)
 	sealed := func() int { // how many entries have their place
 		conn, err := pgx.Connect(t.Context(), url)
 		if err != nil {
@@ -35,7 +60,8 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 		}
 		defer conn.Close(t.Context()) //nolint:errcheck // it was only read
 		var count int
-		if err := conn.QueryRow(t.Context(), "select case when exists (select from audit_unsealed) then 0 else coalesce(max(size), 0) end from audit_heads").Scan(&count); err != nil {
+		if err := conn.QueryRow(t.Context(), "select case when exists (select from audit_unsealed) then 0 else coalesce(max(size), 0) end from audit_heads").
+			Scan(&count); err != nil {
 			t.Fatal(err)
 		}
 		return count
@@ -45,7 +71,12 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 			t.Fatal("nothing was sealed")
 		}
 	}
-	if status, body := get(t, "http://"+address+"/.well-known/audit-trail-keys.json", ""); status != http.StatusOK || !strings.Contains(string(body), `"keys":[{`) {
+	if status, body := get(
+		t,
+		"http://"+address+"/.well-known/audit-trail-keys.json",
+		"",
+	); status != http.StatusOK ||
+		!strings.Contains(string(body), `"keys":[{`) {
 		t.Errorf("the keys: %d %s", status, body)
 	}
 
@@ -55,10 +86,22 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 		VerifierKeys []string `json:"verifier_keys"`
 	}
 	status, out, errors := once(t, signing, "audit", "export", "--customer=acme", "--to="+export, "--json")
-	if err := json.Unmarshal([]byte(out), &exported); err != nil || status != 0 || exported.Entries != sealed() || len(exported.VerifierKeys) != 1 {
+	if err := json.Unmarshal(
+		[]byte(out),
+		&exported,
+	); err != nil || status != 0 || exported.Entries != sealed() ||
+		len(exported.VerifierKeys) != 1 {
 		t.Fatalf("export: %d %s %s", status, out, errors)
 	}
-	if status, _, errors = once(t, signing, "audit", "export", "--customer=acme", "--to="+export); status == 0 || !strings.Contains(errors, "there already") {
+	if status, _, errors = once(
+		t,
+		signing,
+		"audit",
+		"export",
+		"--customer=acme",
+		"--to="+export,
+	); status == 0 ||
+		!strings.Contains(errors, "there already") {
 		t.Errorf("over a file: %d %s", status, errors)
 	}
 	var report struct {
@@ -71,7 +114,11 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 		t.Helper()
 		status, out, errors := once(t, environment, append([]string{"audit", "verify", "--json"}, arguments...)...)
 		report.Trails = nil
-		if err := json.Unmarshal([]byte(out), &report); err != nil || status != want || report.OK != (want == 0) || report.KeysFrom != keysFrom {
+		if err := json.Unmarshal(
+			[]byte(out),
+			&report,
+		); err != nil || status != want || report.OK != (want == 0) ||
+			report.KeysFrom != keysFrom {
 			t.Errorf("verify %v: %d %s %s", arguments, status, out, errors)
 		}
 	}
@@ -94,17 +141,41 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify(environment, 0, "database", "--checkpoint="+note)
-	if err := os.WriteFile(export, []byte(strings.Replace(string(content), `"source":"steward"`, `"source":"stewarD"`, 1)), 0o600); err != nil {
+	if err := os.WriteFile(
+		export,
+		[]byte(strings.Replace(string(content), `"source":"steward"`, `"source":"stewarD"`, 1)),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	verify(nil, 1, "export", "--export="+export)
-	if status, out, errors = once(t, nil, "audit", "verify", "--export="+export); status != 1 || !strings.Contains(out, "BAD entry, leaf ") || !strings.Contains(errors, "not as it was sealed") {
+	if status, out, errors = once(
+		t,
+		nil,
+		"audit",
+		"verify",
+		"--export="+export,
+	); status != 1 || !strings.Contains(out, "BAD entry, leaf ") ||
+		!strings.Contains(errors, "not as it was sealed") {
 		t.Errorf("a changed export: %d %s %s", status, out, errors)
 	}
-	if status, _, errors = once(t, environment, "audit", "verify", "--customer=nobody"); status == 0 || !strings.Contains(errors, "nobody") {
+	if status, _, errors = once(
+		t,
+		environment,
+		"audit",
+		"verify",
+		"--customer=nobody",
+	); status == 0 ||
+		!strings.Contains(errors, "nobody") {
 		t.Errorf("a customer that does not exist: %d %s", status, errors)
 	}
-	if status, out, errors = once(t, signing, "audit", "rotate-key"); status != 0 || !strings.Contains(out, "signs from 2") {
+	if status, out, errors = once(
+		t,
+		signing,
+		"audit",
+		"rotate-key",
+	); status != 0 ||
+		!strings.Contains(out, "signs from 2") {
 		t.Errorf("rotation: %d %s %s", status, out, errors)
 	}
 	verify(signing, 0, "master_key")

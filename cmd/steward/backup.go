@@ -30,12 +30,18 @@ type blobSettings struct {
 // store opens the store of objects.
 func (b blobSettings) store() (blob.Store, error) {
 	if b.BlobURL == "" {
-		return nil, errors.New("STEWARD_BLOB_URL is not set: what must survive the database needs a place, such as file:///var/lib/steward/blobs or s3://bucket/prefix?region=eu-west-2")
+		return nil, errors.New(
+			"STEWARD_BLOB_URL is not set: what must survive the database needs a place, such as file:///var/lib/steward/blobs or s3://bucket/prefix?region=eu-west-2",
+		)
 	}
 	settings := blob.Settings{URL: b.BlobURL, AccessKey: b.BlobAccessKey}
 	if !b.BlobSecretKey.IsEmpty() || b.BlobSecretKeyFile != "" {
 		var err error
-		if settings.SecretKey, err = secret("STEWARD_BLOB_SECRET_KEY", b.BlobSecretKey, b.BlobSecretKeyFile); err != nil {
+		if settings.SecretKey, err = secret(
+			"STEWARD_BLOB_SECRET_KEY",
+			b.BlobSecretKey,
+			b.BlobSecretKeyFile,
+		); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +69,11 @@ func (b backupSettings) read() (settings backup.Settings, err error) {
 	case b.BackupEvery != 0 && b.BackupEvery < time.Hour:
 		return settings, errors.New("STEWARD_BACKUP_EVERY must be an hour at least, or 0")
 	}
-	settings = backup.Settings{Kept: time.Duration(b.BackupDays) * 24 * time.Hour, Every: b.BackupEvery, Programs: b.PGBin}
+	settings = backup.Settings{
+		Kept:     time.Duration(b.BackupDays) * 24 * time.Hour,
+		Every:    b.BackupEvery,
+		Programs: b.PGBin,
+	}
 	if settings.Recipients, err = backup.ParseRecipients(b.BackupRecipients); err != nil {
 		return settings, fmt.Errorf("STEWARD_BACKUP_RECIPIENTS: %w", err)
 	}
@@ -127,7 +137,14 @@ func documentsOf(backups []backup.Backup) []backupDocument {
 }
 
 // onBackups opens the backups of a database.
-func onBackups(s surroundings, database databaseSettings, logs logSettings, vaultOf vaultSettings, how backupSettings, work func(*backup.Service) error) error {
+func onBackups(
+	s surroundings,
+	database databaseSettings,
+	logs logSettings,
+	vaultOf vaultSettings,
+	how backupSettings,
+	work func(*backup.Service) error,
+) error {
 	vault, err := vaultOf.vault()
 	if err != nil {
 		return err
@@ -160,17 +177,30 @@ STEWARD_BACKUP_RECIPIENTS on its way to the store. The service makes one by itse
 
 // Run makes a backup.
 func (c backupCreate) Run(s surroundings) error {
-	return onBackups(s, c.databaseSettings, c.logSettings, c.vaultSettings, c.backupSettings, func(backups *backup.Service) error {
-		made, err := backups.Create(s.context)
-		if err != nil {
-			return plain(err)
-		}
-		if c.JSON {
-			return s.print(documentOf(made))
-		}
-		fmt.Fprintf(s.out, "made the backup %s of %d bytes; it is deleted on %s\n", made.ID, *made.Size, made.ExpiresAt.Format(time.RFC3339))
-		return nil
-	})
+	return onBackups(
+		s,
+		c.databaseSettings,
+		c.logSettings,
+		c.vaultSettings,
+		c.backupSettings,
+		func(backups *backup.Service) error {
+			made, err := backups.Create(s.context)
+			if err != nil {
+				return plain(err)
+			}
+			if c.JSON {
+				return s.print(documentOf(made))
+			}
+			fmt.Fprintf(
+				s.out,
+				"made the backup %s of %d bytes; it is deleted on %s\n",
+				made.ID,
+				*made.Size,
+				made.ExpiresAt.Format(time.RFC3339),
+			)
+			return nil
+		},
+	)
 }
 
 type backupList struct {
@@ -190,7 +220,8 @@ func (c backupList) Run(s surroundings) error {
 	var all []backup.Backup
 	if !c.FromStore {
 		err = onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
-			all, err = backup.NewService(db, vault, nil, nil, backup.Settings{}, c.logger(s.err)).List(s.context, id.Backup{}, mostListed)
+			all, err = backup.NewService(db, vault, nil, nil, backup.Settings{}, c.logger(s.err)).
+				List(s.context, id.Backup{}, mostListed)
 			return err
 		})
 		if err != nil {
@@ -210,7 +241,15 @@ func (c backupList) Run(s surroundings) error {
 		if b.Size != nil {
 			size = fmt.Sprint(*b.Size)
 		}
-		fmt.Fprintf(s.out, "%s  %-9s  taken %s  expires %s  %12s bytes\n", b.ID, b.State, b.TakenAt.Format(time.RFC3339), b.ExpiresAt.Format(time.RFC3339), size)
+		fmt.Fprintf(
+			s.out,
+			"%s  %-9s  taken %s  expires %s  %12s bytes\n",
+			b.ID,
+			b.State,
+			b.TakenAt.Format(time.RFC3339),
+			b.ExpiresAt.Format(time.RFC3339),
+			size,
+		)
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(s.out, "there is no backup")
@@ -249,12 +288,21 @@ func (c backupVerify) Run(s surroundings) error {
 	if c.JSON {
 		return s.print(map[string]any{"backup": documentOf(done.Backup), "objects": done.Objects, "good": true})
 	}
-	fmt.Fprintf(s.out, "the backup %s is good: %d bytes, %d objects of the database\n", chosen, *done.Backup.Size, done.Objects)
+	fmt.Fprintf(
+		s.out,
+		"the backup %s is good: %d bytes, %d objects of the database\n",
+		chosen,
+		*done.Backup.Size,
+		done.Objects,
+	)
 	return nil
 }
 
 // prepare reads what verifying and restoring both need.
-func (i identitySettings) prepare(text string, vaultOf vaultSettings) (chosen id.Backup, vault backup.Vault, identities backup.Identities, err error) {
+func (i identitySettings) prepare(
+	text string,
+	vaultOf vaultSettings,
+) (chosen id.Backup, vault backup.Vault, identities backup.Identities, err error) {
 	if chosen, err = id.Parse[id.Backup](text); err != nil {
 		return chosen, vault, nil, errors.New("the id of a backup is a UUID, as steward backup list prints it")
 	}
@@ -262,7 +310,9 @@ func (i identitySettings) prepare(text string, vaultOf vaultSettings) (chosen id
 		return chosen, vault, nil, err
 	}
 	if i.BackupIdentityFile == "" {
-		return chosen, vault, nil, errors.New("STEWARD_BACKUP_IDENTITY_FILE is not set: a backup is opened with the identities of its recipients")
+		return chosen, vault, nil, errors.New(
+			"STEWARD_BACKUP_IDENTITY_FILE is not set: a backup is opened with the identities of its recipients",
+		)
 	}
 	content, err := os.ReadFile(i.BackupIdentityFile)
 	if err != nil {
@@ -294,14 +344,22 @@ brought to the version of this program. The database remembers that it was resto
 // Run restores.
 func (c backupRestore) Run(s surroundings) error {
 	if c.Into.IsEmpty() {
-		return errors.New("name the database to restore into: --into postgres://user:password@host:5432/database, or STEWARD_RESTORE_DATABASE_URL")
+		return errors.New(
+			"name the database to restore into: --into postgres://user:password@host:5432/database, or STEWARD_RESTORE_DATABASE_URL",
+		)
 	}
 	chosen, vault, identities, err := c.prepare(c.ID, c.vaultSettings)
 	if err != nil {
 		return err
 	}
 	done, err := backup.Restore(s.context, backup.RestoreSettings{
-		Vault: vault, Identities: identities, Into: c.Into, Replace: c.Replace, Programs: c.PGBin, Clock: clock.System(), Log: c.logger(s.err),
+		Vault:      vault,
+		Identities: identities,
+		Into:       c.Into,
+		Replace:    c.Replace,
+		Programs:   c.PGBin,
+		Clock:      clock.System(),
+		Log:        c.logger(s.err),
 	}, chosen)
 	if err != nil {
 		return err
@@ -309,7 +367,12 @@ func (c backupRestore) Run(s surroundings) error {
 	if c.JSON {
 		return s.print(map[string]any{"id": done.ID, "backup": documentOf(done.Backup), "restored_at": done.RestoredAt})
 	}
-	fmt.Fprintf(s.out, "restored the backup %s, taken at %s; steward serve does again what was erased since\n", chosen, done.Backup.TakenAt.Format(time.RFC3339))
+	fmt.Fprintf(
+		s.out,
+		"restored the backup %s, taken at %s; steward serve does again what was erased since\n",
+		chosen,
+		done.Backup.TakenAt.Format(time.RFC3339),
+	)
 	return nil
 }
 
@@ -337,36 +400,48 @@ func (c backupExpire) Run(s surroundings) error {
 		}
 		chosen = append(chosen, one)
 	}
-	return onBackups(s, c.databaseSettings, c.logSettings, c.vaultSettings, backupSettings{BackupDays: 1}, func(backups *backup.Service) error {
-		for _, one := range chosen {
-			if err := backups.Delete(s.context, one); err != nil {
-				return fmt.Errorf("the backup %s: %w", one, plain(err))
+	return onBackups(
+		s,
+		c.databaseSettings,
+		c.logSettings,
+		c.vaultSettings,
+		backupSettings{BackupDays: 1},
+		func(backups *backup.Service) error {
+			for _, one := range chosen {
+				if err := backups.Delete(s.context, one); err != nil {
+					return fmt.Errorf("the backup %s: %w", one, plain(err))
+				}
 			}
-		}
-		differences, err := backups.Compare(s.context)
-		if err != nil {
+			differences, err := backups.Compare(s.context)
+			if err != nil {
+				return err
+			}
+			expired, err := backups.Expire(s.context)
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				if chosen == nil {
+					chosen = []id.Backup{}
+				}
+				err = s.print(map[string]any{"expired": expired, "deleted": chosen, "differences": differences})
+			} else {
+				fmt.Fprintf(
+					s.out,
+					"deleted %d backups whose time has come, and %d before their time\n",
+					len(expired),
+					len(chosen),
+				)
+				for _, one := range differences {
+					fmt.Fprintf(s.out, "%s: %s\n", one.Kind, one.Object)
+				}
+			}
+			if err == nil && len(differences) > 0 {
+				err = fmt.Errorf("the store is not as in the catalogue in %d places", len(differences))
+			}
 			return err
-		}
-		expired, err := backups.Expire(s.context)
-		if err != nil {
-			return err
-		}
-		if c.JSON {
-			if chosen == nil {
-				chosen = []id.Backup{}
-			}
-			err = s.print(map[string]any{"expired": expired, "deleted": chosen, "differences": differences})
-		} else {
-			fmt.Fprintf(s.out, "deleted %d backups whose time has come, and %d before their time\n", len(expired), len(chosen))
-			for _, one := range differences {
-				fmt.Fprintf(s.out, "%s: %s\n", one.Kind, one.Object)
-			}
-		}
-		if err == nil && len(differences) > 0 {
-			err = fmt.Errorf("the store is not as in the catalogue in %d places", len(differences))
-		}
-		return err
-	})
+		},
+	)
 }
 
 type backupKeygen struct {
@@ -403,7 +478,8 @@ func (c backupKeygen) Run(s surroundings) error {
 	return nil
 }
 
-// writeIdentity makes a file that was not there: an identity that was overwritten would take its backups with it.
+// writeIdentity makes a file that was not there: an identity that was overwritten would take its
+// backups with it.
 func writeIdentity(path string, identity sensitive.String) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

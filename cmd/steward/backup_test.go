@@ -15,8 +15,13 @@ func TestBackupCommands(t *testing.T) {
 	folder := t.TempDir()
 	url := "STEWARD_DATABASE_URL=" + dbtest.NewEmpty(t).Reveal()
 	environment := []string{
-		"PATH=" + os.Getenv("PATH"), url, "STEWARD_BACKUP_DATABASE_URL=" + strings.TrimPrefix(url, "STEWARD_DATABASE_URL="),
-		"STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_BLOB_URL=file://" + filepath.Join(folder, "blobs"),
+		"PATH=" + os.Getenv(
+			"PATH",
+		),
+		url,
+		"STEWARD_BACKUP_DATABASE_URL=" + strings.TrimPrefix(url, "STEWARD_DATABASE_URL="),
+		"STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"STEWARD_BLOB_URL=file://" + filepath.Join(folder, "blobs"),
 	}
 	// said runs a command that has to go well, and reads the one document on its standard output.
 	said := func(into any, arguments ...string) {

@@ -97,11 +97,26 @@ func (c devCommand) Run(s surroundings) (err error) {
 	}
 	defer func() { err = errors.Join(err, caught.close()) }()
 	settings := app.Settings{
-		Mail: caught.settings, Workers: devWorkers, OffboardingWait: devWait, Outbound: egress.Loopback(), Blobs: kept.store, Backups: kept.backups, MaintenanceURL: sensitive.New(server.URL(devDatabase)),
-		DatabaseURL: serviceURL, MasterKey: masterKey, PublicURL: "http://" + listener.Addr().String(), Password: password.DefaultParameters(),
-		OperatorsMayDoWithoutSecondFactor: true, Clock: clock.System(), Log: log,
+		Mail:                              caught.settings,
+		Workers:                           devWorkers,
+		OffboardingWait:                   devWait,
+		Outbound:                          egress.Loopback(),
+		Blobs:                             kept.store,
+		Backups:                           kept.backups,
+		MaintenanceURL:                    sensitive.New(server.URL(devDatabase)),
+		DatabaseURL:                       serviceURL,
+		MasterKey:                         masterKey,
+		PublicURL:                         "http://" + listener.Addr().String(),
+		Password:                          password.DefaultParameters(),
+		OperatorsMayDoWithoutSecondFactor: true,
+		Clock:                             clock.System(),
+		Log:                               log,
 	}
-	log.Info("webhooks may go to this machine, also without TLS; outside dev they go to public addresses by https alone", "networks", settings.Outbound.Allowed)
+	log.Info(
+		"webhooks may go to this machine, also without TLS; outside dev they go to public addresses by https alone",
+		"networks",
+		settings.Outbound.Allowed,
+	)
 	service, err := app.Open(s.context, settings)
 	if err != nil {
 		return errors.Join(err, listener.Close(), metrics.Close())
@@ -116,15 +131,26 @@ func (c devCommand) Run(s surroundings) (err error) {
 		return errors.Join(err, listener.Close(), metrics.Close(), service.Close())
 	}
 	document := devDocument{
-		BaseURL: settings.PublicURL, MetricsURL: "http://" + metrics.Addr().String() + "/metrics", MailboxURL: caught.url, DatabaseURL: server.URL(devDatabase),
-		Customers: seeded.Customers, Operator: seeded.Operator,
+		BaseURL:     settings.PublicURL,
+		MetricsURL:  "http://" + metrics.Addr().String() + "/metrics",
+		MailboxURL:  caught.url,
+		DatabaseURL: server.URL(devDatabase),
+		Customers:   seeded.Customers,
+		Operator:    seeded.Operator,
 		Env: map[string]string{
-			"STEWARD_DATABASE_URL": serviceURL.Reveal(), "STEWARD_MASTER_KEY": masterKey.Reveal(), "STEWARD_PUBLIC_URL": settings.PublicURL,
-			"STEWARD_OUTBOUND_NETWORKS":      outboundNetworks(settings.Outbound),
-			"STEWARD_OFFBOARDING_WAIT":       devWait.String(),
-			"STEWARD_OPERATOR_SECOND_FACTOR": "optional", "STEWARD_SMTP_URL": caught.smtpURL, "STEWARD_MAIL_FROM": caught.settings.From,
-			"STEWARD_BLOB_URL": kept.blobURL, "STEWARD_BACKUP_DATABASE_URL": backupURL.Reveal(), "STEWARD_BACKUP_RECIPIENTS": kept.recipient,
-			"STEWARD_BACKUP_IDENTITY_FILE": kept.identityFile, "STEWARD_MAINTENANCE_DATABASE_URL": server.URL(devDatabase),
+			"STEWARD_DATABASE_URL":             serviceURL.Reveal(),
+			"STEWARD_MASTER_KEY":               masterKey.Reveal(),
+			"STEWARD_PUBLIC_URL":               settings.PublicURL,
+			"STEWARD_OUTBOUND_NETWORKS":        outboundNetworks(settings.Outbound),
+			"STEWARD_OFFBOARDING_WAIT":         devWait.String(),
+			"STEWARD_OPERATOR_SECOND_FACTOR":   "optional",
+			"STEWARD_SMTP_URL":                 caught.smtpURL,
+			"STEWARD_MAIL_FROM":                caught.settings.From,
+			"STEWARD_BLOB_URL":                 kept.blobURL,
+			"STEWARD_BACKUP_DATABASE_URL":      backupURL.Reveal(),
+			"STEWARD_BACKUP_RECIPIENTS":        kept.recipient,
+			"STEWARD_BACKUP_IDENTITY_FILE":     kept.identityFile,
+			"STEWARD_MAINTENANCE_DATABASE_URL": server.URL(devDatabase),
 		},
 	}
 	if c.JSON {
@@ -138,7 +164,8 @@ func (c devCommand) Run(s surroundings) (err error) {
 	return serve(s.context, service, listener, metrics, 10*time.Second, log)
 }
 
-// startDatabase finds a place for the database and starts it. In the default place, a second dev takes the place beside the first one's.
+// startDatabase finds a place for the database and starts it. In the default place, a second dev
+// takes the place beside the first one's.
 func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir string, server *devpg.Server, err error) {
 	if c.Ephemeral {
 		if c.Data != "" {
@@ -177,7 +204,8 @@ func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir st
 	return "", nil, fmt.Errorf("%d run already: %w", devSiblings, err)
 }
 
-// prepareDatabase makes the database and the role that the service signs in with, if they are missing, and brings the schema up to date.
+// prepareDatabase makes the database and the role that the service signs in with, if they are
+// missing, and brings the schema up to date.
 func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, backupURL sensitive.String, err error) {
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	if err != nil {
@@ -185,7 +213,8 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, bac
 	}
 	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
 	var exists bool
-	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", devDatabase).Scan(&exists); err != nil {
+	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", devDatabase).
+		Scan(&exists); err != nil {
 		return serviceURL, backupURL, err
 	}
 	if !exists {
@@ -214,7 +243,15 @@ func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, bac
 		return serviceURL, backupURL, err
 	}
 	as := func(role string) sensitive.String {
-		return sensitive.New(fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d&sslmode=disable", role, devDatabase, config.Host, config.Port))
+		return sensitive.New(
+			fmt.Sprintf(
+				"postgres://%s@/%s?host=%s&port=%d&sslmode=disable",
+				role,
+				devDatabase,
+				config.Host,
+				config.Port,
+			),
+		)
 	}
 	return as(devRole), as(devBackup), nil
 }
@@ -228,8 +265,14 @@ type devKept struct {
 	identityFile string
 }
 
-// prepareKept makes the store of objects and the keys of the backups, or finds those of an earlier run. In production the identity would lie elsewhere.
-func prepareKept(ctx context.Context, dir string, server *devpg.Server, backupURL sensitive.String) (kept devKept, err error) {
+// prepareKept makes the store of objects and the keys of the backups, or finds those of an earlier
+// run. In production the identity would lie elsewhere.
+func prepareKept(
+	ctx context.Context,
+	dir string,
+	server *devpg.Server,
+	backupURL sensitive.String,
+) (kept devKept, err error) {
 	if kept.blobURL, err = blobsBeside(ctx, dir, server); err != nil {
 		return kept, err
 	}
@@ -249,11 +292,17 @@ func prepareKept(ctx context.Context, dir string, server *devpg.Server, backupUR
 	if kept.recipient, err = backup.RecipientOf(string(content)); err != nil {
 		return kept, fmt.Errorf("%s: %w", kept.identityFile, err)
 	}
-	kept.backups, err = backupSettings{BackupRecipients: []string{kept.recipient}, BackupDatabaseURL: backupURL, BackupDays: 35, BackupEvery: 24 * time.Hour}.read()
+	kept.backups, err = backupSettings{
+		BackupRecipients:  []string{kept.recipient},
+		BackupDatabaseURL: backupURL,
+		BackupDays:        35,
+		BackupEvery:       24 * time.Hour,
+	}.read()
 	return kept, err
 }
 
-// blobsBeside names the folder of the objects that go with the database: another database in the same place has another one. What dev keeps need not survive the power going.
+// blobsBeside names the folder of the objects that go with the database: another database in the
+// same place has another one. What dev keeps need not survive the power going.
 func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string, error) {
 	conn, err := pgx.Connect(ctx, server.URL(devDatabase))
 	if err != nil {
@@ -261,7 +310,8 @@ func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string,
 	}
 	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
 	var which string
-	err = conn.QueryRow(ctx, "select (select system_identifier from pg_control_system())::text || '-' || oid::text from pg_database where datname = current_database()").Scan(&which)
+	err = conn.QueryRow(ctx, "select (select system_identifier from pg_control_system())::text || '-' || oid::text from pg_database where datname = current_database()").
+		Scan(&which)
 	folder := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(dir, "blobs", which)), RawQuery: "sync=off"}
 	return folder.String(), err
 }
@@ -281,7 +331,8 @@ func keepMasterKey(file string) (sensitive.String, error) {
 	return sensitive.New(text), writeWhole(file, []byte(text))
 }
 
-// writeWhole writes a private file so that it is there whole or not at all, whenever the process ends.
+// writeWhole writes a private file so that it is there whole or not at all, whenever the process
+// ends.
 func writeWhole(file string, content []byte) error {
 	beside, err := os.CreateTemp(filepath.Dir(file), ".new-*")
 	if err != nil {
@@ -361,7 +412,8 @@ func outboundNetworks(policy egress.Policy) string {
 	return strings.Join(texts, ",")
 }
 
-// readSeed reads the credentials of an earlier run. A file that is missing or broken counts as none.
+// readSeed reads the credentials of an earlier run. A file that is missing or broken counts as
+// none.
 func readSeed(file string) (seeded seedDocument) {
 	content, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(content, &seeded) != nil {

@@ -49,8 +49,16 @@ type jobDocument struct {
 
 func newJobDocument(one jobs.Record) jobDocument {
 	document := jobDocument{
-		ID: one.ID, Kind: one.Kind, Queue: string(one.Queue), State: string(one.State), Attempt: one.Attempt, MaxAttempts: one.MaxAttempts, Failure: one.Failure,
-		CreatedAt: one.CreatedAt, ScheduledAt: one.ScheduledAt, EndedAt: one.EndedAt,
+		ID:          one.ID,
+		Kind:        one.Kind,
+		Queue:       string(one.Queue),
+		State:       string(one.State),
+		Attempt:     one.Attempt,
+		MaxAttempts: one.MaxAttempts,
+		Failure:     one.Failure,
+		CreatedAt:   one.CreatedAt,
+		ScheduledAt: one.ScheduledAt,
+		EndedAt:     one.EndedAt,
 	}
 	if one.Customer != nil {
 		of := one.Customer.String()
@@ -87,7 +95,17 @@ func (c jobsList) Run(s surroundings) error {
 			if one.Failure != nil {
 				failure = *one.Failure
 			}
-			fmt.Fprintf(table, "%d\t%s\t%s\t%d of %d\t%s\t%s\n", one.ID, one.Kind, one.State, one.Attempt, one.MaxAttempts, one.ScheduledAt.Format(time.RFC3339), failure)
+			fmt.Fprintf(
+				table,
+				"%d\t%s\t%s\t%d of %d\t%s\t%s\n",
+				one.ID,
+				one.Kind,
+				one.State,
+				one.Attempt,
+				one.MaxAttempts,
+				one.ScheduledAt.Format(time.RFC3339),
+				failure,
+			)
 		}
 		return table.Flush()
 	})
@@ -144,7 +162,11 @@ func (c jobsRetry) Run(s surroundings) error {
 }
 
 // atDesk opens the queue for the work of one command.
-func (d databaseSettings) atDesk(s surroundings, logs logSettings, work func(ctx context.Context, desk *jobs.Admin) error) error {
+func (d databaseSettings) atDesk(
+	s surroundings,
+	logs logSettings,
+	work func(ctx context.Context, desk *jobs.Admin) error,
+) error {
 	return onDatabase(s, d, logs, func(db *postgres.DB) error {
 		desk, err := jobs.OpenAdmin(s.context, db)
 		if err != nil {

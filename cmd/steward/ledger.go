@@ -58,7 +58,13 @@ type badOne struct {
 }
 
 func newChecked(found ledger.Check) checked {
-	out := checked{Ledger: found.Ledger.String(), Segments: found.Segments, Entries: found.Entries, Head: found.Head.Hash.String(), Sound: found.Fault == nil}
+	out := checked{
+		Ledger:   found.Ledger.String(),
+		Segments: found.Segments,
+		Entries:  found.Entries,
+		Head:     found.Head.Hash.String(),
+		Sound:    found.Fault == nil,
+	}
 	if found.Fault != nil {
 		out.Fault = &badOne{found.Fault.Segment, found.Fault.Entry, found.Fault.Why}
 	}
@@ -66,7 +72,14 @@ func newChecked(found ledger.Check) checked {
 }
 
 func (c checked) print(to io.Writer) {
-	fmt.Fprintf(to, "ledger %s: %d entries in %d segments, the newest hashes to %s\n", c.Ledger, c.Entries, c.Segments, c.Head)
+	fmt.Fprintf(
+		to,
+		"ledger %s: %d entries in %d segments, the newest hashes to %s\n",
+		c.Ledger,
+		c.Entries,
+		c.Segments,
+		c.Head,
+	)
 }
 
 // ledgerVerify checks the chain and the authentication codes. It needs no database.
@@ -123,7 +136,11 @@ func (c ledgerAccept) Run(s surroundings) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1}, clock.System(), log)
+	db, err := postgres.Open(
+		postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1},
+		clock.System(),
+		log,
+	)
 	if err != nil {
 		return err
 	}

@@ -38,8 +38,15 @@ func openMailbox(ctx context.Context, log *slog.Logger) (*mailbox, error) {
 		return nil, errors.Join(err, server.Close())
 	}
 	opened := &mailbox{
-		server: server, settings: &settings, smtpURL: server.SMTPURL(), url: "http://" + listener.Addr().String() + "/",
-		pages: &http.Server{Handler: ofThisMachine(server.Handler(), listener.Addr().String()), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second},
+		server:   server,
+		settings: &settings,
+		smtpURL:  server.SMTPURL(),
+		url:      "http://" + listener.Addr().String() + "/",
+		pages: &http.Server{
+			Handler:           ofThisMachine(server.Handler(), listener.Addr().String()),
+			ReadHeaderTimeout: 5 * time.Second,
+			WriteTimeout:      30 * time.Second,
+		},
 	}
 	go func() {
 		if err := opened.pages.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -51,7 +58,8 @@ func openMailbox(ctx context.Context, log *slog.Logger) (*mailbox, error) {
 
 func (m *mailbox) close() error { return errors.Join(m.pages.Close(), m.server.Close()) }
 
-// ofThisMachine answers under its own address alone, so that no page of the web reaches the mailbox through a name that leads here.
+// ofThisMachine answers under its own address alone, so that no page of the web reaches the mailbox
+// through a name that leads here.
 func ofThisMachine(next http.Handler, address string) http.Handler {
 	_, port, _ := net.SplitHostPort(address)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

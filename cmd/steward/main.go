@@ -66,10 +66,20 @@ func main() {
 func run(ctx context.Context, arguments []string, out, errOut io.Writer) int {
 	var all commands
 	exit := -1
-	parser, err := kong.New(&all, kong.Name("steward"), kong.Description(description), kong.Writers(out, errOut), kong.UsageOnError(),
-		kong.Exit(func(code int) { exit = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	parser, err := kong.New(
+		&all,
+		kong.Name("steward"),
+		kong.Description(description),
+		kong.Writers(out, errOut),
+		kong.UsageOnError(),
+		kong.Exit(
+			func(code int) { exit = code },
+		),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+	)
 	if err != nil {
-		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: ")) // the SDK names itself too
+		// the SDK names itself too
+		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: "))
 		return 2
 	}
 	chosen, err := parser.Parse(arguments)
@@ -82,7 +92,8 @@ func run(ctx context.Context, arguments []string, out, errOut io.Writer) int {
 	}
 	err = chosen.Run(surroundings{context: ctx, out: out, err: errOut})
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: ")) // the SDK names itself too
+		// the SDK names itself too
+		fmt.Fprintln(errOut, "steward:", strings.TrimPrefix(err.Error(), "steward: "))
 		return 1
 	}
 	return 0

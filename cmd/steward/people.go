@@ -25,8 +25,13 @@ type personSettings struct {
 	PasswordFile string           `name:"password-file" env:"STEWARD_NEW_PASSWORD_FILE" placeholder:"FILE" help:"A file that holds the password."`
 }
 
-// newPerson checks the description and hashes the password. The password is returned only if it was made here.
-func (p personSettings) newPerson(ctx context.Context, role principal.Role, of customer.New) (in user.New, made sensitive.String, err error) {
+// newPerson checks the description and hashes the password. The password is returned only if it was
+// made here.
+func (p personSettings) newPerson(
+	ctx context.Context,
+	role principal.Role,
+	of customer.New,
+) (in user.New, made sensitive.String, err error) {
 	chosen := p.Password
 	if chosen.IsEmpty() && p.PasswordFile == "" {
 		made = sensitive.New(rand.Text())
@@ -34,7 +39,13 @@ func (p personSettings) newPerson(ctx context.Context, role principal.Role, of c
 	} else if chosen, err = secret("STEWARD_NEW_PASSWORD", p.Password, p.PasswordFile); err != nil {
 		return user.New{}, made, err
 	}
-	about := password.Person{FirstName: p.FirstName, LastName: p.LastName, Email: p.Email, CustomerSlug: of.Slug, CustomerName: of.Name}
+	about := password.Person{
+		FirstName:    p.FirstName,
+		LastName:     p.LastName,
+		Email:        p.Email,
+		CustomerSlug: of.Slug,
+		CustomerName: of.Name,
+	}
 	if err := password.Check(chosen, about, "password"); err != nil {
 		return user.New{}, made, err
 	}
@@ -43,7 +54,13 @@ func (p personSettings) newPerson(ctx context.Context, role principal.Role, of c
 		return user.New{}, made, err
 	}
 	hash, err := hasher.Hash(ctx, chosen)
-	return user.New{FirstName: p.FirstName, LastName: p.LastName, Email: p.Email, Role: role, PasswordHash: hash}, made, err
+	return user.New{
+		FirstName:    p.FirstName,
+		LastName:     p.LastName,
+		Email:        p.Email,
+		Role:         role,
+		PasswordHash: hash,
+	}, made, err
 }
 
 // operatorCommand manages operators.
@@ -114,7 +131,11 @@ func onDatabase(s surroundings, database databaseSettings, logs logSettings, wor
 	if err != nil {
 		return err
 	}
-	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1}, clock.System(), logs.logger(s.err))
+	db, err := postgres.Open(
+		postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1},
+		clock.System(),
+		logs.logger(s.err),
+	)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 // step is one command of the README's tour and what it prints.
 type step struct{ command, prints string }
 
-// tour reads the blocks marked "console": a line that begins with "$ " is a command, the lines up to the next are what it prints.
+// tour reads the blocks marked "console": a line that begins with "$ " is a command, the lines up
+// to the next are what it prints.
 func tour(t *testing.T) (steps []step) {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
@@ -31,7 +32,8 @@ func tour(t *testing.T) (steps []step) {
 	return steps
 }
 
-// The tour works as it is printed: every command is run by a shell, in order, against a fresh service.
+// The tour works as it is printed: every command is run by a shell, in order, against a fresh
+// service.
 func TestTourOfTheREADME(t *testing.T) {
 	t.Parallel()
 	steps := tour(t)
@@ -40,7 +42,8 @@ func TestTourOfTheREADME(t *testing.T) {
 	}
 	_, document := startDev(t, []string{"HOME=" + t.TempDir()}, nil, "--ephemeral")
 
-	// One shell for all, so that what one command exports the next one has; a mark that no command prints parts their output.
+	// One shell for all, so that what one command exports the next one has; a mark that no command
+	// prints parts their output.
 	const mark = "--- next step ---"
 	var script strings.Builder
 	script.WriteString("set -e\n")

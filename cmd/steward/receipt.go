@@ -90,7 +90,14 @@ func (c receiptVerify) Run(s surroundings) error {
 		return errors.Join(s.print(report), err)
 	}
 	if err == nil {
-		fmt.Fprintf(s.out, "it is as %s signed it on %s with the key %s\n%s\n", report.Issuer, report.SignedAt.Format(time.RFC3339), report.KeyID, of)
+		fmt.Fprintf(
+			s.out,
+			"it is as %s signed it on %s with the key %s\n%s\n",
+			report.Issuer,
+			report.SignedAt.Format(time.RFC3339),
+			report.KeyID,
+			of,
+		)
 	}
 	return err
 }
@@ -102,8 +109,20 @@ func checkReceipt(document []byte, keys client.SigningKeys) (report receiptRepor
 		return receiptReport{}, "", err
 	}
 	receipt := verified.Receipt
-	return receiptReport{Issuer: verified.Issuer, SignedAt: &verified.SignedAt, KeyID: verified.KeyID, Receipt: &verified.Receipt},
-		fmt.Sprintf("receipt %s: %s of the user %s, completed on %s, then %s", receipt.ID, receipt.Kind, receipt.UserID, receipt.CompletedAt.Format(time.RFC3339), receipt.State), nil
+	return receiptReport{
+			Issuer:   verified.Issuer,
+			SignedAt: &verified.SignedAt,
+			KeyID:    verified.KeyID,
+			Receipt:  &verified.Receipt,
+		},
+		fmt.Sprintf(
+			"receipt %s: %s of the user %s, completed on %s, then %s",
+			receipt.ID,
+			receipt.Kind,
+			receipt.UserID,
+			receipt.CompletedAt.Format(time.RFC3339),
+			receipt.State,
+		), nil
 }
 
 // checkCertificate checks the certificate that a customer was deleted, and says of whom it is.
@@ -113,9 +132,19 @@ func checkCertificate(document []byte, keys client.SigningKeys) (report receiptR
 		return receiptReport{}, "", err
 	}
 	certificate := verified.Certificate
-	return receiptReport{Issuer: verified.Issuer, SignedAt: &verified.SignedAt, KeyID: verified.KeyID, Certificate: &verified.Certificate},
-		fmt.Sprintf("certificate %s: everything of the customer %s (%s) was deleted by %s", certificate.ID, certificate.Customer.ID, certificate.Customer.Slug,
-			certificate.DeletedAt.Format(time.RFC3339)), nil
+	return receiptReport{
+			Issuer:      verified.Issuer,
+			SignedAt:    &verified.SignedAt,
+			KeyID:       verified.KeyID,
+			Certificate: &verified.Certificate,
+		},
+		fmt.Sprintf(
+			"certificate %s: everything of the customer %s (%s) was deleted by %s",
+			certificate.ID,
+			certificate.Customer.ID,
+			certificate.Customer.Slug,
+			certificate.DeletedAt.Format(time.RFC3339),
+		), nil
 }
 
 // fail says what is wrong.
@@ -147,7 +176,9 @@ func (c receiptVerify) keys(ctx context.Context) (keys client.SigningKeys, err e
 	}
 	switch {
 	case from == "":
-		return keys, errors.New("there are no keys to check with: give --keys, or STEWARD_PUBLIC_URL to fetch them from")
+		return keys, errors.New(
+			"there are no keys to check with: give --keys, or STEWARD_PUBLIC_URL to fetch them from",
+		)
 	case strings.HasPrefix(from, "https://"), strings.HasPrefix(from, "http://"):
 		service, err := client.New(strings.TrimSuffix(from, "/.well-known/jwks.json"))
 		if err != nil {

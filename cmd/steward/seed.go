@@ -16,7 +16,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// seedDocument is the credentials that dev made, kept beside its database so that the next run prints the same.
+// seedDocument is the credentials that dev made, kept beside its database so that the next run
+// prints the same.
 type seedDocument struct {
 	Customers []devCustomer `json:"customers"`
 	Operator  devPerson     `json:"operator"`
@@ -34,25 +35,40 @@ func seedPlans() []seedPlan {
 	return []seedPlan{
 		{
 			customer: customer.New{
-				Slug: "acme", Name: "Acme Tools", GuidanceText: "Ask the service desk on extension 4100 to amend your name or e-mail address.",
-				PrivacyContact: contact("privacy@acme.example"), MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example"}},
+				Slug:         "acme",
+				Name:         "Acme Tools",
+				GuidanceText: "Ask the service desk on extension 4100 to amend your name or e-mail address.",
+				PrivacyContact: contact(
+					"privacy@acme.example",
+				),
+				MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example"}},
 			},
 			admin: user.New{FirstName: "Ada", LastName: "Park", Email: "ada.park@acme.example"},
 			user:  &user.New{FirstName: "Noor", LastName: "Haddad", Email: "noor.haddad@acme.example"},
 		},
 		{
-			customer: customer.New{Slug: "globex", Name: "Globex Foods", PrivacyContact: contact("data@globex.example")},
-			admin:    user.New{FirstName: "Bo", LastName: "Lindqvist", Email: "bo.lindqvist@globex.example"},
-			user:     &user.New{FirstName: "Yuki", LastName: "Sato", Email: "yuki.sato@globex.example"},
+			customer: customer.New{
+				Slug:           "globex",
+				Name:           "Globex Foods",
+				PrivacyContact: contact("data@globex.example"),
+			},
+			admin: user.New{FirstName: "Bo", LastName: "Lindqvist", Email: "bo.lindqvist@globex.example"},
+			user:  &user.New{FirstName: "Yuki", LastName: "Sato", Email: "yuki.sato@globex.example"},
 		},
 		{
 			customer: customer.New{Slug: customer.OperatorsSlug, Name: "Fusions"},
-			admin:    user.New{FirstName: "Olu", LastName: "Adeyemi", Email: "olu.adeyemi@fusionspim.example", Role: principal.Operator},
+			admin: user.New{
+				FirstName: "Olu",
+				LastName:  "Adeyemi",
+				Email:     "olu.adeyemi@fusionspim.example",
+				Role:      principal.Operator,
+			},
 		},
 	}
 }
 
-// seed makes sure that dev's customers, people and keys are there and that their printed credentials work, whatever was done to them in earlier runs.
+// seed makes sure that dev's customers, people and keys are there and that their printed
+// credentials work, whatever was done to them in earlier runs.
 func seed(ctx context.Context, service *app.App, file string) (seedDocument, error) {
 	before := readSeed(file)
 	known := make(map[string]devCustomer)
@@ -94,7 +110,13 @@ func seed(ctx context.Context, service *app.App, file string) (seedDocument, err
 	return after, writeWhole(file, content)
 }
 
-func seedPerson(ctx context.Context, service *app.App, plan customer.New, in user.New, kept devPerson) (devPerson, id.Customer, error) {
+func seedPerson(
+	ctx context.Context,
+	service *app.App,
+	plan customer.New,
+	in user.New,
+	kept devPerson,
+) (devPerson, id.Customer, error) {
 	person := devPerson{Email: in.Email, Password: kept.Password}
 	if person.Password == "" {
 		person.Password = rand.Text()
@@ -143,7 +165,11 @@ func seedPerson(ctx context.Context, service *app.App, plan customer.New, in use
 
 func seedAPIKey(ctx context.Context, service *app.App, of id.Customer) (text string, err error) {
 	err = service.DB.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		made, err := apikey.CreateTx(tx, principal.Principal{Customer: of}, apikey.New{Name: "dev", Scopes: principal.Scopes()})
+		made, err := apikey.CreateTx(
+			tx,
+			principal.Principal{Customer: of},
+			apikey.New{Name: "dev", Scopes: principal.Scopes()},
+		)
 		text = made.Secret.Reveal()
 		return err
 	})

@@ -95,11 +95,20 @@ func (c serveCommand) Run(s surroundings) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("STEWARD_METRICS_ADDR: %w", err), listener.Close(), service.Close())
 	}
-	settings.Log.Info("serving", "address", listener.Addr().String(), "metrics", metrics.Addr().String(), "public_url", c.PublicURL)
+	settings.Log.Info(
+		"serving",
+		"address",
+		listener.Addr().String(),
+		"metrics",
+		metrics.Addr().String(),
+		"public_url",
+		c.PublicURL,
+	)
 	return serve(s.context, service, listener, metrics, c.StopTimeout, settings.Log)
 }
 
-// probe makes sure that the store of objects keeps what is written and writes over nothing. While it is away it is waited for, as the database is.
+// probe makes sure that the store of objects keeps what is written and writes over nothing. While
+// it is away it is waited for, as the database is.
 func probe(ctx context.Context, store blob.Store, log *slog.Logger) error {
 	for first := true; ; first = false {
 		err := blob.Probe(ctx, store, "probe/"+strings.ToLower(rand.Text()))
@@ -174,22 +183,55 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 		return app.Settings{}, err
 	}
 	return app.Settings{
-		Blobs: store, Backups: backups, MaintenanceURL: maintenance,
-		Mail: sending, PasswordPage: c.PasswordPageURL, Workers: c.Workers, Outbound: outbound, OffboardingWait: c.Offboarding,
-		DatabaseURL: databaseURL, MaxConnections: c.MaxConnections, MasterKey: masterKey, PublicURL: c.PublicURL, TrustedProxies: proxies,
-		AllowedOrigins: c.AllowedOrigins, OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
-		Password: password.Parameters{MemoryKiB: c.PasswordMemory, Iterations: c.PasswordPasses, Parallelism: 1}, Clock: clock.System(), Log: log,
+		Blobs:                             store,
+		Backups:                           backups,
+		MaintenanceURL:                    maintenance,
+		Mail:                              sending,
+		PasswordPage:                      c.PasswordPageURL,
+		Workers:                           c.Workers,
+		Outbound:                          outbound,
+		OffboardingWait:                   c.Offboarding,
+		DatabaseURL:                       databaseURL,
+		MaxConnections:                    c.MaxConnections,
+		MasterKey:                         masterKey,
+		PublicURL:                         c.PublicURL,
+		TrustedProxies:                    proxies,
+		AllowedOrigins:                    c.AllowedOrigins,
+		OperatorsMayDoWithoutSecondFactor: c.OperatorFactor == "optional",
+		Password: password.Parameters{
+			MemoryKiB:   c.PasswordMemory,
+			Iterations:  c.PasswordPasses,
+			Parallelism: 1,
+		},
+		Clock: clock.System(),
+		Log:   log,
 	}, nil
 }
 
-// serve answers requests until the context ends, lets those under way finish, and closes the service.
-func serve(ctx context.Context, service *app.App, listener, metricsListener net.Listener, grace time.Duration, log *slog.Logger) error {
+// serve answers requests until the context ends, lets those under way finish, and closes the
+// service.
+func serve(
+	ctx context.Context,
+	service *app.App,
+	listener, metricsListener net.Listener,
+	grace time.Duration,
+	log *slog.Logger,
+) error {
 	public := &http.Server{
-		Handler: service.API, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler:           service.API,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
 	}
 	public.RegisterOnShutdown(service.Imports.Close) // a long one would outlast the grace
-	private := &http.Server{Handler: service.Metrics(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	private := &http.Server{
+		Handler:           service.Metrics(),
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+	}
 	failed := make(chan error, 2)
 	go func() { failed <- public.Serve(listener) }()
 	go func() { failed <- private.Serve(metricsListener) }()

@@ -88,7 +88,9 @@ func (m mailSettings) sending() (*mail.Settings, error) {
 		settings.From = m.MailFrom
 	}
 	if settings.From == "" {
-		return nil, errors.New("STEWARD_MAIL_FROM is not set: mails need a sender, such as Steward <no-reply@steward.example>")
+		return nil, errors.New(
+			"STEWARD_MAIL_FROM is not set: mails need a sender, such as Steward <no-reply@steward.example>",
+		)
 	}
 	return &settings, nil
 }
@@ -103,7 +105,9 @@ func (l logSettings) logger(to io.Writer) *slog.Logger {
 	if l.LogFormat == "text" {
 		file, ok := to.(*os.File)
 		colour := ok && isatty.IsTerminal(file.Fd())
-		return slog.New(tint.NewTextHandler(to, &tint.Options{Level: l.LogLevel, TimeFormat: "15:04:05.000", NoColor: !colour}))
+		return slog.New(
+			tint.NewTextHandler(to, &tint.Options{Level: l.LogLevel, TimeFormat: "15:04:05.000", NoColor: !colour}),
+		)
 	}
 	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: l.LogLevel}))
 }
@@ -111,22 +115,31 @@ func (l logSettings) logger(to io.Writer) *slog.Logger {
 // checkPublicURL makes sure that links and tokens can be made from the public URL.
 func checkPublicURL(text string) error {
 	parsed, err := url.Parse(text)
-	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.Path != "" || parsed.RawQuery != "" || parsed.User != nil {
+	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.Path != "" ||
+		parsed.RawQuery != "" ||
+		parsed.User != nil {
 		return errors.New("STEWARD_PUBLIC_URL must be a scheme and a host, such as https://steward.example")
 	}
 	return nil
 }
 
-// parseProxies reads networks whose word on a caller's address is believed. A network that holds everybody is refused.
+// parseProxies reads networks whose word on a caller's address is believed. A network that holds
+// everybody is refused.
 func parseProxies(texts []string) ([]netip.Prefix, error) {
 	networks := make([]netip.Prefix, 0, len(texts))
 	for _, text := range texts {
 		network, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			return nil, fmt.Errorf("STEWARD_TRUSTED_PROXIES: %q is not a network in CIDR notation, such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf(
+				"STEWARD_TRUSTED_PROXIES: %q is not a network in CIDR notation, such as 10.0.0.0/8",
+				text,
+			)
 		}
 		if network.Bits() == 0 {
-			return nil, fmt.Errorf("STEWARD_TRUSTED_PROXIES: %s would let anybody choose the address that is recorded", network)
+			return nil, fmt.Errorf(
+				"STEWARD_TRUSTED_PROXIES: %s would let anybody choose the address that is recorded",
+				network,
+			)
 		}
 		networks = append(networks, network)
 	}

@@ -55,7 +55,12 @@ type running struct {
 }
 
 // start runs the program with an environment of its own; nothing of the tests' reaches it.
-func start(t *testing.T, environment []string, change func(*exec.Cmd), arguments ...string) (process *running, firstLine []byte) {
+func start(
+	t *testing.T,
+	environment []string,
+	change func(*exec.Cmd),
+	arguments ...string,
+) (process *running, firstLine []byte) {
 	t.Helper()
 	process = &running{Cmd: exec.Command(program, arguments...), ended: make(chan error, 1)}
 	process.Env = append([]string{"PATH=" + os.Getenv("PATH")}, environment...)
@@ -127,7 +132,11 @@ func (r *running) stop(t *testing.T, signal os.Signal) error {
 
 func startDev(t *testing.T, environment []string, change func(*exec.Cmd), arguments ...string) (*running, devDocument) {
 	t.Helper()
-	process, line := start(t, environment, change, append([]string{"dev", "--json", "--addr", "127.0.0.1:0"}, arguments...)...)
+	process, line := start(
+		t,
+		environment,
+		change,
+		append([]string{"dev", "--json", "--addr", "127.0.0.1:0"}, arguments...)...)
 	var document devDocument
 	if err := json.Unmarshal(line, &document); err != nil {
 		t.Fatalf("%v: %q\n%s", err, line, process.errors.String())
@@ -189,8 +198,8 @@ func everybody(t *testing.T, document devDocument) {
 	}
 }
 
-// openHome makes a home that everybody may enter. Below t.TempDir they may not, and dev as root would keep the database, which belongs to another user then, elsewhere,
-// where no test removes it.
+// openHome makes a home that everybody may enter. Below t.TempDir they may not, and dev as root
+// would keep the database, which belongs to another user then, elsewhere, where no test removes it.
 func openHome(t *testing.T) string {
 	t.Helper()
 	home, err := os.MkdirTemp("", "steward-home-")
@@ -218,7 +227,12 @@ func TestDevStartsOverAndOver(t *testing.T) {
 	if len(printed.Customers) != 2 {
 		t.Fatalf("%d customers", len(printed.Customers))
 	}
-	if status, body := get(t, printed.MetricsURL, ""); status != http.StatusOK || !bytes.Contains(body, []byte("steward_http_request_duration_seconds")) {
+	if status, body := get(
+		t,
+		printed.MetricsURL,
+		"",
+	); status != http.StatusOK ||
+		!bytes.Contains(body, []byte("steward_http_request_duration_seconds")) {
 		t.Errorf("metrics: %d", status)
 	}
 
@@ -266,7 +280,8 @@ func TestDevEphemeralLeavesNothing(t *testing.T) {
 	}
 }
 
-// Root starts PostgreSQL as somebody else; everybody else starts it as themselves. Where the tests run as root, both are tried.
+// Root starts PostgreSQL as somebody else; everybody else starts it as themselves. Where the tests
+// run as root, both are tried.
 func TestDevAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	home := openHome(t)
@@ -299,7 +314,12 @@ func TestServeIsOneMoreReplica(t *testing.T) {
 		environment = append(environment, name+"="+document.Env[name])
 	}
 	replica := startServe(t, environment, "http://"+address)
-	if status := signIn(t, "http://"+address, document.Customers[0].Slug, document.Customers[0].Admin); status != http.StatusCreated {
+	if status := signIn(
+		t,
+		"http://"+address,
+		document.Customers[0].Slug,
+		document.Customers[0].Admin,
+	); status != http.StatusCreated {
 		t.Errorf("signing in at the replica: %d", status)
 	}
 	if status, body := get(t, "http://"+address+"/v1/users", document.Customers[1].APIKey); status != http.StatusOK {
@@ -422,7 +442,15 @@ func TestSettingsThatAreMissingOrWrongAreNamed(t *testing.T) {
 func TestMigrateAndCreatePeople(t *testing.T) {
 	t.Parallel()
 	url := "STEWARD_DATABASE_URL=" + dbtest.NewEmpty(t).Reveal()
-	status, _, errors := once(t, []string{url}, "operator", "create", "--email=a@fusions.example", "--first-name=A", "--last-name=B")
+	status, _, errors := once(
+		t,
+		[]string{url},
+		"operator",
+		"create",
+		"--email=a@fusions.example",
+		"--first-name=A",
+		"--last-name=B",
+	)
 	if status == 0 || !strings.Contains(errors, "steward migrate up") {
 		t.Errorf("without a schema: %d %s", status, errors)
 	}
@@ -431,41 +459,105 @@ func TestMigrateAndCreatePeople(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &applied); err != nil || status != 0 || len(applied.Applied) == 0 {
 		t.Fatalf("up: %d %s %s", status, out, errors)
 	}
-	if status, out, errors = once(t, []string{url}, "migrate", "up"); status != 0 || !strings.Contains(out, "up to date") {
+	if status, out, errors = once(
+		t,
+		[]string{url},
+		"migrate",
+		"up",
+	); status != 0 ||
+		!strings.Contains(out, "up to date") {
 		t.Errorf("up again: %d %s %s", status, out, errors)
 	}
-	if status, out, errors = once(t, []string{url}, "migrate", "status"); status != 0 || !strings.Contains(out, "applied 20") {
+	if status, out, errors = once(
+		t,
+		[]string{url},
+		"migrate",
+		"status",
+	); status != 0 ||
+		!strings.Contains(out, "applied 20") {
 		t.Errorf("status: %d %s %s", status, out, errors)
 	}
 	var made struct{ Password string }
-	status, out, errors = once(t, []string{url}, "operator", "create", "--email=a@fusions.example", "--first-name=A", "--last-name=B", "--json")
+	status, out, errors = once(
+		t,
+		[]string{url},
+		"operator",
+		"create",
+		"--email=a@fusions.example",
+		"--first-name=A",
+		"--last-name=B",
+		"--json",
+	)
 	if err := json.Unmarshal([]byte(out), &made); err != nil || status != 0 || made.Password == "" {
 		t.Errorf("operator create: %d %s %s", status, out, errors)
 	}
-	status, _, errors = once(t, []string{url}, "operator", "create", "--email=A@Fusions.example", "--first-name=A", "--last-name=B")
+	status, _, errors = once(
+		t,
+		[]string{url},
+		"operator",
+		"create",
+		"--email=A@Fusions.example",
+		"--first-name=A",
+		"--last-name=B",
+	)
 	if status == 0 || !strings.Contains(errors, "address") {
 		t.Errorf("the same operator again: %d %s", status, errors)
 	}
-	status, _, errors = once(t, []string{url, "STEWARD_NEW_PASSWORD=short"}, "customer", "create", "--slug=acme", "--name=Acme", "--admin-email=a@acme.example",
-		"--admin-first-name=A", "--admin-last-name=B")
+	status, _, errors = once(
+		t,
+		[]string{url, "STEWARD_NEW_PASSWORD=short"},
+		"customer",
+		"create",
+		"--slug=acme",
+		"--name=Acme",
+		"--admin-email=a@acme.example",
+		"--admin-first-name=A",
+		"--admin-last-name=B",
+	)
 	if status == 0 || !strings.Contains(errors, "password") {
 		t.Errorf("a weak password: %d %s", status, errors)
 	}
-	status, out, errors = once(t, []string{url}, "customer", "create", "--slug=acme", "--name=Acme", "--admin-email=a@acme.example",
-		"--admin-first-name=A", "--admin-last-name=B", "--json")
+	status, out, errors = once(
+		t,
+		[]string{url},
+		"customer",
+		"create",
+		"--slug=acme",
+		"--name=Acme",
+		"--admin-email=a@acme.example",
+		"--admin-first-name=A",
+		"--admin-last-name=B",
+		"--json",
+	)
 	if err := json.Unmarshal([]byte(out), &made); err != nil || status != 0 {
 		t.Errorf("customer create: %d %s %s", status, out, errors)
 	}
 	// The program serves what it has made.
 	address := freeAddress(t)
 	startServe(t, []string{
-		url, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://" + address, "STEWARD_HTTP_ADDR=" + address,
-		"STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://" + t.TempDir(),
+		url,
+		"STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"STEWARD_PUBLIC_URL=http://" + address,
+		"STEWARD_HTTP_ADDR=" + address,
+		"STEWARD_METRICS_ADDR=127.0.0.1:0",
+		"STEWARD_SMTP_URL=none",
+		"STEWARD_BLOB_URL=file://" + t.TempDir(),
 	}, "http://"+address)
-	if status := signIn(t, "http://"+address, "acme", devPerson{Email: "a@acme.example", Password: made.Password}); status != http.StatusCreated {
+	if status := signIn(
+		t,
+		"http://"+address,
+		"acme",
+		devPerson{Email: "a@acme.example", Password: made.Password},
+	); status != http.StatusCreated {
 		t.Errorf("the administrator signs in: %d", status)
 	}
-	if status, out, errors = once(t, []string{url}, "migrate", "down"); status != 0 || !strings.Contains(out, "undone") {
+	if status, out, errors = once(
+		t,
+		[]string{url},
+		"migrate",
+		"down",
+	); status != 0 ||
+		!strings.Contains(out, "undone") {
 		t.Errorf("down: %d %s %s", status, out, errors)
 	}
 }

@@ -1,9 +1,11 @@
-// Command people runs the main job on a file of people, through the Go SDK: it creates everyone, corrects some, opts some out of alerts, records what some did,
-// and erases every third: by deleting where the audit trail stays complete, by redacting where it would not.
+// Command people runs the main job on a file of people, through the Go SDK: it creates everyone,
+// corrects some, opts some out of alerts, records what some did, and erases every third: by
+// deleting where the audit trail stays complete, by redacting where it would not.
 //
 //	go run ./examples/people --base-url http://127.0.0.1:8080 --api-key stw_... examples/people/testdata/people.ndjson
 //
-// It can be run again: who is there already is recognised, and what was done is not done twice. The people of the file are invented.
+// It can be run again: who is there already is recognised, and what was done is not done twice. The
+// people of the file are invented.
 package main
 
 import (
@@ -36,7 +38,11 @@ func main() {
 func start(ctx context.Context, arguments []string, out io.Writer) error {
 	flags := flag.NewFlagSet("people", flag.ContinueOnError)
 	baseURL := flags.String("base-url", "http://127.0.0.1:8080", "where the service is")
-	apiKey := flags.String("api-key", os.Getenv("STEWARD_API_KEY"), "an `API key` with the scopes users:read, users:write, users:erase and audit:write; STEWARD_API_KEY by default")
+	apiKey := flags.String(
+		"api-key",
+		os.Getenv("STEWARD_API_KEY"),
+		"an `API key` with the scopes users:read, users:write, users:erase and audit:write; STEWARD_API_KEY by default",
+	)
 	parallel := flags.Int("parallel", 8, "how many people to work on at a time")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -115,7 +121,8 @@ func isOptedOut(i int) bool  { return i%4 == 2 }
 func hasEntries(i int) bool  { return i%2 == 0 }
 func isErased(i int) bool    { return i%3 == 0 }
 
-// correctedName is the last name that somebody takes: that of the next person who writes in the same script.
+// correctedName is the last name that somebody takes: that of the next person who writes in the
+// same script.
 func correctedName(people []person, i int) string {
 	for offset := 1; offset < len(people); offset++ {
 		if other := people[(i+offset)%len(people)]; other.Script == people[i].Script {
@@ -131,7 +138,8 @@ func run(ctx context.Context, steward *client.Client, people []person, parallel 
 	each := func(work func(ctx context.Context, i int, one *outcome) error) error {
 		return inParallel(ctx, parallel, len(people), func(ctx context.Context, i int) error {
 			if err := work(ctx, i, &outcomes[i]); err != nil {
-				return fmt.Errorf("line %d: %w", i+1, err) // the line, not the name: errors end up in logs
+				// the line, not the name: errors end up in logs
+				return fmt.Errorf("line %d: %w", i+1, err)
 			}
 			return nil
 		})
@@ -173,7 +181,10 @@ func run(ctx context.Context, steward *client.Client, people []person, parallel 
 
 // enter creates somebody, or finds who is there already.
 func enter(ctx context.Context, steward *client.Client, one *outcome) error {
-	user, err := steward.CreateUser(ctx, client.NewUser{FirstName: one.FirstName, LastName: one.LastName, Email: one.Email, Role: one.Role})
+	user, err := steward.CreateUser(
+		ctx,
+		client.NewUser{FirstName: one.FirstName, LastName: one.LastName, Email: one.Email, Role: one.Role},
+	)
 	switch {
 	case err == nil:
 		one.created = true
@@ -191,7 +202,8 @@ func enter(ctx context.Context, steward *client.Client, one *outcome) error {
 	return nil
 }
 
-// correct changes the last name of the version that it saw. Should somebody else change the user in between, it looks again.
+// correct changes the last name of the version that it saw. Should somebody else change the user in
+// between, it looks again.
 func correct(ctx context.Context, steward *client.Client, one *outcome) error {
 	for {
 		var etag string
@@ -215,9 +227,12 @@ func record(ctx context.Context, steward *client.Client, outcomes []outcome) err
 		}
 		for n := range 1 + i%5 {
 			entries = append(entries, client.NewAuditEntry{
-				ActorUserID: one.id, Action: "product.updated", Target: client.AuditTarget{Type: "product", ID: fmt.Sprintf("%d", 48151600+n)},
-				OccurredAt: one.since.Truncate(time.Second).UTC(), SourceID: fmt.Sprintf("people-%s-%d", one.id, n),
-				Details: map[string]any{"changed": []string{"price", "stock"}, "revision": n},
+				ActorUserID: one.id,
+				Action:      "product.updated",
+				Target:      client.AuditTarget{Type: "product", ID: fmt.Sprintf("%d", 48151600+n)},
+				OccurredAt:  one.since.Truncate(time.Second).UTC(),
+				SourceID:    fmt.Sprintf("people-%s-%d", one.id, n),
+				Details:     map[string]any{"changed": []string{"price", "stock"}, "revision": n},
 			})
 			actors = append(actors, i)
 		}
@@ -256,7 +271,11 @@ func erase(ctx context.Context, steward *client.Client, one *outcome) error {
 		return err
 	}
 	if plan.CanDelete != (one.fate == deleted) {
-		return fmt.Errorf("the plan said that deleting is possible: %t; in truth the user is %s", plan.CanDelete, one.fate)
+		return fmt.Errorf(
+			"the plan said that deleting is possible: %t; in truth the user is %s",
+			plan.CanDelete,
+			one.fate,
+		)
 	}
 	return nil
 }
@@ -321,9 +340,25 @@ func summarise(out io.Writer, outcomes []outcome, took time.Duration) error {
 	slices.Sort(names)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, t tally) {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name, t.people, t.created, t.found, t.corrected, t.optedOut, t.entries, t.deleted, t.redacted, t.alive)
+		fmt.Fprintf(
+			table,
+			"%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n",
+			name,
+			t.people,
+			t.created,
+			t.found,
+			t.corrected,
+			t.optedOut,
+			t.entries,
+			t.deleted,
+			t.redacted,
+			t.alive,
+		)
 	}
-	fmt.Fprintln(table, "script\tpeople\tcreated\talready there\tcorrected\topted out\tentries\tdeleted\tredacted\talive\t")
+	fmt.Fprintln(
+		table,
+		"script\tpeople\tcreated\talready there\tcorrected\topted out\tentries\tdeleted\tredacted\talive\t",
+	)
 	for _, name := range names {
 		row(name, *scripts[name])
 	}

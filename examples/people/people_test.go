@@ -27,7 +27,8 @@ func customer(t *testing.T) (*apptest.Service, *client.Client) {
 	return service, steward
 }
 
-// The file is worth the name: many scripts, all lengths, spellings that are not normalised, and nobody who could exist.
+// The file is worth the name: many scripts, all lengths, spellings that are not normalised, and
+// nobody who could exist.
 func TestFileIsVaried(t *testing.T) {
 	t.Parallel()
 	people, err := readPeople(file)
@@ -52,9 +53,19 @@ func TestFileIsVaried(t *testing.T) {
 			international++
 		}
 	}
-	if len(people) < 400 || len(scripts) < 30 || shortest != 1 || longest != 100 || decomposed < 10 || international < 100 || longestLocal != 64 {
-		t.Errorf("%d people, %d scripts, names of %d to %d characters, %d decomposed, %d international addresses, local parts of up to %d bytes",
-			len(people), len(scripts), shortest, longest, decomposed, international, longestLocal)
+	if len(people) < 400 || len(scripts) < 30 || shortest != 1 || longest != 100 || decomposed < 10 ||
+		international < 100 ||
+		longestLocal != 64 {
+		t.Errorf(
+			"%d people, %d scripts, names of %d to %d characters, %d decomposed, %d international addresses, local parts of up to %d bytes",
+			len(people),
+			len(scripts),
+			shortest,
+			longest,
+			decomposed,
+			international,
+			longestLocal,
+		)
 	}
 }
 
@@ -102,7 +113,8 @@ func TestMainJobOnRealInput(t *testing.T) {
 		var second tally
 		for i, one := range again {
 			second.add(one)
-			if one.created != (outcomes[i].fate != alive) || !one.created && (one.id != outcomes[i].id || one.entries != 0) {
+			if one.created != (outcomes[i].fate != alive) ||
+				!one.created && (one.id != outcomes[i].id || one.entries != 0) {
 				t.Errorf("line %d: created %t, was %s", i+1, one.created, outcomes[i].fate)
 			}
 		}
@@ -147,9 +159,19 @@ func namesReadBack(t *testing.T, listed map[client.ID]client.User, outcomes []ou
 		}
 		user := listed[one.id]
 		local, domain, _ := strings.Cut(norm.NFC.String(one.Email), "@")
-		if user.FirstName == nil || *user.FirstName != norm.NFC.String(one.FirstName) || *user.LastName != norm.NFC.String(one.lastName()) ||
+		if user.FirstName == nil || *user.FirstName != norm.NFC.String(one.FirstName) ||
+			*user.LastName != norm.NFC.String(one.lastName()) ||
 			*user.Email != local+"@"+strings.ToLower(domain) {
-			t.Errorf("line %d: sent %+q %+q %+q, got %+q %+q %+q", i+1, one.FirstName, one.lastName(), one.Email, *user.FirstName, *user.LastName, *user.Email)
+			t.Errorf(
+				"line %d: sent %+q %+q %+q, got %+q %+q %+q",
+				i+1,
+				one.FirstName,
+				one.lastName(),
+				one.Email,
+				*user.FirstName,
+				*user.LastName,
+				*user.Email,
+			)
 		}
 		if user.Alerts.OptedIn == one.optedOut {
 			t.Errorf("line %d: opted in is %t", i+1, user.Alerts.OptedIn)
@@ -157,7 +179,8 @@ func namesReadBack(t *testing.T, listed map[client.ID]client.User, outcomes []ou
 	}
 }
 
-// searchFinds looks for everybody by the beginning of each name and by the whole of it, as it was written and in the other normal form, and by address.
+// searchFinds looks for everybody by the beginning of each name and by the whole of it, as it was
+// written and in the other normal form, and by address.
 func searchFinds(t *testing.T, steward *client.Client, outcomes []outcome) {
 	found := func(query string, id client.ID) bool {
 		for user, err := range steward.Users(t.Context(), client.UserFilter{Query: query, PageSize: 200}) {
@@ -182,7 +205,8 @@ func searchFinds(t *testing.T, steward *client.Client, outcomes []outcome) {
 		for _, name := range []string{one.FirstName, one.lastName()} {
 			composed, decomposed := norm.NFC.String(name), norm.NFD.String(name)
 			queries := []string{composed, start3(composed)}
-			// Letter case does not count, as Unicode folds it in every language alike: the Turkish I is the capital of i, not of ı.
+			// Letter case does not count, as Unicode folds it in every language alike: the Turkish
+			// I is the capital of i, not of ı.
 			if capitals := strings.ToUpper(composed); cases.Fold().String(capitals) == cases.Fold().String(composed) {
 				queries = append(queries, capitals)
 			}
@@ -195,8 +219,19 @@ func searchFinds(t *testing.T, steward *client.Client, outcomes []outcome) {
 				}
 			}
 		}
-		if user, ok, err := steward.FindUser(t.Context(), strings.ToUpper(one.Email)); err != nil || !ok || user.ID != one.id {
-			t.Errorf("line %d: the address in capital letters, %+q, finds %v, %t, %v", i+1, strings.ToUpper(one.Email), user.ID, ok, err)
+		if user, ok, err := steward.FindUser(
+			t.Context(),
+			strings.ToUpper(one.Email),
+		); err != nil || !ok ||
+			user.ID != one.id {
+			t.Errorf(
+				"line %d: the address in capital letters, %+q, finds %v, %t, %v",
+				i+1,
+				strings.ToUpper(one.Email),
+				user.ID,
+				ok,
+				err,
+			)
 		}
 	}
 	for _, one := range outcomes {
@@ -206,7 +241,8 @@ func searchFinds(t *testing.T, steward *client.Client, outcomes []outcome) {
 	}
 }
 
-// start3 is the beginning of a name: three characters, or the first if it has no more, with the marks that follow.
+// start3 is the beginning of a name: three characters, or the first if it has no more, with the
+// marks that follow.
 func start3(name string) string {
 	runes := []rune(name)
 	end := min(3, len(runes))
@@ -221,7 +257,10 @@ func erasedAreGone(t *testing.T, steward *client.Client, listed map[client.ID]cl
 		switch one.fate {
 		case redacted:
 			user := listed[one.id]
-			if user.Status != client.UserStatusRedacted || user.FirstName != nil || user.LastName != nil || user.Email != nil || user.Label == nil || user.Receipt == nil {
+			if user.Status != client.UserStatusRedacted || user.FirstName != nil || user.LastName != nil ||
+				user.Email != nil ||
+				user.Label == nil ||
+				user.Receipt == nil {
 				t.Errorf("line %d: got %+v", i+1, user)
 			}
 			entries := 0
@@ -278,7 +317,11 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	few := filepath.Join(t.TempDir(), "few.ndjson")
-	if err := os.WriteFile(few, []byte(strings.Join(strings.SplitAfter(string(content), "\n")[:12], "")), 0o600); err != nil {
+	if err := os.WriteFile(
+		few,
+		[]byte(strings.Join(strings.SplitAfter(string(content), "\n")[:12], "")),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
