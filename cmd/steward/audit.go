@@ -17,20 +17,20 @@ import (
 	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
-// auditCommand checks the customers' audit trails.
+// auditCommand verifies and exports audit trails.
 type auditCommand struct {
-	Verify    auditVerify    `cmd:"" help:"Check that nothing in the audit trails was changed, taken out or put in between."`
-	Export    auditExport    `cmd:"" help:"Write a customer's audit trail to a file that can be checked anywhere."`
-	RotateKey auditRotateKey `cmd:"" name:"rotate-key" help:"Make a new key that signs checkpoints; the old ones stay published."`
+	Verify    auditVerify    `cmd:"" help:"Verify that no audit trail was altered, and name the first entry that was."`
+	Export    auditExport    `cmd:"" help:"Export a customer's audit trail to a file that can be verified offline."`
+	RotateKey auditRotateKey `cmd:"" name:"rotate-key" help:"Rotate the key that signs checkpoints. Old keys stay published."`
 }
 
-// masterKeySettings are the master key where it is of use but not needed.
+// masterKeySettings hold the master key where it is optional.
 type masterKeySettings struct {
-	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
-	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key of the service."`
+	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
 }
 
-// box makes a box of the master key; nil: none was given.
+// box returns the sealing box of the master key; nil without one.
 func (m masterKeySettings) box() (*seal.Box, error) {
 	if m.MasterKey.IsEmpty() && m.MasterKeyFile == "" {
 		return nil, nil
@@ -46,23 +46,24 @@ type auditVerify struct {
 	databaseSettings  `embed:""`
 	logSettings       `embed:""`
 	masterKeySettings `embed:""`
-	Export            string   `name:"export" type:"existingfile" placeholder:"FILE" help:"Check an export instead of a database. Nothing else is needed then."`
-	Customer          []string `name:"customer" placeholder:"SLUG" help:"Check only this customer's trail; may be repeated."`
-	Checkpoint        string   `name:"checkpoint" type:"existingfile" placeholder:"FILE" help:"A checkpoint that was handed out earlier: the trail has to begin with what it is about."`
-	Key               []string `name:"key" sep:"none" placeholder:"KEY" help:"A verifier key that you trust (<name>+<hash>+<key>); may be repeated. Without, the keys are those of what is checked."`
+	Export            string   `name:"export" type:"existingfile" placeholder:"FILE" help:"Verify an export instead of a database; needs no other setting."`
+	Customer          []string `name:"customer" placeholder:"SLUG" help:"Verify only this customer's trail. Repeatable."`
+	Checkpoint        string   `name:"checkpoint" type:"existingfile" placeholder:"FILE" help:"An earlier checkpoint, which the trail must extend."`
+	Key               []string `name:"key" sep:"none" placeholder:"KEY" help:"A trusted verifier key (<name>+<hash>+<key>). Repeatable. Default: the keys of what is verified."`
 	JSON              bool     `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (auditVerify) Help() string {
-	return `Every entry is put into its one form and hashed, the tree is made anew, and both are compared with what is kept and with every signed checkpoint. The first thing that
-is not as it was sealed is named. Ends with 1 if there is any.
+	return `Recomputes the canonical form and hash of every entry and the tree over them, and compares both with
+what is stored and with every signed checkpoint. Names the first difference, and exits with 1 if there
+is one.
 
-Signatures are checked with the keys that are given. Without, with those of the database, which the master key opens if it is given; whoever can write to the database could
-have put keys of their own there, and the master key shows that.`
+Signatures are verified with the given keys, or else with those of the database. Whoever can write to
+the database could have put keys there; with the master key, such keys are detected.`
 }
 
-// Run checks.
+// Run verifies.
 func (c auditVerify) Run(s surroundings) error {
 	check := trail.Check{Customers: c.Customer, Keys: c.Key}
 	var err error
@@ -105,12 +106,11 @@ func (c auditVerify) verifyExport(ctx context.Context, check trail.Check) (trail
 	if err != nil {
 		return trail.Report{}, err
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close()
 	return trail.VerifyExport(ctx, file, check)
 }
 
-// readCheckpoint reads a file with a checkpoint. Mail programs may have changed the ends of its
-// lines.
+// readCheckpoint reads a checkpoint from a file. Mail programs may have changed its line endings.
 func readCheckpoint(path string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -165,16 +165,18 @@ type auditExport struct {
 	databaseSettings  `embed:""`
 	logSettings       `embed:""`
 	masterKeySettings `embed:""`
-	PublicURL         string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"Where callers reach the service; names the trail when a checkpoint is signed."`
-	Customer          string `name:"customer" required:"" placeholder:"SLUG" help:"Whose trail."`
-	To                string `name:"to" required:"" placeholder:"FILE" help:"The file to write. It must not be there yet."`
+	PublicURL         string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"Base URL of the service; names the trail when a checkpoint is signed."`
+	Customer          string `name:"customer" required:"" placeholder:"SLUG" help:"The customer whose trail to export."`
+	To                string `name:"to" required:"" placeholder:"FILE" help:"The file to write; it must not exist."`
 	JSON              bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (auditExport) Help() string {
-	return `The file has a line of JSON for each entry, in their order, with the hashes that prove it, and begins with the signed checkpoints. With the master key and the public URL a
-checkpoint is signed for it; without, it goes as far as the newest checkpoint does. Check it with: steward audit verify --export FILE`
+	return `The file has one line of JSON for each entry, in order, with the hashes that prove it, after the
+signed checkpoints. With the master key and the public URL, a checkpoint is signed for the export;
+without them, the export ends at the newest checkpoint.
+Verify it with: steward audit verify --export FILE`
 }
 
 // Run exports.
@@ -214,7 +216,7 @@ func (c auditExport) Run(s surroundings) (err error) {
 	return nil
 }
 
-// writeNew writes a file that was not there, whole or not at all.
+// writeNew creates a file atomically, and fails if it exists.
 func writeNew(path string, write func(io.Writer) error) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s is there already", path)
@@ -246,14 +248,16 @@ type auditRotateKey struct {
 
 // Help implements kong.HelpProvider.
 func (auditRotateKey) Help() string {
-	return `The new key is published at /.well-known/audit-trail-keys.json at once and signs a minute later. Checkpoints that the old ones signed stay good. If an old key is no
-longer to be trusted, have customers compare the checkpoints that they hold with a new one: GET /v1/audit-checkpoints/latest?since_size=`
+	return `The new key is published at /.well-known/audit-trail-keys.json within half a minute, and signs a minute
+after it was created. Checkpoints signed by old keys stay valid. If an old key can no longer be trusted,
+have customers compare their checkpoints with a new one:
+GET /v1/audit-checkpoints/latest?since_size=`
 }
 
 // Run rotates.
 func (c auditRotateKey) Run(s surroundings) error { return c.rotate(s, signingkey.Trail) }
 
-// onTrails opens the database for reading whole trails.
+// onTrails opens the database to read whole trails.
 func onTrails(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
 	url, err := database.url()
 	if err != nil {
@@ -267,7 +271,7 @@ func onTrails(s surroundings, database databaseSettings, logs logSettings, work 
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // the process ends
+	defer db.Close()
 	if err := db.CheckSchema(s.context); err != nil {
 		return err
 	}

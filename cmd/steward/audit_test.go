@@ -58,7 +58,7 @@ func TestTheTrailIsCheckedFromOutside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close(t.Context()) //nolint:errcheck // it was only read
+		defer conn.Close(t.Context())
 		var count int
 		if err := conn.QueryRow(t.Context(), "select case when exists (select from audit_unsealed) then 0 else coalesce(max(size), 0) end from audit_heads").
 			Scan(&count); err != nil {

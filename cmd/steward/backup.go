@@ -19,15 +19,15 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// blobSettings say where objects are kept outside the database.
+// blobSettings configure the object store.
 type blobSettings struct {
-	BlobURL           string           `name:"blob-url" env:"STEWARD_BLOB_URL" placeholder:"URL" help:"Where to keep what must survive the database: file:///absolute/folder or s3://bucket/prefix?region=…&endpoint=…"`
-	BlobAccessKey     string           `name:"blob-access-key" env:"STEWARD_BLOB_ACCESS_KEY" placeholder:"KEY" help:"The access key for a bucket; the ordinary variables, files and roles of AWS are used without."`
-	BlobSecretKey     sensitive.String `name:"blob-secret-key" env:"STEWARD_BLOB_SECRET_KEY" placeholder:"KEY" help:"The secret key for a bucket."`
-	BlobSecretKeyFile string           `name:"blob-secret-key-file" env:"STEWARD_BLOB_SECRET_KEY_FILE" placeholder:"FILE" help:"A file that holds the secret key for a bucket."`
+	BlobURL           string           `name:"blob-url" env:"STEWARD_BLOB_URL" placeholder:"URL" help:"Object store for what must survive the database: file:///absolute/folder or s3://bucket/prefix?region=…&endpoint=…"`
+	BlobAccessKey     string           `name:"blob-access-key" env:"STEWARD_BLOB_ACCESS_KEY" placeholder:"KEY" help:"Access key of the bucket. Default: the standard AWS variables, files and roles."`
+	BlobSecretKey     sensitive.String `name:"blob-secret-key" env:"STEWARD_BLOB_SECRET_KEY" placeholder:"KEY" help:"Secret key of the bucket."`
+	BlobSecretKeyFile string           `name:"blob-secret-key-file" env:"STEWARD_BLOB_SECRET_KEY_FILE" placeholder:"FILE" help:"File with the secret key of the bucket."`
 }
 
-// store opens the store of objects.
+// store opens the object store.
 func (b blobSettings) store() (blob.Store, error) {
 	if b.BlobURL == "" {
 		return nil, errors.New(
@@ -52,14 +52,14 @@ func (b blobSettings) store() (blob.Store, error) {
 	return store, nil
 }
 
-// backupSettings say how backups are made.
+// backupSettings configure backups.
 type backupSettings struct {
-	BackupRecipients      []string         `name:"backup-recipients" env:"STEWARD_BACKUP_RECIPIENTS" placeholder:"AGE1...,..." help:"The age recipients that backups are encrypted to; steward backup keygen makes one. Without any, no backup is made."`
-	BackupDatabaseURL     sensitive.String `name:"backup-database-url" env:"STEWARD_BACKUP_DATABASE_URL" placeholder:"URL" help:"The same database as a user with BYPASSRLS and pg_read_all_data, for pg_dump."`
-	BackupDatabaseURLFile string           `name:"backup-database-url-file" env:"STEWARD_BACKUP_DATABASE_URL_FILE" placeholder:"FILE" help:"A file that holds that URL."`
-	BackupDays            int              `name:"backup-days" env:"STEWARD_BACKUP_DAYS" default:"35" help:"How many days a backup is kept."`
-	BackupEvery           time.Duration    `name:"backup-every" env:"STEWARD_BACKUP_EVERY" default:"24h" help:"How often the service makes a backup by itself; 0 never does."`
-	PGBin                 string           `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"The folder of pg_dump and pg_restore; it is looked for by default."`
+	BackupRecipients      []string         `name:"backup-recipients" env:"STEWARD_BACKUP_RECIPIENTS" placeholder:"AGE1...,..." help:"age recipients that backups are encrypted to; steward backup keygen creates one. Without any, no backups are made."`
+	BackupDatabaseURL     sensitive.String `name:"backup-database-url" env:"STEWARD_BACKUP_DATABASE_URL" placeholder:"URL" help:"The database as a user with BYPASSRLS and pg_read_all_data, for pg_dump."`
+	BackupDatabaseURLFile string           `name:"backup-database-url-file" env:"STEWARD_BACKUP_DATABASE_URL_FILE" placeholder:"FILE" help:"File with that URL."`
+	BackupDays            int              `name:"backup-days" env:"STEWARD_BACKUP_DAYS" default:"35" help:"Days to keep a backup."`
+	BackupEvery           time.Duration    `name:"backup-every" env:"STEWARD_BACKUP_EVERY" default:"24h" help:"Interval between automatic backups; 0 disables them."`
+	PGBin                 string           `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"Folder of pg_dump and pg_restore. Default: searched for."`
 }
 
 func (b backupSettings) read() (settings backup.Settings, err error) {
@@ -83,16 +83,16 @@ func (b backupSettings) read() (settings backup.Settings, err error) {
 	return settings, err
 }
 
-// identitySettings say what backups are decrypted with.
+// identitySettings configure what decrypts backups.
 type identitySettings struct {
-	BackupIdentityFile string `name:"backup-identity-file" env:"STEWARD_BACKUP_IDENTITY_FILE" placeholder:"FILE" help:"A file with the age identities that open backups. The service itself needs none."`
+	BackupIdentityFile string `name:"backup-identity-file" env:"STEWARD_BACKUP_IDENTITY_FILE" placeholder:"FILE" help:"File with the age identities that decrypt backups. The service itself needs none."`
 }
 
-// vaultSettings say where the backups lie and how their catalogue is authenticated.
+// vaultSettings configure the store of the backups and what authenticates their catalogue.
 type vaultSettings struct {
 	blobSettings  `embed:""`
-	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
-	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key of the service."`
+	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
 }
 
 func (v vaultSettings) vault() (backup.Vault, error) {
@@ -108,14 +108,14 @@ func (v vaultSettings) vault() (backup.Vault, error) {
 	return backup.Vault{Store: store, Box: box}, err
 }
 
-// backupCommand makes, looks after and restores backups.
+// backupCommand creates, manages and restores backups.
 type backupCommand struct {
-	Create  backupCreate  `cmd:"" help:"Make a backup now."`
+	Create  backupCreate  `cmd:"" help:"Create a backup now."`
 	List    backupList    `cmd:"" help:"List the backups, newest first."`
-	Verify  backupVerify  `cmd:"" help:"Read a backup whole and say whether it is good."`
-	Restore backupRestore `cmd:"" help:"Bring a backup into a database."`
-	Expire  backupExpire  `cmd:"" help:"Compare the catalogue with the store, and delete the backups whose time has come."`
-	Keygen  backupKeygen  `cmd:"" help:"Make a key pair for backups."`
+	Verify  backupVerify  `cmd:"" help:"Verify a backup by reading all of it."`
+	Restore backupRestore `cmd:"" help:"Restore a backup into a database."`
+	Expire  backupExpire  `cmd:"" help:"Reconcile the catalogue with the store, and delete expired backups."`
+	Keygen  backupKeygen  `cmd:"" help:"Generate a key pair for backups."`
 }
 
 // backupDocument is a backup as the commands print it.
@@ -171,11 +171,12 @@ type backupCreate struct {
 
 // Help implements kong.HelpProvider.
 func (backupCreate) Help() string {
-	return `pg_dump, of the server's version or newer, reads one moment of the database as the user of STEWARD_BACKUP_DATABASE_URL. What it writes is encrypted to
-STEWARD_BACKUP_RECIPIENTS on its way to the store. The service makes one by itself each STEWARD_BACKUP_EVERY. A second at the same time is refused.`
+	return `pg_dump, of the server's version or newer, dumps one snapshot as the user of
+STEWARD_BACKUP_DATABASE_URL, encrypted to STEWARD_BACKUP_RECIPIENTS on its way to the store. The service
+creates a backup every STEWARD_BACKUP_EVERY by itself. Two cannot run at the same time.`
 }
 
-// Run makes a backup.
+// Run creates a backup.
 func (c backupCreate) Run(s surroundings) error {
 	return onBackups(
 		s,
@@ -207,7 +208,7 @@ type backupList struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	vaultSettings    `embed:""`
-	FromStore        bool `name:"from-store" help:"List what lies in the store, without asking the database; also what is done when the database cannot be asked."`
+	FromStore        bool `name:"from-store" help:"List the backups in the store without the database; also the fallback when the database is unavailable."`
 	JSON             bool `name:"json" help:"Print one JSON document."`
 }
 
@@ -257,22 +258,22 @@ func (c backupList) Run(s surroundings) error {
 	return nil
 }
 
-// mostListed is how many backups are listed at most: ten years of daily ones.
+// mostListed bounds the list: ten years of daily backups.
 const mostListed = 4000
 
 type backupVerify struct {
 	logSettings      `embed:""`
 	vaultSettings    `embed:""`
 	identitySettings `embed:""`
-	PGBin            string `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"The folder of pg_dump and pg_restore; it is looked for by default."`
+	PGBin            string `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"Folder of pg_dump and pg_restore. Default: searched for."`
 	ID               string `arg:"" help:"The backup."`
 	JSON             bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (backupVerify) Help() string {
-	return `The entry of the catalogue must be authentic, the object the one that it tells of, and everything in it must decrypt and be understood by pg_restore. Nothing is restored,
-and no database is needed.`
+	return `Checks that the catalogue entry is authentic, that the object is the one it describes, and that
+pg_restore can read all of it. Restores nothing and needs no database.`
 }
 
 // Run verifies.
@@ -298,7 +299,7 @@ func (c backupVerify) Run(s surroundings) error {
 	return nil
 }
 
-// prepare reads what verifying and restoring both need.
+// prepare reads what both verify and restore need.
 func (i identitySettings) prepare(
 	text string,
 	vaultOf vaultSettings,
@@ -328,17 +329,19 @@ type backupRestore struct {
 	logSettings      `embed:""`
 	vaultSettings    `embed:""`
 	identitySettings `embed:""`
-	PGBin            string           `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"The folder of pg_dump and pg_restore; it is looked for by default."`
+	PGBin            string           `name:"pg-bin" env:"STEWARD_PG_BIN" placeholder:"DIR" help:"Folder of pg_dump and pg_restore. Default: searched for."`
 	ID               string           `arg:"" help:"The backup."`
-	Into             sensitive.String `name:"into" env:"STEWARD_RESTORE_DATABASE_URL" placeholder:"DATABASE_URL" help:"The database to restore into, as the user who is to own what is in it. Prefer the variable for a URL with a password."`
-	Replace          bool             `name:"replace" help:"Lose what is in the database. Without it, one that is not empty is refused."`
+	Into             sensitive.String `name:"into" env:"STEWARD_RESTORE_DATABASE_URL" placeholder:"DATABASE_URL" help:"Database to restore into, as the user who will own the tables. Prefer the variable for a URL with a password."`
+	Replace          bool             `name:"replace" help:"Overwrite the database. Without it, a database that is not empty is refused."`
 	JSON             bool             `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (backupRestore) Help() string {
-	return `The backup is read whole and checked before the database is touched. Sessions, mailed links, remembered answers and waiting jobs of then do not come back, and the schema is
-brought to the version of this program. The database remembers that it was restored: "steward serve" on it first does again what was erased since.`
+	return `The whole backup is read and verified before the database is touched. Sessions, mailed links,
+remembered answers and queued jobs are not restored, and the schema is migrated to this program's
+version. The database records that it was restored: "steward serve" first replays every erasure since
+then from the ledger.`
 }
 
 // Run restores.
@@ -380,17 +383,18 @@ type backupExpire struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	vaultSettings    `embed:""`
-	IDs              []string `arg:"" optional:"" name:"id" help:"Backups to delete now, before their time."`
+	IDs              []string `arg:"" optional:"" name:"id" help:"Backups to delete now, before they expire."`
 	JSON             bool     `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (backupExpire) Help() string {
-	return `A backup is deleted an hour before its time at the latest, and then it is made sure that it can be read no more. What lies in the store and is not as in the catalogue
-is told and makes the command fail. The service does all of it by itself.`
+	return `Deletes backups at most an hour before they expire, and verifies that they can no longer be read.
+Reports every difference between the store and the catalogue, and fails if there is one. The service
+does this by itself.`
 }
 
-// Run compares and expires.
+// Run reconciles and expires.
 func (c backupExpire) Run(s surroundings) error {
 	var chosen []id.Backup
 	for _, text := range c.IDs {
@@ -445,17 +449,18 @@ func (c backupExpire) Run(s surroundings) error {
 }
 
 type backupKeygen struct {
-	Out  string `name:"out" placeholder:"FILE" help:"Write the identity to a new file, readable by its owner alone, instead of printing it."`
+	Out  string `name:"out" placeholder:"FILE" help:"Write the identity to a new file that only its owner can read, instead of printing it."`
 	JSON bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (backupKeygen) Help() string {
-	return `The recipient goes into STEWARD_BACKUP_RECIPIENTS of the service. The identity opens every backup made for it: keep it away from the service, and keep more than one copy,
-for without it no backup can be restored.`
+	return `Put the recipient into STEWARD_BACKUP_RECIPIENTS of the service. The identity decrypts every backup made
+for it: keep it away from the service, and in more than one place, for without it no backup can be
+restored.`
 }
 
-// Run makes a key pair.
+// Run generates a key pair.
 func (c backupKeygen) Run(s surroundings) error {
 	recipient, identity, err := backup.NewKey()
 	if err != nil {
@@ -478,7 +483,7 @@ func (c backupKeygen) Run(s surroundings) error {
 	return nil
 }
 
-// writeIdentity makes a file that was not there: an identity that was overwritten would take its
+// writeIdentity creates a file and never overwrites one: an overwritten identity would take its
 // backups with it.
 func writeIdentity(path string, identity sensitive.String) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -41,22 +41,22 @@ const (
 	devWait     = 2 * time.Minute // of an offboarding
 )
 
-// devCommand runs the service with everything that it needs.
+// devCommand runs the service with everything it needs.
 type devCommand struct {
-	Addr      string     `name:"addr" default:"127.0.0.1:8080" help:"Where to listen; port 0 takes a free one. The default gives way to a free port when it is taken."`
-	Data      string     `name:"data" placeholder:"DIR" help:"Where to keep the database between runs; a folder below the user's cache folder by default."`
+	Addr      string     `name:"addr" default:"127.0.0.1:8080" help:"Address to listen on; port 0 picks a free port, and so does the default when it is in use."`
+	Data      string     `name:"data" placeholder:"DIR" help:"Folder of the database between runs. Default: below the user's cache folder."`
 	Ephemeral bool       `name:"ephemeral" help:"Leave nothing behind."`
-	JSON      bool       `name:"json" help:"Print one line of JSON with everything that a program needs."`
-	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"The least severe level to log: DEBUG, INFO, WARN or ERROR."`
+	JSON      bool       `name:"json" help:"Print one line of JSON for programs."`
+	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"Minimum log level: DEBUG, INFO, WARN or ERROR."`
 }
 
 // Help implements kong.HelpProvider.
 func (devCommand) Help() string {
-	return `Starts a private PostgreSQL from the programs that the machine has (nothing else can reach it), brings it up to date, fills it with two customers and
-an operator, and prints how to sign in. Stop it with Ctrl-C. What was entered is there again the next time.`
+	return `Starts a private PostgreSQL from the programs on this machine, migrates it, seeds two customers and an
+operator, and prints how to sign in. Stop it with Ctrl-C. Data persists between runs.`
 }
 
-// Run serves until the process is told to stop.
+// Run serves until the process is signalled to stop.
 func (c devCommand) Run(s surroundings) (err error) {
 	log := logSettings{LogFormat: "text", LogLevel: c.LogLevel}.logger(s.err)
 	dir, server, err := c.startDatabase(s.context, log)
@@ -164,8 +164,8 @@ func (c devCommand) Run(s surroundings) (err error) {
 	return serve(s.context, service, listener, metrics, 10*time.Second, log)
 }
 
-// startDatabase finds a place for the database and starts it. In the default place, a second dev
-// takes the place beside the first one's.
+// startDatabase chooses the data folder and starts the database. In the default folder, a second
+// dev uses the one beside the first.
 func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir string, server *devpg.Server, err error) {
 	if c.Ephemeral {
 		if c.Data != "" {
@@ -204,14 +204,14 @@ func (c devCommand) startDatabase(ctx context.Context, log *slog.Logger) (dir st
 	return "", nil, fmt.Errorf("%d run already: %w", devSiblings, err)
 }
 
-// prepareDatabase makes the database and the role that the service signs in with, if they are
-// missing, and brings the schema up to date.
+// prepareDatabase creates the database and the role of the service if they are missing, and
+// migrates the schema.
 func prepareDatabase(ctx context.Context, server *devpg.Server) (serviceURL, backupURL sensitive.String, err error) {
 	conn, err := pgx.Connect(ctx, server.URL("postgres"))
 	if err != nil {
 		return serviceURL, backupURL, err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
+	defer conn.Close(ctx)
 	var exists bool
 	if err := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", devDatabase).
 		Scan(&exists); err != nil {
@@ -265,8 +265,8 @@ type devKept struct {
 	identityFile string
 }
 
-// prepareKept makes the store of objects and the keys of the backups, or finds those of an earlier
-// run. In production the identity would lie elsewhere.
+// prepareKept creates the object store and the keys of the backups, or loads those of an earlier
+// run. In production the identity would be kept elsewhere.
 func prepareKept(
 	ctx context.Context,
 	dir string,
@@ -301,14 +301,14 @@ func prepareKept(
 	return kept, err
 }
 
-// blobsBeside names the folder of the objects that go with the database: another database in the
-// same place has another one. What dev keeps need not survive the power going.
+// blobsBeside names the folder of the objects of this database: another database in the same folder
+// has its own. What dev keeps need not survive a power failure.
 func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string, error) {
 	conn, err := pgx.Connect(ctx, server.URL(devDatabase))
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be written
+	defer conn.Close(ctx)
 	var which string
 	err = conn.QueryRow(ctx, "select (select system_identifier from pg_control_system())::text || '-' || oid::text from pg_database where datname = current_database()").
 		Scan(&which)
@@ -316,7 +316,7 @@ func blobsBeside(ctx context.Context, dir string, server *devpg.Server) (string,
 	return folder.String(), err
 }
 
-// keepMasterKey reads the master key of an earlier run or makes one.
+// keepMasterKey loads the master key of an earlier run or creates one.
 func keepMasterKey(file string) (sensitive.String, error) {
 	content, err := os.ReadFile(file)
 	if err == nil {
@@ -331,8 +331,7 @@ func keepMasterKey(file string) (sensitive.String, error) {
 	return sensitive.New(text), writeWhole(file, []byte(text))
 }
 
-// writeWhole writes a private file so that it is there whole or not at all, whenever the process
-// ends.
+// writeWhole writes a private file atomically.
 func writeWhole(file string, content []byte) error {
 	beside, err := os.CreateTemp(filepath.Dir(file), ".new-*")
 	if err != nil {
@@ -403,7 +402,7 @@ func (d devDocument) welcome(s surroundings) {
 	fmt.Fprintf(s.out, "\nStop with Ctrl-C.\n\n")
 }
 
-// outboundNetworks writes what may be dialled as the setting of serve.
+// outboundNetworks formats the egress policy as the setting of serve.
 func outboundNetworks(policy egress.Policy) string {
 	texts := make([]string, len(policy.Allowed))
 	for i, network := range policy.Allowed {
@@ -412,8 +411,7 @@ func outboundNetworks(policy egress.Policy) string {
 	return strings.Join(texts, ",")
 }
 
-// readSeed reads the credentials of an earlier run. A file that is missing or broken counts as
-// none.
+// readSeed loads the credentials of an earlier run. A missing or broken file counts as none.
 func readSeed(file string) (seeded seedDocument) {
 	content, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(content, &seeded) != nil {

@@ -11,28 +11,28 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// jobsCommand looks after the work in the background.
+// jobsCommand lists and retries background jobs.
 type jobsCommand struct {
-	List  jobsList  `cmd:"" help:"List jobs; the dead ones unless another state is named."`
-	Retry jobsRetry `cmd:"" help:"Have jobs tried at once."`
+	List  jobsList  `cmd:"" help:"List jobs, the dead ones by default."`
+	Retry jobsRetry `cmd:"" help:"Retry jobs now."`
 }
 
 type jobsList struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
-	State            string `name:"state" enum:"waiting,running,retrying,done,dead" default:"dead" help:"Which jobs: waiting, running, retrying, done or dead."`
+	State            string `name:"state" enum:"waiting,running,retrying,done,dead" default:"dead" help:"State of the jobs: waiting, running, retrying, done or dead."`
 	Kind             string `name:"kind" help:"Only jobs of this kind, such as password_mail."`
-	Limit            int    `name:"limit" default:"50" help:"How many at most, 1 to 10000; the newest."`
+	Limit            int    `name:"limit" default:"50" help:"Maximum number of jobs, 1 to 10000; the newest come first."`
 	JSON             bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (jobsList) Help() string {
-	return `A job that was tried too often, or in vain, is dead: it is kept for 90 days, and nothing happens unless somebody has it tried again. Jobs hold identifiers and
-nothing of a person.`
+	return `A job that failed too often, or for good, is dead: it is kept for 90 days and runs again only when an
+operator retries it. Jobs hold ids and no personal data.`
 }
 
-// jobDocument is one job as programs read it.
+// jobDocument is a job in JSON.
 type jobDocument struct {
 	ID          int64      `json:"id"`
 	Kind        string     `json:"kind"`
@@ -72,7 +72,7 @@ func (c jobsList) Run(s surroundings) error {
 	if c.Limit < 1 || c.Limit > maxJobs {
 		return fmt.Errorf("--limit must be from 1 to %d", maxJobs)
 	}
-	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
+	return c.onJobs(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
 		found, err := desk.List(ctx, jobs.Filter{State: jobs.State(c.State), Kind: c.Kind}, 0, c.Limit)
 		if err != nil {
 			return plain(err)
@@ -114,26 +114,27 @@ func (c jobsList) Run(s surroundings) error {
 type jobsRetry struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
-	IDs              []int64 `arg:"" optional:"" name:"id" help:"The numbers of the jobs, as jobs list prints them."`
-	AllDead          bool    `name:"all-dead" help:"Every dead job instead."`
+	IDs              []int64 `arg:"" optional:"" name:"id" help:"Job numbers, as printed by jobs list."`
+	AllDead          bool    `name:"all-dead" help:"Retry every dead job."`
 	Kind             string  `name:"kind" help:"With --all-dead: only jobs of this kind."`
 	JSON             bool    `name:"json" help:"Print one JSON document."`
 }
 
-// maxJobs is how many jobs a command lists at once.
+// maxJobs bounds the list of one command.
 const maxJobs = 10000
 
 // Help implements kong.HelpProvider.
 func (jobsRetry) Help() string {
-	return `Each job is tried as soon as a replica is free for it; a dead one gets one attempt more. Jobs that cannot be tried are named, the others are tried nevertheless.`
+	return `Each job runs as soon as a replica is free; a dead job gets one more attempt. Jobs that cannot be
+retried are named, and the others are retried all the same.`
 }
 
-// Run has jobs tried.
+// Run retries jobs.
 func (c jobsRetry) Run(s surroundings) error {
 	if c.AllDead == (len(c.IDs) > 0) || !c.AllDead && c.Kind != "" {
 		return errors.New("name the jobs, or --all-dead with or without --kind")
 	}
-	return c.atDesk(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
+	return c.onJobs(s, c.logSettings, func(ctx context.Context, desk *jobs.Admin) error {
 		if c.AllDead {
 			dead, err := desk.List(ctx, jobs.Filter{State: jobs.Dead, Kind: c.Kind}, 0, maxJobs)
 			if err != nil {
@@ -161,8 +162,8 @@ func (c jobsRetry) Run(s surroundings) error {
 	})
 }
 
-// atDesk opens the queue for the work of one command.
-func (d databaseSettings) atDesk(
+// onJobs opens the job administration for one command.
+func (d databaseSettings) onJobs(
 	s surroundings,
 	logs logSettings,
 	work func(ctx context.Context, desk *jobs.Admin) error,

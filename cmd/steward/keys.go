@@ -11,23 +11,23 @@ import (
 	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
-// keysCommand manages the keys that access tokens are signed with.
+// keysCommand manages the keys that sign access tokens.
 type keysCommand struct {
-	Rotate keysRotate `cmd:"" help:"Make a new signing key, and set an end to the present one."`
+	Rotate keysRotate `cmd:"" help:"Create a new signing key, and retire the current one."`
 }
 
 type keysRotate struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
-	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
-	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key of the service."`
+	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
 	JSON             bool             `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (keysRotate) Help() string {
-	return `The new key is published at /.well-known/jwks.json at once and signs after two minutes, when every replica knows it. Tokens of the old key count until the last
-one is dead. Nobody is signed out.`
+	return `The new key is published at /.well-known/jwks.json within half a minute, and signs after two minutes,
+when every replica knows it. Tokens of the old key stay valid until they expire. No user is signed out.`
 }
 
 // Run rotates.
@@ -54,12 +54,12 @@ func (c keysRotate) Run(s surroundings) error {
 	})
 }
 
-// rotateProofKey makes a new key of those that sign what is to be verified for good.
+// rotateProofKey creates a new key for signatures that stay verifiable for good.
 type rotateProofKey struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
-	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the replicas."`
-	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	MasterKey        sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key of the service."`
+	MasterKeyFile    string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
 	JSON             bool             `name:"json" help:"Print one JSON document."`
 }
 

@@ -14,17 +14,17 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// ledgerCommand looks after the ledger.
+// ledgerCommand verifies the ledger and accepts a baseline.
 type ledgerCommand struct {
-	Verify ledgerVerify `cmd:"" help:"Look through the whole ledger and name the first entry that is not as it was written."`
-	Accept ledgerAccept `cmd:"" help:"Take the ledger as it is for the one that the database goes with, after a person has looked."`
+	Verify ledgerVerify `cmd:"" help:"Verify the whole ledger, and name the first entry that was altered."`
+	Accept ledgerAccept `cmd:"" help:"Accept the current ledger as this database's baseline, after manual review."`
 }
 
-// ledgerSettings are what every command of the ledger needs.
+// ledgerSettings are common to the commands of the ledger.
 type ledgerSettings struct {
 	blobSettings  `embed:""`
-	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"The master key of the service."`
-	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
+	MasterKey     sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key of the service."`
+	MasterKeyFile string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
 	JSON          bool             `name:"json" help:"Print one JSON document."`
 }
 
@@ -41,7 +41,7 @@ func (l ledgerSettings) open() (blob.Store, *seal.Box, error) {
 	return store, box, err
 }
 
-// checked is what looking through a ledger found, for people and programs.
+// checked is the result of verifying a ledger.
 type checked struct {
 	Ledger   string  `json:"ledger"`
 	Segments int64   `json:"segments"`
@@ -82,12 +82,12 @@ func (c checked) print(to io.Writer) {
 	)
 }
 
-// ledgerVerify checks the chain and the authentication codes. It needs no database.
+// ledgerVerify verifies the chain and the authentication codes. It needs no database.
 type ledgerVerify struct {
 	ledgerSettings `embed:""`
 }
 
-// Run prints what was found, and fails when anything is not as it was written.
+// Run prints the result, and fails if anything was altered.
 func (c ledgerVerify) Run(s surroundings) error {
 	store, box, err := c.open()
 	if err != nil {
@@ -112,7 +112,7 @@ func (c ledgerVerify) Run(s surroundings) error {
 	return err
 }
 
-// ledgerAccept ends a discrepancy.
+// ledgerAccept resolves a mismatch of ledger and database.
 type ledgerAccept struct {
 	databaseSettings `embed:""`
 	ledgerSettings   `embed:""`
@@ -120,9 +120,11 @@ type ledgerAccept struct {
 
 // Help implements kong.HelpProvider.
 func (ledgerAccept) Help() string {
-	return `The service stays closed when the ledger does not go with the database: it is another one, it ends before what the database has applied, or the database is empty.
-Find out why first: the store and the database may be of different times. Whatever the ledger lacks will not be carried out again after another restore, so let the backups of
-before now expire, or erase again. Accepting tells the database that it has everything that this ledger holds.`
+	return `The service stays closed when the ledger does not match the database: it is another ledger, it ends
+before what the database has applied, or the database is empty. Find out why first: the store and the
+database may be from different times. What the ledger lacks will not be replayed after another restore,
+so delete the backups from before now, or erase again. Accepting records that the database has applied
+everything in this ledger.`
 }
 
 // Run accepts.

@@ -13,7 +13,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/mail"
 )
 
-// mailbox catches the mails of dev, and shows them to whoever is at this machine.
+// mailbox catches the mails of dev and shows them to users of this machine.
 type mailbox struct {
 	server   *devmail.Server
 	pages    *http.Server
@@ -23,7 +23,7 @@ type mailbox struct {
 }
 
 func openMailbox(ctx context.Context, log *slog.Logger) (*mailbox, error) {
-	// It outlives the context: the service's last mails are caught too.
+	// It outlives the context, to catch the service's last mails.
 	server, err := devmail.Start(context.WithoutCancel(ctx), log)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ func openMailbox(ctx context.Context, log *slog.Logger) (*mailbox, error) {
 
 func (m *mailbox) close() error { return errors.Join(m.pages.Close(), m.server.Close()) }
 
-// ofThisMachine answers under its own address alone, so that no page of the web reaches the mailbox
-// through a name that leads here.
+// ofThisMachine serves only under its own address, so that no web page reaches the mailbox through
+// a name that resolves here.
 func ofThisMachine(next http.Handler, address string) http.Handler {
 	_, port, _ := net.SplitHostPort(address)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

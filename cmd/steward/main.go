@@ -29,28 +29,28 @@ Every flag can be set by the environment variable that is named beside it, and a
 
 // commands is the table of contents.
 type commands struct {
-	Dev      devCommand      `cmd:"" help:"Try the service: a private PostgreSQL, two customers, ready-made credentials."`
+	Dev      devCommand      `cmd:"" help:"Try the service, with a private PostgreSQL, two customers and ready-made credentials."`
 	Serve    serveCommand    `cmd:"" help:"Run one replica of the service."`
-	Migrate  migrateCommands `cmd:"" help:"Bring the database's schema to the version of this program."`
-	Operator operatorCommand `cmd:"" help:"Manage the operators, Fusions' own staff."`
-	Customer customerCommand `cmd:"" help:"Manage the customers."`
-	Ledger   ledgerCommand   `cmd:"" help:"Look after the record that outlives a restore of the database."`
-	Keys     keysCommand     `cmd:"" help:"Manage the keys that access tokens are signed with."`
-	Backup   backupCommand   `cmd:"" help:"Make, verify, restore and expire backups."`
-	Jobs     jobsCommand     `cmd:"" help:"Look after the work in the background."`
-	Receipt  receiptCommand  `cmd:"" help:"Verify erasure receipts, and manage the keys that they are signed with."`
-	Audit    auditCommand    `cmd:"" help:"Check the audit trails, and export them."`
+	Migrate  migrateCommands `cmd:"" help:"Migrate the database schema to this program's version."`
+	Operator operatorCommand `cmd:"" help:"Manage operators, who are Fusions' staff."`
+	Customer customerCommand `cmd:"" help:"Manage customers."`
+	Ledger   ledgerCommand   `cmd:"" help:"Verify the ledger, which records what must survive a restore."`
+	Keys     keysCommand     `cmd:"" help:"Manage the keys that sign access tokens."`
+	Backup   backupCommand   `cmd:"" help:"Create, verify, restore and expire backups."`
+	Jobs     jobsCommand     `cmd:"" help:"List and retry background jobs."`
+	Receipt  receiptCommand  `cmd:"" help:"Verify erasure receipts, and manage their signing keys."`
+	Audit    auditCommand    `cmd:"" help:"Verify and export audit trails."`
 	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
 }
 
-// surroundings are what every command may use of the process.
+// surroundings are what commands use of the process.
 type surroundings struct {
 	context context.Context
 	out     io.Writer
 	err     io.Writer
 }
 
-// print writes a document for programs to standard output, which holds nothing else then.
+// print writes a JSON document to standard output, which then holds nothing else.
 func (s surroundings) print(document any) error {
 	encoder := json.NewEncoder(s.out)
 	encoder.SetEscapeHTML(false) // connection strings hold ampersands

@@ -7,17 +7,19 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// migrateCommands bring the schema up and down.
+// migrateCommands migrate the schema up and down.
 type migrateCommands struct {
-	Up     migrateUp     `cmd:"" help:"Apply what is missing. Safe from several places at once."`
-	Status migrateStatus `cmd:"" help:"List the steps and whether they are applied."`
-	Down   migrateDown   `cmd:"" help:"Take back the last step, and with it the data that only its tables hold."`
+	Up     migrateUp     `cmd:"" help:"Apply pending migrations. Safe to run concurrently."`
+	Status migrateStatus `cmd:"" help:"List the migrations and whether they are applied."`
+	Down   migrateDown   `cmd:"" help:"Revert the last migration, with the data that only its tables hold."`
 }
 
 // Help implements kong.HelpProvider.
 func (migrateCommands) Help() string {
-	return `The user of the database URL owns what is made. The first time it must be able to create roles (CREATEROLE or superuser), or somebody who can must
-have run "create role steward_app nologin; create role steward_platform nologin; create role steward_worker nologin; create role steward_offboarder nologin;" and granted them to it.`
+	return `The user of the database URL owns what the migrations create. The first time, that user must be able to
+create roles (CREATEROLE or superuser), or another user must have run
+"create role steward_app nologin; create role steward_platform nologin; create role steward_worker
+nologin; create role steward_offboarder nologin;" and granted them.`
 }
 
 type migrateUp struct {
@@ -25,7 +27,7 @@ type migrateUp struct {
 	JSON             bool `name:"json" help:"Print one JSON document."`
 }
 
-// Run applies what is missing.
+// Run applies pending migrations.
 func (c migrateUp) Run(s surroundings) error {
 	url, err := c.url()
 	if err != nil {
@@ -52,7 +54,7 @@ type migrateStatus struct {
 	JSON             bool `name:"json" help:"Print one JSON document."`
 }
 
-// Run lists the steps.
+// Run lists the migrations.
 func (c migrateStatus) Run(s surroundings) error {
 	url, err := c.url()
 	if err != nil {
@@ -80,7 +82,7 @@ type migrateDown struct {
 	JSON             bool `name:"json" help:"Print one JSON document."`
 }
 
-// Run takes the last step back.
+// Run reverts the last migration.
 func (c migrateDown) Run(s surroundings) error {
 	url, err := c.url()
 	if err != nil {

@@ -16,17 +16,17 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// personSettings describe somebody who is to get an account from the command line.
+// personSettings describe a user to be created from the command line.
 type personSettings struct {
 	Email        string           `name:"email" required:"" help:"E-mail address to sign in with."`
 	FirstName    string           `name:"first-name" required:"" help:"First name."`
 	LastName     string           `name:"last-name" required:"" help:"Last name."`
-	Password     sensitive.String `name:"password" env:"STEWARD_NEW_PASSWORD" placeholder:"PASSWORD" help:"Password; one is made and printed if it is left out. Prefer the variable, for others may see flags."`
-	PasswordFile string           `name:"password-file" env:"STEWARD_NEW_PASSWORD_FILE" placeholder:"FILE" help:"A file that holds the password."`
+	Password     sensitive.String `name:"password" env:"STEWARD_NEW_PASSWORD" placeholder:"PASSWORD" help:"Password; generated and printed if omitted. Prefer the variable: other users may see flags."`
+	PasswordFile string           `name:"password-file" env:"STEWARD_NEW_PASSWORD_FILE" placeholder:"FILE" help:"File with the password."`
 }
 
-// newPerson checks the description and hashes the password. The password is returned only if it was
-// made here.
+// newPerson validates the settings and hashes the password. The password is returned only if it was
+// generated here.
 func (p personSettings) newPerson(
 	ctx context.Context,
 	role principal.Role,
@@ -65,7 +65,7 @@ func (p personSettings) newPerson(
 
 // operatorCommand manages operators.
 type operatorCommand struct {
-	Create operatorCreate `cmd:"" help:"Give a member of Fusions' staff an account."`
+	Create operatorCreate `cmd:"" help:"Create an operator account."`
 }
 
 type operatorCreate struct {
@@ -93,19 +93,19 @@ func (c operatorCreate) Run(s surroundings) error {
 
 // customerCommand manages customers.
 type customerCommand struct {
-	Create customerCreate `cmd:"" help:"Make a customer with its first administrator."`
+	Create customerCreate `cmd:"" help:"Create a customer with its first administrator."`
 }
 
 type customerCreate struct {
 	databaseSettings `embed:""`
 	logSettings      `embed:""`
 	personSettings   `embed:"" prefix:"admin-"`
-	Slug             string `name:"slug" required:"" help:"Short name, used to sign in: lower-case letters, digits and inner hyphens."`
+	Slug             string `name:"slug" required:"" help:"Short name to sign in with: lower-case letters, digits and inner hyphens."`
 	Name             string `name:"name" required:"" help:"Name of the business."`
 	JSON             bool   `name:"json" help:"Print one JSON document."`
 }
 
-// Run makes a customer.
+// Run creates a customer.
 func (c customerCreate) Run(s surroundings) error {
 	of := customer.New{Slug: c.Slug, Name: c.Name}
 	return onDatabase(s, c.databaseSettings, c.logSettings, func(db *postgres.DB) error {
@@ -125,7 +125,7 @@ func (c customerCreate) Run(s surroundings) error {
 	})
 }
 
-// onDatabase opens the database for the work of one command.
+// onDatabase opens the database for one command.
 func onDatabase(s surroundings, database databaseSettings, logs logSettings, work func(db *postgres.DB) error) error {
 	url, err := database.url()
 	if err != nil {
@@ -139,14 +139,14 @@ func onDatabase(s surroundings, database databaseSettings, logs logSettings, wor
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // the process ends
+	defer db.Close()
 	if err := db.CheckSchema(s.context); err != nil {
 		return err
 	}
 	return work(db)
 }
 
-// ensurePerson creates somebody in a customer, which is made first if it is not there.
+// ensurePerson creates a user in a customer, which is created first if it is missing.
 func ensurePerson(ctx context.Context, db *postgres.DB, of customer.New, in user.New) (created user.User, err error) {
 	customers := customer.NewService(db)
 	create := func(tx *postgres.Tx) error {
@@ -179,7 +179,7 @@ func report(s surroundings, asJSON bool, slug string, created user.User, made se
 	return nil
 }
 
-// plain makes a sentence for a terminal of a fault.
+// plain formats a fault for a terminal.
 func plain(err error) error {
 	var f *fault.Fault
 	if !errors.As(err, &f) || f.Code == fault.InternalError {

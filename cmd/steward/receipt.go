@@ -16,8 +16,8 @@ import (
 
 // receiptCommand verifies erasure receipts.
 type receiptCommand struct {
-	Verify    receiptVerify    `cmd:"" help:"Check that an erasure receipt is as it was signed."`
-	RotateKey receiptRotateKey `cmd:"" name:"rotate-key" help:"Make a new key that signs receipts; the old ones stay published."`
+	Verify    receiptVerify    `cmd:"" help:"Verify the signature of an erasure receipt."`
+	RotateKey receiptRotateKey `cmd:"" name:"rotate-key" help:"Rotate the key that signs receipts. Old keys stay published."`
 }
 
 type receiptRotateKey struct {
@@ -26,27 +26,28 @@ type receiptRotateKey struct {
 
 // Help implements kong.HelpProvider.
 func (receiptRotateKey) Help() string {
-	return `The new key is published at /.well-known/jwks.json at once and signs a minute later. Receipts that the old ones signed stay good. Before it signs, a replica keeps
-it under STEWARD_BLOB_URL too, sealed, so that it is there again after a restore.`
+	return `The new key is published at /.well-known/jwks.json within half a minute, and signs a minute after it was
+created. Receipts signed by old keys stay valid. Before the key signs, it is also stored, sealed, under
+STEWARD_BLOB_URL, so that it survives a restore.`
 }
 
 // Run rotates.
 func (c receiptRotateKey) Run(s surroundings) error { return c.rotate(s, signingkey.Receipt) }
 
 type receiptVerify struct {
-	File      string `arg:"" help:"The receipt: the answer of GET /v1/erasure-receipts/{id}, or the member jws of it alone; or the certificate of a customer's offboarding. - reads standard input."`
-	Keys      string `name:"keys" placeholder:"FILE-OR-URL" help:"The public keys: a copy of /.well-known/jwks.json that you trust, or a service to fetch them from. By default the service at the public URL."`
-	PublicURL string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"The service to fetch the keys from, where --keys is not given."`
+	File      string `arg:"" help:"The receipt: the response of GET /v1/erasure-receipts/{id} or its member jws, or the certificate of an offboarding. - reads standard input."`
+	Keys      string `name:"keys" placeholder:"FILE-OR-URL" help:"Public keys: a trusted copy of /.well-known/jwks.json, or a service to fetch them from. Default: the service at the public URL."`
+	PublicURL string `name:"public-url" env:"STEWARD_PUBLIC_URL" placeholder:"URL" help:"Service to fetch the keys from without --keys."`
 	JSON      bool   `name:"json" help:"Print one JSON document."`
 }
 
 // Help implements kong.HelpProvider.
 func (receiptVerify) Help() string {
-	return `The signature is checked with the published keys, and every member of the receipt is compared with what was signed. What is wrong is named. Ends with 1 if anything is.
-With --keys FILE nobody is asked and nothing is sent.`
+	return `Verifies the signature with the published keys, and compares every member of the receipt with what was
+signed. Names every difference, and exits with 1 if there is one. With --keys FILE, nothing is sent.`
 }
 
-// receiptReport is what the check found.
+// receiptReport is the result of a verification.
 type receiptReport struct {
 	OK       bool                   `json:"ok"`
 	Problem  string                 `json:"problem,omitempty"` // form, key, signature or differs
@@ -66,7 +67,7 @@ const (
 	fetchTimeout   = 30 * time.Second
 )
 
-// Run checks.
+// Run verifies.
 func (c receiptVerify) Run(s surroundings) error {
 	document, err := readBounded(c.File, largestReceipt)
 	if err != nil {
@@ -102,7 +103,7 @@ func (c receiptVerify) Run(s surroundings) error {
 	return err
 }
 
-// checkReceipt checks a receipt, and says of what it is.
+// checkReceipt verifies a receipt, and returns whom it is about.
 func checkReceipt(document []byte, keys client.SigningKeys) (report receiptReport, of string, err error) {
 	verified, err := client.VerifyReceipt(document, keys)
 	if err != nil {
@@ -125,7 +126,7 @@ func checkReceipt(document []byte, keys client.SigningKeys) (report receiptRepor
 		), nil
 }
 
-// checkCertificate checks the certificate that a customer was deleted, and says of whom it is.
+// checkCertificate verifies the certificate of a deleted customer, and returns which one.
 func checkCertificate(document []byte, keys client.SigningKeys) (report receiptReport, of string, err error) {
 	verified, err := client.VerifyCertificate(document, keys)
 	if err != nil {
@@ -147,7 +148,7 @@ func checkCertificate(document []byte, keys client.SigningKeys) (report receiptR
 		), nil
 }
 
-// fail says what is wrong.
+// fail prints what is wrong.
 func (r *receiptReport) fail(failed error) {
 	r.Problem, r.Detail = problemOfReceipt(failed), failed.Error()
 	var difference *client.ReceiptDifference
@@ -168,7 +169,7 @@ func problemOfReceipt(err error) string {
 	return "form"
 }
 
-// keys reads the public keys from the file, or fetches them from the service.
+// keys loads the public keys from the file, or fetches them from the service.
 func (c receiptVerify) keys(ctx context.Context) (keys client.SigningKeys, err error) {
 	from := c.Keys
 	if from == "" {
@@ -203,7 +204,7 @@ func (c receiptVerify) keys(ctx context.Context) (keys client.SigningKeys, err e
 	return keys, nil
 }
 
-// readBounded reads a file, or standard input for -, that should not be large.
+// readBounded reads a small file, or standard input for -.
 func readBounded(path string, most int64) ([]byte, error) {
 	file := os.Stdin
 	if path != "-" {
@@ -211,7 +212,7 @@ func readBounded(path string, most int64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer opened.Close() //nolint:errcheck // it was only read
+		defer opened.Close()
 		file = opened
 	}
 	content, err := io.ReadAll(io.LimitReader(file, most+1))

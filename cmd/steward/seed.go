@@ -16,14 +16,14 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// seedDocument is the credentials that dev made, kept beside its database so that the next run
-// prints the same.
+// seedDocument holds the credentials of dev, kept beside its database so that the next run prints
+// the same.
 type seedDocument struct {
 	Customers []devCustomer `json:"customers"`
 	Operator  devPerson     `json:"operator"`
 }
 
-// seedPlan is one customer of dev's, with the people it begins with. None of them is a real person.
+// seedPlan is a customer of dev with its first users. None is a real person.
 type seedPlan struct {
 	customer customer.New
 	admin    user.New
@@ -67,8 +67,8 @@ func seedPlans() []seedPlan {
 	}
 }
 
-// seed makes sure that dev's customers, people and keys are there and that their printed
-// credentials work, whatever was done to them in earlier runs.
+// seed ensures that the customers, users and keys of dev exist, and that the printed credentials
+// work, whatever earlier runs did to them.
 func seed(ctx context.Context, service *app.App, file string) (seedDocument, error) {
 	before := readSeed(file)
 	known := make(map[string]devCustomer)

@@ -32,30 +32,31 @@ type serveCommand struct {
 
 	maintenanceSettings `embed:""`
 
-	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"32 random bytes in base64, the same for all replicas: openssl rand -base64 32."`
-	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"A file that holds the master key."`
-	HTTPAddr       string           `name:"http-addr" env:"STEWARD_HTTP_ADDR" default:"127.0.0.1:8080" help:"Where to listen for requests."`
-	MetricsAddr    string           `name:"metrics-addr" env:"STEWARD_METRICS_ADDR" default:"127.0.0.1:9090" help:"Where to listen for the monitoring; keep it private."`
-	PublicURL      string           `name:"public-url" env:"STEWARD_PUBLIC_URL" required:"" placeholder:"URL" help:"Where clients reach the service, such as https://steward.example; the same for all replicas."`
-	TrustedProxies []string         `name:"trusted-proxies" env:"STEWARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of proxies whose X-Forwarded-For is believed. None by default."`
-	AllowedOrigins []string         `name:"allowed-origins" env:"STEWARD_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of frontends whose pages may call the API from a browser, such as https://acme.example. None by default."`
-	Outbound       []string         `name:"outbound-networks" env:"STEWARD_OUTBOUND_NETWORKS" placeholder:"CIDR,..." help:"Networks besides the public Internet that webhooks may go to, such as 10.20.0.0/16. None by default."`
-	OperatorFactor string           `name:"operator-second-factor" env:"STEWARD_OPERATOR_SECOND_FACTOR" enum:"required,optional" default:"required" help:"Whether operators must have a second factor: required or optional."`
-	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Connections to the database at most, apart from 4 for housekeeping."`
-	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id), in KiB."`
+	MasterKey      sensitive.String `name:"master-key" env:"STEWARD_MASTER_KEY" placeholder:"KEY" help:"Master key: 32 random bytes in base64, the same for all replicas (openssl rand -base64 32)."`
+	MasterKeyFile  string           `name:"master-key-file" env:"STEWARD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key."`
+	HTTPAddr       string           `name:"http-addr" env:"STEWARD_HTTP_ADDR" default:"127.0.0.1:8080" help:"Address to listen on for requests."`
+	MetricsAddr    string           `name:"metrics-addr" env:"STEWARD_METRICS_ADDR" default:"127.0.0.1:9090" help:"Address to listen on for metrics; keep it private."`
+	PublicURL      string           `name:"public-url" env:"STEWARD_PUBLIC_URL" required:"" placeholder:"URL" help:"Base URL of the service for clients, such as https://steward.example; the same for all replicas."`
+	TrustedProxies []string         `name:"trusted-proxies" env:"STEWARD_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of proxies whose X-Forwarded-For is trusted. Default: none."`
+	AllowedOrigins []string         `name:"allowed-origins" env:"STEWARD_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"Origins of frontends that may call the API from a browser, such as https://acme.example. Default: none."`
+	Outbound       []string         `name:"outbound-networks" env:"STEWARD_OUTBOUND_NETWORKS" placeholder:"CIDR,..." help:"Private networks that webhooks may be sent to, such as 10.20.0.0/16. Default: none."`
+	OperatorFactor string           `name:"operator-second-factor" env:"STEWARD_OPERATOR_SECOND_FACTOR" enum:"required,optional" default:"required" help:"Second factor of operators: required or optional."`
+	MaxConnections int              `name:"max-connections" env:"STEWARD_MAX_CONNECTIONS" default:"16" help:"Maximum database connections, besides 4 for housekeeping."`
+	PasswordMemory uint32           `name:"password-memory" env:"STEWARD_PASSWORD_MEMORY" default:"47104" help:"Memory of one password hash (Argon2id) in KiB."`
 	PasswordPasses uint32           `name:"password-passes" env:"STEWARD_PASSWORD_PASSES" default:"1" help:"Passes of one password hash over its memory."`
-	Offboarding    time.Duration    `name:"offboarding-wait" env:"STEWARD_OFFBOARDING_WAIT" default:"720h" help:"How long a customer's offboarding waits after its approval, and can be cancelled, before everything is deleted."`
-	StartTimeout   time.Duration    `name:"start-timeout" env:"STEWARD_START_TIMEOUT" default:"60s" help:"How long to wait at the start for a database that is away."`
-	StopTimeout    time.Duration    `name:"stop-timeout" env:"STEWARD_STOP_TIMEOUT" default:"30s" help:"How long requests under way may take to finish at the end."`
+	Offboarding    time.Duration    `name:"offboarding-wait" env:"STEWARD_OFFBOARDING_WAIT" default:"720h" help:"Time from the approval of an offboarding to the deletion, in which it can be cancelled."`
+	StartTimeout   time.Duration    `name:"start-timeout" env:"STEWARD_START_TIMEOUT" default:"60s" help:"Time to wait for the database at startup."`
+	StopTimeout    time.Duration    `name:"stop-timeout" env:"STEWARD_STOP_TIMEOUT" default:"30s" help:"Time for requests in flight to finish at shutdown."`
 }
 
 // Help implements kong.HelpProvider.
 func (serveCommand) Help() string {
-	return `The database must have been brought up to date by "steward migrate up". Any number of replicas may serve one database; they share the master key
-and the public URL. The service takes the roles steward_app, steward_platform, steward_worker and steward_offboarder, whatever the connection's own rights are.`
+	return `Migrate the database with "steward migrate up" first. Any number of replicas may serve one database; they
+share the master key and the public URL. Whatever the connection's own privileges, the service takes the
+roles steward_app, steward_platform, steward_worker and steward_offboarder.`
 }
 
-// Run serves until the process is told to stop.
+// Run serves until the process is signalled to stop.
 func (c serveCommand) Run(s surroundings) error {
 	settings, err := c.settings(s)
 	if err != nil {
@@ -107,8 +108,8 @@ func (c serveCommand) Run(s surroundings) error {
 	return serve(s.context, service, listener, metrics, c.StopTimeout, settings.Log)
 }
 
-// probe makes sure that the store of objects keeps what is written and writes over nothing. While
-// it is away it is waited for, as the database is.
+// probe verifies that the object store keeps what is written and never overwrites. It waits for an
+// unavailable store, as for the database.
 func probe(ctx context.Context, store blob.Store, log *slog.Logger) error {
 	for first := true; ; first = false {
 		err := blob.Probe(ctx, store, "probe/"+strings.ToLower(rand.Text()))
@@ -208,8 +209,7 @@ func (c serveCommand) settings(s surroundings) (app.Settings, error) {
 	}, nil
 }
 
-// serve answers requests until the context ends, lets those under way finish, and closes the
-// service.
+// serve answers requests until the context ends, drains those in flight, and closes the service.
 func serve(
 	ctx context.Context,
 	service *app.App,

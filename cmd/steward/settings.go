@@ -17,20 +17,20 @@ import (
 	"github.com/fusionspim/steward/internal/infra/mail"
 )
 
-// databaseSettings say which database a command works on.
+// databaseSettings configure the database.
 type databaseSettings struct {
-	DatabaseURL     sensitive.String `name:"database-url" env:"STEWARD_DATABASE_URL" placeholder:"URL" help:"The PostgreSQL database (14 or newer), such as postgres://user:password@host:5432/steward."`
-	DatabaseURLFile string           `name:"database-url-file" env:"STEWARD_DATABASE_URL_FILE" placeholder:"FILE" help:"A file that holds the database URL."`
+	DatabaseURL     sensitive.String `name:"database-url" env:"STEWARD_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database (14 or newer), such as postgres://user:password@host:5432/steward."`
+	DatabaseURLFile string           `name:"database-url-file" env:"STEWARD_DATABASE_URL_FILE" placeholder:"FILE" help:"File with the database URL."`
 }
 
 func (d databaseSettings) url() (sensitive.String, error) {
 	return secret("STEWARD_DATABASE_URL", d.DatabaseURL, d.DatabaseURLFile)
 }
 
-// maintenanceSettings say as whom tables are vacuumed.
+// maintenanceSettings configure the user that vacuums.
 type maintenanceSettings struct {
-	MaintenanceURL     sensitive.String `name:"maintenance-database-url" env:"STEWARD_MAINTENANCE_DATABASE_URL" placeholder:"URL" help:"The same database as a user that owns the tables, for vacuuming after erasures. Without it, erasure receipts stay pending."`
-	MaintenanceURLFile string           `name:"maintenance-database-url-file" env:"STEWARD_MAINTENANCE_DATABASE_URL_FILE" placeholder:"FILE" help:"A file that holds that URL."`
+	MaintenanceURL     sensitive.String `name:"maintenance-database-url" env:"STEWARD_MAINTENANCE_DATABASE_URL" placeholder:"URL" help:"The database as a user that owns the tables, for vacuuming after erasures. Without it, erasure receipts stay pending."`
+	MaintenanceURLFile string           `name:"maintenance-database-url-file" env:"STEWARD_MAINTENANCE_DATABASE_URL_FILE" placeholder:"FILE" help:"File with that URL."`
 }
 
 func (m maintenanceSettings) maintenance() (sensitive.String, error) {
@@ -40,7 +40,7 @@ func (m maintenanceSettings) maintenance() (sensitive.String, error) {
 	return secret("STEWARD_MAINTENANCE_DATABASE_URL", m.MaintenanceURL, m.MaintenanceURLFile)
 }
 
-// secret reads a secret from its setting or from the file that the setting beside it names.
+// secret reads a secret from its setting, or from the file named by the setting beside it.
 func secret(name string, value sensitive.String, file string) (sensitive.String, error) {
 	switch {
 	case !value.IsEmpty() && file != "":
@@ -57,19 +57,19 @@ func secret(name string, value sensitive.String, file string) (sensitive.String,
 	return sensitive.New(strings.TrimSpace(string(content))), nil
 }
 
-// mailSettings say how mails are sent.
+// mailSettings configure mail.
 type mailSettings struct {
-	SMTPURL         sensitive.String `name:"smtp-url" env:"STEWARD_SMTP_URL" placeholder:"URL" help:"The mail server: smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465; none sends no mail."`
-	SMTPURLFile     string           `name:"smtp-url-file" env:"STEWARD_SMTP_URL_FILE" placeholder:"FILE" help:"A file that holds the URL of the mail server."`
-	MailFrom        string           `name:"mail-from" env:"STEWARD_MAIL_FROM" placeholder:"ADDRESS" help:"Whom mails come from, such as Steward <no-reply@steward.example>."`
-	PasswordPageURL string           `name:"password-page-url" env:"STEWARD_PASSWORD_PAGE_URL" default:"{public_url}/set-password" placeholder:"URL" help:"The page that mailed links lead to; {public_url} and {customer}, the slug, are filled in."`
-	Workers         int              `name:"workers" env:"STEWARD_WORKERS" default:"8" help:"Jobs in the background, such as mails, that this replica works on at once; 0 leaves them to other replicas."`
+	SMTPURL         sensitive.String `name:"smtp-url" env:"STEWARD_SMTP_URL" placeholder:"URL" help:"Mail server: smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465; none disables mail."`
+	SMTPURLFile     string           `name:"smtp-url-file" env:"STEWARD_SMTP_URL_FILE" placeholder:"FILE" help:"File with the URL of the mail server."`
+	MailFrom        string           `name:"mail-from" env:"STEWARD_MAIL_FROM" placeholder:"ADDRESS" help:"Sender of mails, such as Steward <no-reply@steward.example>."`
+	PasswordPageURL string           `name:"password-page-url" env:"STEWARD_PASSWORD_PAGE_URL" default:"{public_url}/set-password" placeholder:"URL" help:"Page that mailed links lead to; {public_url} and {customer} (the slug) are replaced."`
+	Workers         int              `name:"workers" env:"STEWARD_WORKERS" default:"8" help:"Concurrent background jobs of this replica; 0 leaves jobs to other replicas."`
 }
 
-// noMail is the setting that sends no mail: nobody is invited, and no password is reset by mail.
+// noMail disables mail: no user is invited, and no password is reset by mail.
 const noMail = "none"
 
-// sending reads how mails are sent; nil: not at all.
+// sending parses the mail settings; nil disables mail.
 func (m mailSettings) sending() (*mail.Settings, error) {
 	text, err := secret("STEWARD_SMTP_URL", m.SMTPURL, m.SMTPURLFile)
 	switch {
@@ -95,10 +95,10 @@ func (m mailSettings) sending() (*mail.Settings, error) {
 	return &settings, nil
 }
 
-// logSettings say how a command logs.
+// logSettings configure the log.
 type logSettings struct {
-	LogFormat string     `name:"log-format" env:"STEWARD_LOG_FORMAT" enum:"json,text" default:"json" help:"How to write the log: json or text."`
-	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"The least severe level to log: DEBUG, INFO, WARN or ERROR."`
+	LogFormat string     `name:"log-format" env:"STEWARD_LOG_FORMAT" enum:"json,text" default:"json" help:"Log format: json or text."`
+	LogLevel  slog.Level `name:"log-level" env:"STEWARD_LOG_LEVEL" default:"INFO" help:"Minimum log level: DEBUG, INFO, WARN or ERROR."`
 }
 
 func (l logSettings) logger(to io.Writer) *slog.Logger {
@@ -112,7 +112,7 @@ func (l logSettings) logger(to io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: l.LogLevel}))
 }
 
-// checkPublicURL makes sure that links and tokens can be made from the public URL.
+// checkPublicURL checks that links and tokens can be built from the public URL.
 func checkPublicURL(text string) error {
 	parsed, err := url.Parse(text)
 	if err != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") || parsed.Host == "" || parsed.Path != "" ||
@@ -123,8 +123,8 @@ func checkPublicURL(text string) error {
 	return nil
 }
 
-// parseProxies reads networks whose word on a caller's address is believed. A network that holds
-// everybody is refused.
+// parseProxies parses the networks of trusted proxies. A network that contains every address is
+// refused.
 func parseProxies(texts []string) ([]netip.Prefix, error) {
 	networks := make([]netip.Prefix, 0, len(texts))
 	for _, text := range texts {

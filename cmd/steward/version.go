@@ -5,12 +5,12 @@ import (
 	"runtime/debug"
 )
 
-// versionCommand prints what this program is.
+// versionCommand prints the version of this program.
 type versionCommand struct {
 	JSON bool `name:"json" help:"Print one JSON document."`
 }
 
-// Run prints the version, the revision and the Go release that it was built with.
+// Run prints the version, the revision and the Go release of the build.
 func (c versionCommand) Run(s surroundings) error {
 	version, revision, release := "unknown", "unknown", "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
