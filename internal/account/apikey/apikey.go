@@ -28,8 +28,8 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// Remembered is for how long a key that was found good is taken for good without asking the database: half of the second in which a revocation
-// must reach every replica.
+// Remembered is for how long a key that was found good is taken for good without asking the
+// database: half of the second in which a revocation must reach every replica.
 const Remembered = 500 * time.Millisecond
 
 // Key is one API key, without its secret.
@@ -43,7 +43,8 @@ type Key struct {
 	LastUsedAt      *time.Time // to the minute
 	RevokedAt       *time.Time
 
-	lifetime int64 // seconds that it was made to last, of which a Duration cannot hold enough; zero: for ever
+	// seconds that it was made to last, of which a Duration cannot hold enough; zero: for ever
+	lifetime int64
 }
 
 // live tells whether the key is good, wherever it is used from.
@@ -73,22 +74,36 @@ type Service struct {
 	good    *ttlcache.Cache[id.APIKey, stored]
 }
 
-// leaksPerNetwork is how many texts that are no good key a finder of leaked keys may present. Good ones are not counted.
+// leaksPerNetwork is how many texts that are no good key a finder of leaked keys may present. Good
+// ones are not counted.
 var leaksPerNetwork = ratelimit.Limit{Burst: 20, Every: 10 * time.Second}
 
 // NewService makes the service.
 func NewService(db *postgres.DB, limiter *ratelimit.Limiter, ledger *ledger.Ledger) *Service {
-	return &Service{db: db, limiter: limiter, ledger: ledger, good: ttlcache.New[id.APIKey, stored](16384, Remembered, db.Now)}
+	return &Service{
+		db:      db,
+		limiter: limiter,
+		ledger:  ledger,
+		good:    ttlcache.New[id.APIKey, stored](16384, Remembered, db.Now),
+	}
 }
 
-// Create makes a key of the caller's customer. The answer holds the secret; afterwards nobody can see it again.
-func (s *Service) Create(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Made]) (made Made, err error) {
+// Create makes a key of the caller's customer. The answer holds the secret; afterwards nobody can
+// see it again.
+func (s *Service) Create(
+	ctx context.Context,
+	caller principal.Principal,
+	in New,
+	once *idempotency.Once[Made],
+) (made Made, err error) {
 	in.Name = norm.NFC.String(strings.TrimSpace(in.Name))
 	if in.Name == "" || utf8.RuneCountInString(in.Name) > 100 || strings.ContainsFunc(in.Name, unicode.IsControl) {
-		return Made{}, fault.New(fault.InvalidName, "The name of the key cannot be taken.").At("/name", "must be 1 to 100 characters without control characters")
+		return Made{}, fault.New(fault.InvalidName, "The name of the key cannot be taken.").
+			At("/name", "must be 1 to 100 characters without control characters")
 	}
 	if in.ExpiresAt != nil && !in.ExpiresAt.After(s.db.Now()) {
-		return Made{}, fault.New(fault.InvalidEntry, "The key would be expired already.").At("/expires_at", "must lie in the future")
+		return Made{}, fault.New(fault.InvalidEntry, "The key would be expired already.").
+			At("/expires_at", "must lie in the future")
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		made, err = once.Do(tx, func() (Made, id.User, error) {
@@ -102,7 +117,14 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, in New
 
 // CreateTx is Create within another's transaction, for what was checked before.
 func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error) {
-	key := Key{ID: id.New[id.APIKey](), Name: in.Name, Scopes: in.Scopes, AllowedNetworks: in.AllowedNetworks, CreatedAt: tx.Now, ExpiresAt: in.ExpiresAt}
+	key := Key{
+		ID:              id.New[id.APIKey](),
+		Name:            in.Name,
+		Scopes:          in.Scopes,
+		AllowedNetworks: in.AllowedNetworks,
+		CreatedAt:       tx.Now,
+		ExpiresAt:       in.ExpiresAt,
+	}
 	if in.ExpiresAt != nil {
 		key.lifetime = max(1, in.ExpiresAt.Unix()-tx.Now.Unix())
 	}
@@ -114,9 +136,16 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error)
 	return Made{Key: key, Secret: secret}, err
 }
 
-// List returns the customer's keys, newest first: at most limit of those made before the key named, or from the newest on. With a number of days, only the
-// stale ones: those that are good, and neither made nor used in the last so many days.
-func (s *Service) List(ctx context.Context, caller principal.Principal, unusedForDays int, before id.APIKey, limit int) (keys []Key, err error) {
+// List returns the customer's keys, newest first: at most limit of those made before the key named,
+// or from the newest on. With a number of days, only the stale ones: those that are good, and
+// neither made nor used in the last so many days.
+func (s *Service) List(
+	ctx context.Context,
+	caller principal.Principal,
+	unusedForDays int,
+	before id.APIKey,
+	limit int,
+) (keys []Key, err error) {
 	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		keys, err = list(tx, unusedForDays, before, limit)
 		return err
@@ -127,9 +156,16 @@ func (s *Service) List(ctx context.Context, caller principal.Principal, unusedFo
 // DefaultOverlap is how long a key goes on beside its successor.
 const DefaultOverlap = 24 * time.Hour
 
-// Rotate makes a successor of a key: the same name, scopes and networks, and good for as long as the key was made to last. The key itself goes on for the overlap,
-// if it does not expire sooner. Faults: ResourceNotFound, APIKeyRevoked.
-func (s *Service) Rotate(ctx context.Context, caller principal.Principal, key id.APIKey, overlap time.Duration, once *idempotency.Once[Made]) (made Made, err error) {
+// Rotate makes a successor of a key: the same name, scopes and networks, and good for as long as
+// the key was made to last. The key itself goes on for the overlap, if it does not expire sooner.
+// Faults: ResourceNotFound, APIKeyRevoked.
+func (s *Service) Rotate(
+	ctx context.Context,
+	caller principal.Principal,
+	key id.APIKey,
+	overlap time.Duration,
+	once *idempotency.Once[Made],
+) (made Made, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		made, err = once.Do(tx, func() (Made, id.User, error) {
 			made, err := s.rotate(tx, caller, key, overlap)
@@ -144,7 +180,12 @@ func (s *Service) Rotate(ctx context.Context, caller principal.Principal, key id
 // lastTime is the last that RFC 3339 can write.
 var lastTime = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 
-func (s *Service) rotate(tx *postgres.Tx, caller principal.Principal, key id.APIKey, overlap time.Duration) (Made, error) {
+func (s *Service) rotate(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	key id.APIKey,
+	overlap time.Duration,
+) (Made, error) {
 	old, there, err := lock(tx, key)
 	switch {
 	case err != nil:
@@ -152,7 +193,10 @@ func (s *Service) rotate(tx *postgres.Tx, caller principal.Principal, key id.API
 	case !there:
 		return Made{}, notFound()
 	case !old.live(tx.Now):
-		return Made{}, fault.New(fault.APIKeyRevoked, "A key that is revoked or expired has no successor. Make a new key.")
+		return Made{}, fault.New(
+			fault.APIKeyRevoked,
+			"A key that is revoked or expired has no successor. Make a new key.",
+		)
 	}
 	var changed []string
 	if end := tx.Now.Add(overlap); old.ExpiresAt == nil || end.Before(*old.ExpiresAt) {
@@ -160,11 +204,17 @@ func (s *Service) rotate(tx *postgres.Tx, caller principal.Principal, key id.API
 		if err := expireAt(tx, key, end); err != nil {
 			return Made{}, err
 		}
-		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.APIKeyEnds, Subject: key.UUID, Until: &end}); err != nil {
+		if err := s.ledger.AppendTx(
+			tx,
+			ledger.Entry{Kind: ledger.APIKeyEnds, Subject: key.UUID, Until: &end},
+		); err != nil {
 			return Made{}, err
 		}
 	}
-	if err := audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.APIKeyRotated, Target: audit.OnAPIKey(key), Changed: changed}); err != nil {
+	if err := audit.AppendTx(
+		tx,
+		audit.Act{Caller: caller, Action: audit.APIKeyRotated, Target: audit.OnAPIKey(key), Changed: changed},
+	); err != nil {
 		return Made{}, err
 	}
 	next := New{Name: old.Name, Scopes: old.Scopes, AllowedNetworks: old.AllowedNetworks}
@@ -180,7 +230,8 @@ func (s *Service) rotate(tx *postgres.Tx, caller principal.Principal, key id.API
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such API key.") }
 
-// Revoke ends a key. Revoking a revoked key changes nothing. A key that is not there gives the fault ResourceNotFound.
+// Revoke ends a key. Revoking a revoked key changes nothing. A key that is not there gives the
+// fault ResourceNotFound.
 func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id.APIKey) error {
 	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		there, revoked, err := revoke(tx, key)
@@ -201,7 +252,8 @@ func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id
 	return err
 }
 
-// ReplayTx carries out once more what the ledger says of a key. It ends nothing later than it ends already.
+// ReplayTx carries out once more what the ledger says of a key. It ends nothing later than it ends
+// already.
 func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	var there, changed bool
 	var err error
@@ -212,7 +264,9 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 		act.Action, act.Changed = audit.APIKeyRotated, []string{"expires_at"}
 		var found Key
 		found, there, err = lock(tx, entry.APIKey())
-		if changed = there && entry.Until != nil && (found.ExpiresAt == nil || entry.Until.Before(*found.ExpiresAt)); err == nil && changed {
+		if changed = there && entry.Until != nil &&
+			(found.ExpiresAt == nil || entry.Until.Before(*found.ExpiresAt)); err == nil &&
+			changed {
 			err = expireAt(tx, entry.APIKey(), *entry.Until)
 		}
 	}
@@ -227,8 +281,9 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	return ledger.Done, audit.AppendTx(tx, act)
 }
 
-// ReportLeak revokes the key if it is good, whoever presents it and from wherever. It returns the same whether or not it was, so that nothing can be learnt here.
-// Fault: TooManyAttempts, once too many texts that were no good key came from a network.
+// ReportLeak revokes the key if it is good, whoever presents it and from wherever. It returns the
+// same whether or not it was, so that nothing can be learnt here. Fault: TooManyAttempts, once too
+// many texts that were no good key came from a network.
 func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Addr) error {
 	counter := ratelimit.Count("leak", leaksPerNetwork, ratelimit.Network(address))
 	if exhausted, wait, err := s.limiter.Exhausted(ctx, counter); err != nil {
@@ -254,7 +309,8 @@ func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, 
 	}
 	err = s.db.InCustomer(ctx, owner, func(tx *postgres.Tx) error {
 		found, err := read(tx, key)
-		if err != nil || found.revoked || !token.SameHash(found.hash, hash) || found.expiresAt != nil && !tx.Now.Before(*found.expiresAt) {
+		if err != nil || found.revoked || !token.SameHash(found.hash, hash) ||
+			found.expiresAt != nil && !tx.Now.Before(*found.expiresAt) {
 			return err
 		}
 		// Two who report the same key at once: one of them revokes it.
@@ -270,9 +326,13 @@ func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, 
 	return revoked, err
 }
 
-// Authenticate tells who calls with the key from the address. Anything but a good key gives the fault Unauthorized, the same for all reasons.
+// Authenticate tells who calls with the key from the address. Anything but a good key gives the
+// fault Unauthorized, the same for all reasons.
 func (s *Service) Authenticate(ctx context.Context, text string, address netip.Addr) (principal.Principal, error) {
-	refused := fault.New(fault.Unauthorized, "The API key is not good. It may be misspelt, expired, revoked, or used from another network.")
+	refused := fault.New(
+		fault.Unauthorized,
+		"The API key is not good. It may be misspelt, expired, revoked, or used from another network.",
+	)
 	keyID, hash, err := token.ParseAPIKey(text)
 	if err != nil {
 		return principal.Principal{}, refused

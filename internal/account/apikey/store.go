@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// stored is what must be known of a key to judge its use. The zero value stands for a key that is not there.
+// stored is what must be known of a key to judge its use. The zero value stands for a key that is
+// not there.
 type stored struct {
 	customer  id.Customer
 	hash      []byte
@@ -46,7 +47,17 @@ const columns = "id, name, to_jsonb(scopes), to_jsonb(allowed_networks::text[]),
 func scan(row interface{ Scan(into ...any) error }) (key Key, err error) {
 	var scopes postgres.JSON[[]principal.Scope]
 	var networks postgres.JSON[[]netip.Prefix]
-	err = row.Scan(&key.ID, &key.Name, &scopes, &networks, &key.CreatedAt, &key.ExpiresAt, &key.LastUsedAt, &key.RevokedAt, &key.lifetime)
+	err = row.Scan(
+		&key.ID,
+		&key.Name,
+		&scopes,
+		&networks,
+		&key.CreatedAt,
+		&key.ExpiresAt,
+		&key.LastUsedAt,
+		&key.RevokedAt,
+		&key.lifetime,
+	)
 	key.Scopes, key.AllowedNetworks = scopes.Of, networks.Of
 	return key, err
 }
@@ -62,7 +73,9 @@ func list(tx *postgres.Tx, unusedForDays int, before id.APIKey, limit int) (keys
 	if !before.IsZero() {
 		statement, arguments = statement+" and id < ?", append(arguments, before)
 	}
-	rows, err := tx.ORM().Raw("select "+columns+" from api_keys "+statement+" order by id desc limit ?", append(arguments, limit)...).Rows()
+	rows, err := tx.ORM().
+		Raw("select "+columns+" from api_keys "+statement+" order by id desc limit ?", append(arguments, limit)...).
+		Rows()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +92,11 @@ func list(tx *postgres.Tx, unusedForDays int, before id.APIKey, limit int) (keys
 
 // lock reads a key and holds it against changes until the transaction ends.
 func lock(tx *postgres.Tx, key id.APIKey) (found Key, there bool, err error) {
-	found, err = scan(tx.ORM().Raw("select "+columns+" from api_keys where customer_id = ? and id = ? for no key update", tx.Customer, key).Row())
+	found, err = scan(
+		tx.ORM().
+			Raw("select "+columns+" from api_keys where customer_id = ? and id = ? for no key update", tx.Customer, key).
+			Row(),
+	)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Key{}, false, nil
 	}
@@ -87,15 +104,21 @@ func lock(tx *postgres.Tx, key id.APIKey) (found Key, there bool, err error) {
 }
 
 func expireAt(tx *postgres.Tx, key id.APIKey, at time.Time) error {
-	return tx.ORM().Exec("update api_keys set expires_at = ? where customer_id = ? and id = ?", at, tx.Customer, key).Error
+	return tx.ORM().
+		Exec("update api_keys set expires_at = ? where customer_id = ? and id = ?", at, tx.Customer, key).
+		Error
 }
 
 func revoke(tx *postgres.Tx, key id.APIKey) (there, revoked bool, err error) {
-	done := tx.ORM().Exec("update api_keys set revoked_at = ? where customer_id = ? and id = ? and revoked_at is null", tx.Now, tx.Customer, key)
+	done := tx.ORM().
+		Exec("update api_keys set revoked_at = ? where customer_id = ? and id = ? and revoked_at is null", tx.Now, tx.Customer, key)
 	if done.Error != nil || done.RowsAffected == 1 {
 		return true, true, done.Error
 	}
-	err = tx.ORM().Raw("select exists (select from api_keys where customer_id = ? and id = ?)", tx.Customer, key).Row().Scan(&there)
+	err = tx.ORM().
+		Raw("select exists (select from api_keys where customer_id = ? and id = ?)", tx.Customer, key).
+		Row().
+		Scan(&there)
 	return there, false, err
 }
 
@@ -123,5 +146,7 @@ func read(tx *postgres.Tx, key id.APIKey) (found stored, err error) {
 }
 
 func noteUse(tx *postgres.Tx, key id.APIKey) error {
-	return tx.ORM().Exec("update api_keys set last_used_at = ? where customer_id = ? and id = ?", tx.Now.Truncate(time.Minute), tx.Customer, key).Error
+	return tx.ORM().
+		Exec("update api_keys set last_used_at = ? where customer_id = ? and id = ?", tx.Now.Truncate(time.Minute), tx.Customer, key).
+		Error
 }

@@ -1,8 +1,10 @@
-// Package customer is the businesses that have a contract with Fusions: the controllers, and the tenants of the service.
+// Package customer is the businesses that have a contract with Fusions: the controllers, and the
+// tenants of the service.
 //
-// Owns: a customer's name and slug, the guidance that its users read, the mailbox that they may ask, and the mail domains and networks that it
-// expects of them.
-// Does not own: people. What a policy says is applied where people are created (user) and sign in (session).
+// Owns: a customer's name and slug, the guidance that its users read, the mailbox that they may
+// ask, and the mail domains and networks that it expects of them.
+// Does not own: people. What a policy says is applied where people are created (user) and sign in
+// (session).
 package customer
 
 import (
@@ -62,8 +64,9 @@ type Customer struct {
 
 // MailDomains are the domains that users' addresses are expected to be of.
 type MailDomains struct {
-	Policy  Policy
-	Domains []string // in ASCII form, lower case, sorted; each covers itself and not what is below it
+	Policy Policy
+	// in ASCII form, lower case, sorted; each covers itself and not what is below it
+	Domains []string
 }
 
 // Networks are where users are expected to sign in from.
@@ -72,9 +75,11 @@ type Networks struct {
 	Networks []netip.Prefix // masked and sorted
 }
 
-// Contains tells whether the address lies in one of the networks. With no network listed, every address does.
+// Contains tells whether the address lies in one of the networks. With no network listed, every
+// address does.
 func (n Networks) Contains(address netip.Addr) bool {
-	return len(n.Networks) == 0 || slices.ContainsFunc(n.Networks, func(network netip.Prefix) bool { return network.Contains(address.Unmap()) })
+	return len(n.Networks) == 0 ||
+		slices.ContainsFunc(n.Networks, func(network netip.Prefix) bool { return network.Contains(address.Unmap()) })
 }
 
 // Patch changes settings; nil leaves one as it is.
@@ -90,23 +95,28 @@ type Patch struct {
 
 var slugForm = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)
 
-// CheckSlug tells whether a text can be a slug: 1 to 63 of a-z, 0-9 and single inner hyphens, which is what a label of a host name takes.
+// CheckSlug tells whether a text can be a slug: 1 to 63 of a-z, 0-9 and single inner hyphens, which
+// is what a label of a host name takes.
 func CheckSlug(slug string) error {
 	if len(slug) > 63 || !slugForm.MatchString(slug) {
-		return fault.New(fault.MalformedRequest, "The slug cannot be taken.").At("/slug", "must be 1 to 63 lower-case letters, digits and single inner hyphens")
+		return fault.New(fault.MalformedRequest, "The slug cannot be taken.").
+			At("/slug", "must be 1 to 63 lower-case letters, digits and single inner hyphens")
 	}
 	return nil
 }
 
-// ParseDomain brings a mail domain to the form in which domains are compared: ASCII (RFC 5891), lower case, without a final dot.
+// ParseDomain brings a mail domain to the form in which domains are compared: ASCII (RFC 5891),
+// lower case, without a final dot.
 func ParseDomain(text string) (domain string, ok bool) {
 	domain, err := idna.Lookup.ToASCII(strings.ToLower(text))
 	if err != nil {
 		return "", false
 	}
-	domain = strings.TrimSuffix(domain, ".") // only now: idna reads other scripts' full stops as dots
+	// only now: idna reads other scripts' full stops as dots
+	domain = strings.TrimSuffix(domain, ".")
 	labels := strings.Split(domain, ".")
-	badLabel := func(label string) bool { return label == "" || len(label) > 63 } // RFC 1035, section 2.3.4; Lookup lets both through
+	// RFC 1035, section 2.3.4; Lookup lets both through
+	badLabel := func(label string) bool { return label == "" || len(label) > 63 }
 	if len(domain) > 253 || len(labels) < 2 || slices.ContainsFunc(labels, badLabel) {
 		return "", false
 	}
@@ -134,7 +144,8 @@ func ParseDomains(texts []string, pointer string) ([]string, error) {
 	for i, text := range texts {
 		domain, ok := ParseDomain(text)
 		if !ok {
-			return nil, fault.New(fault.MalformedRequest, "A mail domain cannot be taken.").At(pointer+"/"+decimal(i), "must be a domain, such as example.com")
+			return nil, fault.New(fault.MalformedRequest, "A mail domain cannot be taken.").
+				At(pointer+"/"+decimal(i), "must be a domain, such as example.com")
 		}
 		domains = append(domains, domain)
 	}

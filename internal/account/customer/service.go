@@ -43,7 +43,8 @@ func orEnded(err error) error {
 	return err
 }
 
-// GetTx is Get within another's transaction. A customer that is not there gives the fault ResourceNotFound.
+// GetTx is Get within another's transaction. A customer that is not there gives the fault
+// ResourceNotFound.
 func GetTx(tx *postgres.Tx) (Customer, error) { return get(tx, false) }
 
 // Find looks a customer up by its slug, before anything is known of the caller. There may be none.
@@ -72,8 +73,8 @@ type New struct {
 	Networks       Networks
 }
 
-// Create makes a customer by the system's own hand and calls then in the same transaction, so that its first administrator can be made with it.
-// A slug that is in use gives the fault SlugTaken.
+// Create makes a customer by the system's own hand and calls then in the same transaction, so that
+// its first administrator can be made with it. A slug that is in use gives the fault SlugTaken.
 func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx) error) (made Customer, err error) {
 	err = s.db.InCustomer(ctx, id.New[id.Customer](), func(tx *postgres.Tx) error {
 		if made, err = CreateTx(tx, principal.Principal{}, in); err != nil {
@@ -94,9 +95,21 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Customer, er
 		return Customer{}, err
 	}
 	made := Customer{
-		ID: tx.Customer, Slug: in.Slug, Name: name, GuidanceText: in.GuidanceText, PrivacyContact: in.PrivacyContact,
-		MailDomains: MailDomains{orOff(in.MailDomains.Policy), in.MailDomains.Domains}, Networks: Networks{orOff(in.Networks.Policy), in.Networks.Networks},
-		LoginRecordDays: DefaultLoginRecordDays, SecondFactor: NotRequired, Version: 1, CreatedAt: tx.Now, UpdatedAt: tx.Now,
+		ID:             tx.Customer,
+		Slug:           in.Slug,
+		Name:           name,
+		GuidanceText:   in.GuidanceText,
+		PrivacyContact: in.PrivacyContact,
+		MailDomains: MailDomains{
+			orOff(in.MailDomains.Policy),
+			in.MailDomains.Domains,
+		},
+		Networks:        Networks{orOff(in.Networks.Policy), in.Networks.Networks},
+		LoginRecordDays: DefaultLoginRecordDays,
+		SecondFactor:    NotRequired,
+		Version:         1,
+		CreatedAt:       tx.Now,
+		UpdatedAt:       tx.Now,
 	}
 	if err := insert(tx, made); err != nil {
 		if postgres.Violates(err, "customers_slug_key") {
@@ -104,26 +117,35 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Customer, er
 		}
 		return Customer{}, err
 	}
-	return made, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.CustomerCreated, Target: audit.OnCustomer(made.ID)})
+	return made, audit.AppendTx(
+		tx,
+		audit.Act{Caller: caller, Action: audit.CustomerCreated, Target: audit.OnCustomer(made.ID)},
+	)
 }
 
 // cleanName brings a name of a business to the form in which it is kept.
 func cleanName(name string) (string, error) {
 	name = norm.NFC.String(strings.TrimSpace(name))
 	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", fault.New(fault.MalformedRequest, "The name cannot be taken.").At("/name", "must be 1 to 200 characters without control characters")
+		return "", fault.New(fault.MalformedRequest, "The name cannot be taken.").
+			At("/name", "must be 1 to 200 characters without control characters")
 	}
 	return name, nil
 }
 
-// ListTx returns the customers, newest first: at most limit of those made before the one named, or from the newest on. Fusions itself is none of them.
-// It takes a transaction outside customers.
+// ListTx returns the customers, newest first: at most limit of those made before the one named, or
+// from the newest on. Fusions itself is none of them. It takes a transaction outside customers.
 func ListTx(tx *postgres.Tx, before id.Customer, limit int) ([]Customer, error) {
 	return list(tx, before, limit)
 }
 
 // Update changes the settings of the caller's own customer. Fault: PreconditionFailed.
-func (s *Service) Update(ctx context.Context, caller principal.Principal, patch Patch, condition version.Condition) (after Customer, err error) {
+func (s *Service) Update(
+	ctx context.Context,
+	caller principal.Principal,
+	patch Patch,
+	condition version.Condition,
+) (after Customer, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		after, err = UpdateTx(tx, caller, patch, condition)
 		return orEnded(err)
@@ -132,7 +154,12 @@ func (s *Service) Update(ctx context.Context, caller principal.Principal, patch 
 }
 
 // UpdateTx is Update within a transaction that is inside the customer.
-func UpdateTx(tx *postgres.Tx, caller principal.Principal, patch Patch, condition version.Condition) (after Customer, err error) {
+func UpdateTx(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	patch Patch,
+	condition version.Condition,
+) (after Customer, err error) {
 	if patch.Name != nil {
 		name, err := cleanName(*patch.Name)
 		if err != nil {
@@ -145,7 +172,10 @@ func UpdateTx(tx *postgres.Tx, caller principal.Principal, patch Patch, conditio
 		return Customer{}, err
 	}
 	if !condition.MetBy(before.Version) {
-		return Customer{}, fault.New(fault.PreconditionFailed, "The settings have changed. Fetch them again before you change them.")
+		return Customer{}, fault.New(
+			fault.PreconditionFailed,
+			"The settings have changed. Fetch them again before you change them.",
+		)
 	}
 	var changed []string
 	if after, changed = patch.apply(before); len(changed) == 0 {
@@ -155,7 +185,15 @@ func UpdateTx(tx *postgres.Tx, caller principal.Principal, patch Patch, conditio
 	if err := update(tx, after); err != nil {
 		return Customer{}, err
 	}
-	return after, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.CustomerChanged, Target: audit.OnCustomer(tx.Customer), Changed: changed})
+	return after, audit.AppendTx(
+		tx,
+		audit.Act{
+			Caller:  caller,
+			Action:  audit.CustomerChanged,
+			Target:  audit.OnCustomer(tx.Customer),
+			Changed: changed,
+		},
+	)
 }
 
 // apply returns the customer after the patch and the names of the members that differ.
@@ -169,11 +207,13 @@ func (p Patch) apply(before Customer) (after Customer, changed []string) {
 		after.PrivacyContact = *p.PrivacyContact
 		changed = append(changed, "privacy_contact")
 	}
-	if p.MailDomains != nil && !(p.MailDomains.Policy == before.MailDomains.Policy && equal(p.MailDomains.Domains, before.MailDomains.Domains)) {
+	if p.MailDomains != nil &&
+		!(p.MailDomains.Policy == before.MailDomains.Policy && equal(p.MailDomains.Domains, before.MailDomains.Domains)) {
 		after.MailDomains = *p.MailDomains
 		changed = append(changed, "mail_domains")
 	}
-	if p.Networks != nil && !(p.Networks.Policy == before.Networks.Policy && equal(p.Networks.Networks, before.Networks.Networks)) {
+	if p.Networks != nil &&
+		!(p.Networks.Policy == before.Networks.Policy && equal(p.Networks.Networks, before.Networks.Networks)) {
 		after.Networks = *p.Networks
 		changed = append(changed, "networks")
 	}

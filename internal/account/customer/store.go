@@ -56,7 +56,9 @@ func list(tx *postgres.Tx, before id.Customer, limit int) (customers []Customer,
 
 func bySlug(tx *postgres.Tx, slug string) (found Found, ok bool, err error) {
 	var networks postgres.JSON[[]netip.Prefix]
-	err = tx.ORM().Raw("select id, name, network_policy, to_jsonb(networks::text[]) from customers where slug = ?", slug).Row().
+	err = tx.ORM().
+		Raw("select id, name, network_policy, to_jsonb(networks::text[]) from customers where slug = ?", slug).
+		Row().
 		Scan(&found.ID, &found.Name, &found.Networks.Policy, &networks)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Found{}, false, nil
@@ -71,7 +73,8 @@ func insert(tx *postgres.Tx, c Customer) error {
 			login_record_days, second_factor_policy, version, created_at, updated_at)
 		values (?, ?, ?, ?, ?, ?, ?::text[], ?, ?::text[]::cidr[], ?, ?, ?, ?, ?)`,
 		c.ID, c.Slug, c.Name, c.GuidanceText, c.PrivacyContact, c.MailDomains.Policy, postgres.Strings(c.MailDomains.Domains),
-		c.Networks.Policy, texts(c.Networks.Networks), c.LoginRecordDays, c.SecondFactor, c.Version, c.CreatedAt, c.UpdatedAt).Error
+		c.Networks.Policy, texts(c.Networks.Networks), c.LoginRecordDays, c.SecondFactor, c.Version, c.CreatedAt, c.UpdatedAt).
+		Error
 }
 
 func update(tx *postgres.Tx, c Customer) error {
@@ -80,7 +83,8 @@ func update(tx *postgres.Tx, c Customer) error {
 			networks = ?::text[]::cidr[], login_record_days = ?, second_factor_policy = ?, name = ?, version = ?, updated_at = ?
 		where id = ?`,
 		c.GuidanceText, c.PrivacyContact, c.MailDomains.Policy, postgres.Strings(c.MailDomains.Domains), c.Networks.Policy,
-		texts(c.Networks.Networks), c.LoginRecordDays, c.SecondFactor, c.Name, c.Version, c.UpdatedAt, c.ID).Error
+		texts(c.Networks.Networks), c.LoginRecordDays, c.SecondFactor, c.Name, c.Version, c.UpdatedAt, c.ID).
+		Error
 }
 
 func orOff(policy Policy) Policy {
@@ -98,8 +102,9 @@ func texts(networks []netip.Prefix) postgres.Strings {
 	return all
 }
 
-// LockTx holds the customer's row until the transaction ends. Whoever is about to take away an administrator takes this lock first, so that two
-// who each see the other's administrator as the one that remains cannot both go on.
+// LockTx holds the customer's row until the transaction ends. Whoever is about to take away an
+// administrator takes this lock first, so that two who each see the other's administrator as the
+// one that remains cannot both go on.
 func LockTx(tx *postgres.Tx) error {
 	return tx.ORM().Exec("select from customers where id = ? for no key update", tx.Customer).Error
 }

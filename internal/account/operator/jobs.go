@@ -11,18 +11,29 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// ListJobs returns jobs of the background, newest first: at most limit of those asked for before the one named, or from the newest on.
+// ListJobs returns jobs of the background, newest first: at most limit of those asked for before
+// the one named, or from the newest on.
 func (s *Service) ListJobs(ctx context.Context, filter jobs.Filter, before int64, limit int) ([]jobs.Record, error) {
 	return s.desk.List(ctx, filter, before, limit)
 }
 
-// RetryJob has a job tried once more, which the trail of Fusions names. Faults: ResourceNotFound, JobNotRetryable.
+// RetryJob has a job tried once more, which the trail of Fusions names. Faults: ResourceNotFound,
+// JobNotRetryable.
 //
-// The queue has a connection of its own, so the job can be tried although the entry was not kept, where the database goes away in between. The other way round cannot be.
-func (s *Service) RetryJob(ctx context.Context, caller principal.Principal, job int64, once *idempotency.Once[jobs.Record]) (after jobs.Record, err error) {
+// The queue has a connection of its own, so the job can be tried although the entry was not kept,
+// where the database goes away in between. The other way round cannot be.
+func (s *Service) RetryJob(
+	ctx context.Context,
+	caller principal.Principal,
+	job int64,
+	once *idempotency.Once[jobs.Record],
+) (after jobs.Record, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		after, err = once.Do(tx, func() (jobs.Record, id.User, error) {
-			if err := audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.JobRetried, Target: audit.OnJob(job)}); err != nil {
+			if err := audit.AppendTx(
+				tx,
+				audit.Act{Caller: caller, Action: audit.JobRetried, Target: audit.OnJob(job)},
+			); err != nil {
 				return jobs.Record{}, id.User{}, err
 			}
 			after, err := s.desk.Retry(ctx, job)

@@ -31,8 +31,13 @@ func NewService(db *postgres.DB, desk *jobs.Admin, welcome Welcome) *Service {
 	return &Service{db: db, desk: desk, welcome: welcome}
 }
 
-// ListCustomers returns the customers, newest first: at most limit of those made before the one named, or from the newest on.
-func (s *Service) ListCustomers(ctx context.Context, before id.Customer, limit int) (customers []customer.Customer, err error) {
+// ListCustomers returns the customers, newest first: at most limit of those made before the one
+// named, or from the newest on.
+func (s *Service) ListCustomers(
+	ctx context.Context,
+	before id.Customer,
+	limit int,
+) (customers []customer.Customer, err error) {
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		customers, err = customer.ListTx(tx, before, limit)
 		return err
@@ -51,8 +56,14 @@ func (s *Service) GetCustomer(ctx context.Context, of id.Customer) (found custom
 	return found, err
 }
 
-// UpdateCustomer gives a customer another name. Faults: ResourceNotFound, PreconditionFailed, MalformedRequest.
-func (s *Service) UpdateCustomer(ctx context.Context, caller principal.Principal, of id.Customer, name string, condition version.Condition,
+// UpdateCustomer gives a customer another name. Faults: ResourceNotFound, PreconditionFailed,
+// MalformedRequest.
+func (s *Service) UpdateCustomer(
+	ctx context.Context,
+	caller principal.Principal,
+	of id.Customer,
+	name string,
+	condition version.Condition,
 ) (after customer.Customer, err error) {
 	err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
 		before, err := customer.GetTx(tx)
@@ -68,12 +79,20 @@ func (s *Service) UpdateCustomer(ctx context.Context, caller principal.Principal
 	return after, err
 }
 
-// CreateCustomer makes a customer with its first administrator. Faults: SlugTaken, MalformedRequest, InvalidName, InvalidEmail.
+// CreateCustomer makes a customer with its first administrator. Faults: SlugTaken,
+// MalformedRequest, InvalidName, InvalidEmail.
 //
-// The answer to an Idempotency-Key is kept among the rows of the new customer, because it stands for a request that tells of the administrator and has to go with that
-// person. What an operator's key stands for must be found before the customer is known, so the operators' rows keep which customer was made with the key, for
-// which slug, and nothing of the person. Both are written in the one transaction that makes the customer.
-func (s *Service) CreateCustomer(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[customer.Customer]) (made customer.Customer, err error) {
+// The answer to an Idempotency-Key is kept among the rows of the new customer, because it stands
+// for a request that tells of the administrator and has to go with that person. What an operator's
+// key stands for must be found before the customer is known, so the operators' rows keep which
+// customer was made with the key, for which slug, and nothing of the person. Both are written in
+// the one transaction that makes the customer.
+func (s *Service) CreateCustomer(
+	ctx context.Context,
+	caller principal.Principal,
+	in New,
+	once *idempotency.Once[customer.Customer],
+) (made customer.Customer, err error) {
 	create := func(tx *postgres.Tx) (customer.Customer, id.User, error) {
 		made, err := customer.CreateTx(tx, caller, customer.New{Slug: in.Slug, Name: in.Name})
 		if err != nil {
@@ -107,13 +126,15 @@ func (s *Service) CreateCustomer(ctx context.Context, caller principal.Principal
 		}
 		// Its own record says whether the whole request is the same, and has the answer.
 		return inside(of, func(*postgres.Tx) (customer.Customer, id.User, error) {
-			return customer.Customer{}, id.User{}, fault.New(fault.SlugTaken, "Another customer has this slug.").At("/slug", "is in use")
+			return customer.Customer{}, id.User{}, fault.New(fault.SlugTaken, "Another customer has this slug.").
+				At("/slug", "is in use")
 		})
 	})
 	return made, err
 }
 
-// claim is what the operators' rows keep of a key: for which slug it was used, and which customer that made.
+// claim is what the operators' rows keep of a key: for which slug it was used, and which customer
+// that made.
 func claim(once *idempotency.Once[customer.Customer], slug string) *idempotency.Once[id.Customer] {
 	if once == nil {
 		return nil

@@ -16,7 +16,10 @@ import (
 
 // Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
-	return mailjob.Handlers(s.mailing.Mailing, mailjob.In(s.db, func(asked mailing) id.Customer { return asked.Customer }, s.word))
+	return mailjob.Handlers(
+		s.mailing.Mailing,
+		mailjob.In(s.db, func(asked mailing) id.Customer { return asked.Customer }, s.word),
+	)
 }
 
 // word words the mail to somebody as the person is now, and makes the link that it carries.
@@ -32,7 +35,15 @@ func (s *Service) word(tx *postgres.Tx, job jobs.Job, asked mailing) (message ma
 	name := strings.TrimSpace(to.FirstName + " " + to.LastName)
 	newLink := func(purpose Purpose) (string, error) {
 		text, hash := token.NewLink(asked.Customer, asked.User)
-		return s.mailing.Page.link(of.Slug, text.Reveal()), insert(tx, link{user: asked.User, linksSince: to.LinksSince}, hash, purpose)
+		return s.mailing.Page.link(
+				of.Slug,
+				text.Reveal(),
+			), insert(
+				tx,
+				link{user: asked.User, linksSince: to.LinksSince},
+				hash,
+				purpose,
+			)
 	}
 	switch asked.About {
 	case aboutInvitation:
@@ -40,21 +51,30 @@ func (s *Service) word(tx *postgres.Tx, job jobs.Job, asked mailing) (message ma
 		if err != nil {
 			return mail.Message{}, false, err
 		}
-		message, err = mail.NewInvitation(to.Email, mail.Invitation{PersonName: name, CustomerName: of.Name, Link: leads, ValidFor: Invitation.Lifetime()})
+		message, err = mail.NewInvitation(
+			to.Email,
+			mail.Invitation{PersonName: name, CustomerName: of.Name, Link: leads, ValidFor: Invitation.Lifetime()},
+		)
 		return message, true, err
 	case aboutReset:
 		leads, err := newLink(Reset)
 		if err != nil {
 			return mail.Message{}, false, err
 		}
-		message, err = mail.NewPasswordReset(to.Email, mail.PasswordReset{PersonName: name, CustomerName: of.Name, Link: leads, ValidFor: Reset.Lifetime()})
+		message, err = mail.NewPasswordReset(
+			to.Email,
+			mail.PasswordReset{PersonName: name, CustomerName: of.Name, Link: leads, ValidFor: Reset.Lifetime()},
+		)
 		return message, true, err
 	case aboutChange:
 		contact := ""
 		if of.PrivacyContact != nil {
 			contact = *of.PrivacyContact
 		}
-		message, err = mail.NewPasswordChanged(to.Email, mail.PasswordChanged{PersonName: name, CustomerName: of.Name, At: job.CreatedAt, Contact: contact})
+		message, err = mail.NewPasswordChanged(
+			to.Email,
+			mail.PasswordChanged{PersonName: name, CustomerName: of.Name, At: job.CreatedAt, Contact: contact},
+		)
 		return message, true, err
 	}
 	return mail.Message{}, false, jobs.Cancel(fmt.Errorf("passwordlink: no mail is about %q", asked.About))

@@ -47,10 +47,24 @@ type Service struct {
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, customers *customer.Service, hasher *password.Hasher, limiter *ratelimit.Limiter, queue *jobs.Queue, ledger *ledger.Ledger,
+func NewService(
+	db *postgres.DB,
+	customers *customer.Service,
+	hasher *password.Hasher,
+	limiter *ratelimit.Limiter,
+	queue *jobs.Queue,
+	ledger *ledger.Ledger,
 	mailing Mailing,
 ) *Service {
-	return &Service{db: db, customers: customers, hasher: hasher, limiter: limiter, queue: queue, ledger: ledger, mailing: mailing}
+	return &Service{
+		db:        db,
+		customers: customers,
+		hasher:    hasher,
+		limiter:   limiter,
+		queue:     queue,
+		ledger:    ledger,
+		mailing:   mailing,
+	}
 }
 
 // InviteTx has people invited to choose a first password, if the transaction is kept.
@@ -65,7 +79,8 @@ func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
 	return s.queue.EnqueueManyTx(tx, all)
 }
 
-// ChangedTx has somebody told that the password is another now, if the transaction is kept, and the ledger that the one before is good no more.
+// ChangedTx has somebody told that the password is another now, if the transaction is kept, and the
+// ledger that the one before is good no more.
 func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
 	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
 		return err
@@ -73,7 +88,8 @@ func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
 	return s.enqueue(tx, person, aboutChange)
 }
 
-// ResetTx has a link for a new password mailed to somebody who did not ask for it, if the transaction is kept.
+// ResetTx has a link for a new password mailed to somebody who did not ask for it, if the
+// transaction is kept.
 func (s *Service) ResetTx(tx *postgres.Tx, person id.User) error {
 	return s.enqueue(tx, person, aboutReset)
 }
@@ -85,8 +101,10 @@ func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error 
 	return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, User: person, About: about})
 }
 
-// Request has a link mailed to whoever has the address at the customer. What it does, returns and takes is the same whether or not there is such an account: for nobody,
-// the same statements end in a job that finds nobody. Only who asks too often from one network is told so, with the fault TooManyAttempts.
+// Request has a link mailed to whoever has the address at the customer. What it does, returns and
+// takes is the same whether or not there is such an account: for nobody, the same statements end in
+// a job that finds nobody. Only who asks too often from one network is told so, with the fault
+// TooManyAttempts.
 func (s *Service) Request(ctx context.Context, slug, email string, from netip.Addr) error {
 	address, wrong := user.ParseAddress(email, "/email")
 	if wrong != nil {
@@ -97,7 +115,10 @@ func (s *Service) Request(ctx context.Context, slug, email string, from netip.Ad
 		return err
 	}
 	if !taken {
-		f := fault.New(fault.TooManyAttempts, "Too many links were asked for from your network. Wait as long as Retry-After says.")
+		f := fault.New(
+			fault.TooManyAttempts,
+			"Too many links were asked for from your network. Wait as long as Retry-After says.",
+		)
 		f.RetryAfter = wait.Truncate(time.Second) + time.Second
 		return f
 	}
@@ -125,7 +146,8 @@ func (s *Service) Request(ctx context.Context, slug, email string, from netip.Ad
 	})
 }
 
-// Confirm sets a password by a link, which is used up by that alone. Faults: LinkUsedUp for everything that is not a good link, WeakPassword.
+// Confirm sets a password by a link, which is used up by that alone. Faults: LinkUsedUp for
+// everything that is not a good link, WeakPassword.
 func (s *Service) Confirm(ctx context.Context, text, next sensitive.String, once *idempotency.Once[struct{}]) error {
 	of, person, hash, err := token.ParseLink(text.Reveal())
 	if err != nil {
@@ -191,11 +213,16 @@ func judgedBy(tx *postgres.Tx, person id.User) (about password.Person, rules pas
 		rules.MinLength = password.MinLengthWithSecondFactor
 	}
 	return password.Person{
-		FirstName: account.FirstName, LastName: account.LastName, Email: account.Email, CustomerSlug: of.Slug, CustomerName: of.Name,
+		FirstName:    account.FirstName,
+		LastName:     account.LastName,
+		Email:        account.Email,
+		CustomerSlug: of.Slug,
+		CustomerName: of.Name,
 	}, rules, err
 }
 
-// set stores the password and everything that comes with it. Of two at once, the second finds that the links have ended.
+// set stores the password and everything that comes with it. Of two at once, the second finds that
+// the links have ended.
 func (s *Service) set(tx *postgres.Tx, found link, hash []byte, hashed string) error {
 	done, err := user.SetPasswordTx(tx, found.user, hashed, found.linksSince)
 	if err == nil && done {
@@ -205,7 +232,12 @@ func (s *Service) set(tx *postgres.Tx, found link, hash []byte, hashed string) e
 		return orUsedUp(err)
 	}
 	err = audit.AppendTx(tx, audit.Act{
-		Caller: principal.Principal{Customer: tx.Customer, User: found.user}, Action: audit.UserPasswordChanged, Target: audit.OnUser(found.user),
+		Caller: principal.Principal{
+			Customer: tx.Customer,
+			User:     found.user,
+		},
+		Action:  audit.UserPasswordChanged,
+		Target:  audit.OnUser(found.user),
 		Changed: []string{"password"},
 	})
 	if err != nil {

@@ -24,13 +24,16 @@ func find(tx *postgres.Tx, person id.User, hash []byte) (found link, good bool, 
 }
 
 func insert(tx *postgres.Tx, of link, hash []byte, purpose Purpose) error {
-	return tx.ORM().Exec("insert into password_links (customer_id, hash, user_id, purpose, created_at, expires_at, links_since) values (?, ?, ?, ?, ?, ?, ?)",
-		tx.Customer, hash, of.user, purpose, tx.Now, tx.Now.Add(purpose.Lifetime()), of.linksSince).Error
+	return tx.ORM().
+		Exec("insert into password_links (customer_id, hash, user_id, purpose, created_at, expires_at, links_since) values (?, ?, ?, ?, ?, ?, ?)",
+			tx.Customer, hash, of.user, purpose, tx.Now, tx.Now.Add(purpose.Lifetime()), of.linksSince).
+		Error
 }
 
 // use marks a link as used, once.
 func use(tx *postgres.Tx, hash []byte) (bool, error) {
-	done := tx.ORM().Exec("update password_links set used_at = ? where customer_id = ? and hash = ? and used_at is null", tx.Now, tx.Customer, hash)
+	done := tx.ORM().
+		Exec("update password_links set used_at = ? where customer_id = ? and hash = ? and used_at is null", tx.Now, tx.Customer, hash)
 	return done.RowsAffected == 1, done.Error
 }
 
@@ -43,5 +46,7 @@ func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 
 // Holdings are what this package holds of a person.
 func Holdings() []user.Holding {
-	return []user.Holding{user.Rows{Name: "password_links", Of: "password_links where customer_id = ? and user_id = any (?)"}}
+	return []user.Holding{
+		user.Rows{Name: "password_links", Of: "password_links where customer_id = ? and user_id = any (?)"},
+	}
 }

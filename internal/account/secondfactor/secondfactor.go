@@ -1,10 +1,12 @@
 // Package secondfactor is the one-time code beside the password.
 //
-// Owns: authenticators (TOTP, RFC 6238) and recovery codes of people: setting up, confirming, using, replacing, giving up, and an administrator's taking a lost one
-// off somebody. Whether somebody must have one.
+// Owns: authenticators (TOTP, RFC 6238) and recovery codes of people: setting up, confirming,
+// using, replacing, giving up, and an administrator's taking a lost one off somebody. Whether
+// somebody must have one.
 // Does not own: what a code looks like (totp), and signing in (session), which asks here.
 //
-// An authenticator counts once a code of it was confirmed. Each code is good once: the time step of the newest one that was used is kept, and only later ones are taken.
+// An authenticator counts once a code of it was confirmed. Each code is good once: the time step of
+// the newest one that was used is kept, and only later ones are taken.
 package secondfactor
 
 import (
@@ -56,7 +58,8 @@ type Service struct {
 	endOthers func(tx *postgres.Tx, caller principal.Principal) error
 }
 
-// NewService makes the service. Confirming a second factor calls endOthers, which ends the caller's other sessions (package session has it).
+// NewService makes the service. Confirming a second factor calls endOthers, which ends the caller's
+// other sessions (package session has it).
 func NewService(db *postgres.DB, box *seal.Box, hasher *password.Hasher, ledger *ledger.Ledger, operatorsMust bool,
 	endOthers func(tx *postgres.Tx, caller principal.Principal) error,
 ) *Service {
@@ -67,7 +70,8 @@ func NewService(db *postgres.DB, box *seal.Box, hasher *password.Hasher, ledger 
 func (s *Service) OperatorsMust() bool { return s.operators }
 
 func wrongCode() error {
-	return fault.New(fault.OneTimeCodeWrong, "The code is wrong, or it was used before. Take the next one.").At("/one_time_code", "is wrong")
+	return fault.New(fault.OneTimeCodeWrong, "The code is wrong, or it was used before. Take the next one.").
+		At("/one_time_code", "is wrong")
 }
 
 func none() error {
@@ -83,9 +87,15 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal) (state St
 	return state, err
 }
 
-// Enrol makes a secret that counts once it is confirmed. It takes the password, so that somebody who found an open session cannot lock its owner out.
-// Faults: CurrentPasswordWrong, SecondFactorExists.
-func (s *Service) Enrol(ctx context.Context, caller principal.Principal, current sensitive.String, once *idempotency.Once[Enrolment]) (out Enrolment, err error) {
+// Enrol makes a secret that counts once it is confirmed. It takes the password, so that somebody
+// who found an open session cannot lock its owner out. Faults: CurrentPasswordWrong,
+// SecondFactorExists.
+func (s *Service) Enrol(
+	ctx context.Context,
+	caller principal.Principal,
+	current sensitive.String,
+	once *idempotency.Once[Enrolment],
+) (out Enrolment, err error) {
 	var account user.Credentials
 	var label string
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
@@ -97,7 +107,8 @@ func (s *Service) Enrol(ctx context.Context, caller principal.Principal, current
 			return err
 		}
 		of, err := customer.GetTx(tx)
-		// The label is kept by the authenticator, outside the reach of any erasure: it names the customer and not the person.
+		// The label is kept by the authenticator, outside the reach of any erasure: it names the
+		// customer and not the person.
 		label = of.Slug
 		return err
 	})
@@ -109,7 +120,8 @@ func (s *Service) Enrol(ctx context.Context, caller principal.Principal, current
 		return Enrolment{}, err
 	}
 	if !right {
-		return Enrolment{}, fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").At("/current_password", "is wrong")
+		return Enrolment{}, fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").
+			At("/current_password", "is wrong")
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		out, err = once.Do(tx, func() (Enrolment, id.User, error) {
@@ -120,7 +132,10 @@ func (s *Service) Enrol(ctx context.Context, caller principal.Principal, current
 			}
 			begun, err := begin(tx, caller.User, s.box.Seal(sealLabel, []byte(secret.Reveal()), caller.User.UUID[:]))
 			if err == nil && !begun {
-				err = fault.New(fault.SecondFactorExists, "There is a second factor already. Give it up before you set up another.")
+				err = fault.New(
+					fault.SecondFactorExists,
+					"There is a second factor already. Give it up before you set up another.",
+				)
 			}
 			return Enrolment{Secret: secret, URI: uri}, caller.User, err
 		})
@@ -129,9 +144,14 @@ func (s *Service) Enrol(ctx context.Context, caller principal.Principal, current
 	return out, err
 }
 
-// Confirm makes the authenticator count and returns the recovery codes. The caller's other sessions, which never showed a code, end.
-// Faults: OneTimeCodeWrong, SecondFactorMissing, SecondFactorExists.
-func (s *Service) Confirm(ctx context.Context, caller principal.Principal, code string, once *idempotency.Once[[]sensitive.String],
+// Confirm makes the authenticator count and returns the recovery codes. The caller's other
+// sessions, which never showed a code, end. Faults: OneTimeCodeWrong, SecondFactorMissing,
+// SecondFactorExists.
+func (s *Service) Confirm(
+	ctx context.Context,
+	caller principal.Principal,
+	code string,
+	once *idempotency.Once[[]sensitive.String],
 ) (codes []sensitive.String, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		codes, err = once.Do(tx, func() ([]sensitive.String, id.User, error) {
@@ -168,8 +188,14 @@ func (s *Service) Confirm(ctx context.Context, caller principal.Principal, code 
 	return codes, err
 }
 
-// ReplaceCodes makes new recovery codes in place of the old ones. Faults: OneTimeCodeWrong, SecondFactorMissing.
-func (s *Service) ReplaceCodes(ctx context.Context, caller principal.Principal, code string, once *idempotency.Once[[]sensitive.String]) (codes []sensitive.String, err error) {
+// ReplaceCodes makes new recovery codes in place of the old ones. Faults: OneTimeCodeWrong,
+// SecondFactorMissing.
+func (s *Service) ReplaceCodes(
+	ctx context.Context,
+	caller principal.Principal,
+	code string,
+	once *idempotency.Once[[]sensitive.String],
+) (codes []sensitive.String, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		codes, err = once.Do(tx, func() ([]sensitive.String, id.User, error) {
 			if err := s.prove(tx, caller.User, code); err != nil {
@@ -186,7 +212,8 @@ func (s *Service) ReplaceCodes(ctx context.Context, caller principal.Principal, 
 	return codes, err
 }
 
-// Remove gives the caller's second factor up. Faults: OneTimeCodeWrong, SecondFactorMissing, SecondFactorNeeded.
+// Remove gives the caller's second factor up. Faults: OneTimeCodeWrong, SecondFactorMissing,
+// SecondFactorNeeded.
 func (s *Service) Remove(ctx context.Context, caller principal.Principal, code string) error {
 	return s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		state, err := read(tx, caller.User, s.operators)
@@ -194,7 +221,10 @@ func (s *Service) Remove(ctx context.Context, caller principal.Principal, code s
 			return err
 		}
 		if state.Enrolled && state.Required {
-			return fault.New(fault.SecondFactorNeeded, "A second factor is required of you. It can be replaced with an administrator's help, not given up.")
+			return fault.New(
+				fault.SecondFactorNeeded,
+				"A second factor is required of you. It can be replaced with an administrator's help, not given up.",
+			)
 		}
 		if err := s.prove(tx, caller.User, code); err != nil {
 			return err
@@ -223,7 +253,8 @@ func (s *Service) Reset(ctx context.Context, caller principal.Principal, person 
 	})
 }
 
-// RemoveTx takes the second factor and the recovery codes off somebody. It is for what a restore brought back; the caller records the act.
+// RemoveTx takes the second factor and the recovery codes off somebody. It is for what a restore
+// brought back; the caller records the act.
 func RemoveTx(tx *postgres.Tx, person id.User) (removed bool, err error) { return remove(tx, person) }
 
 // Verdict is what a sign-in learns of the second factor.
@@ -237,7 +268,8 @@ const (
 	CodeRight
 )
 
-// JudgeTx holds a code against a person's second factor and uses it up if it is right. It belongs into the transaction that lets the person in.
+// JudgeTx holds a code against a person's second factor and uses it up if it is right. It belongs
+// into the transaction that lets the person in.
 func (s *Service) JudgeTx(tx *postgres.Tx, person id.User, code string) (Verdict, error) {
 	held, err := lock(tx, person)
 	switch {
@@ -272,7 +304,8 @@ func (s *Service) prove(tx *postgres.Tx, person id.User, code string) error {
 	return nil
 }
 
-// use tells whether a code is right and makes sure that it never is again. No text is both a one-time code and a recovery code.
+// use tells whether a code is right and makes sure that it never is again. No text is both a
+// one-time code and a recovery code.
 func (s *Service) use(tx *postgres.Tx, held *authenticator, person id.User, code string) (bool, error) {
 	secret, err := s.box.Open(sealLabel, held.sealed, person.UUID[:])
 	if err != nil {
@@ -293,10 +326,14 @@ func (s *Service) newCodes(tx *postgres.Tx, person id.User) ([]sensitive.String,
 	return codes, replaceRecoveryCodes(tx, person, hashes)
 }
 
-// record writes into the trail what was done, and into the ledger that a restore must not bring back what was there before.
+// record writes into the trail what was done, and into the ledger that a restore must not bring
+// back what was there before.
 func (s *Service) record(tx *postgres.Tx, caller principal.Principal, person id.User, action audit.Action) error {
 	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
 		return err
 	}
-	return audit.AppendTx(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(person), Changed: []string{"second_factor"}})
+	return audit.AppendTx(
+		tx,
+		audit.Act{Caller: caller, Action: action, Target: audit.OnUser(person), Changed: []string{"second_factor"}},
+	)
 }

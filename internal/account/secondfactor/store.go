@@ -10,7 +10,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Required is the condition under which a user u of a customer c must have a second factor. Its argument says whether operators must.
+// Required is the condition under which a user u of a customer c must have a second factor. Its
+// argument says whether operators must.
 const Required = `(u.role = 'operator' and ?::boolean or c.second_factor_policy = 'everybody'
 	or c.second_factor_policy = 'administrators' and u.role = 'customer')`
 
@@ -37,11 +38,14 @@ func read(tx *postgres.Tx, person id.User, operatorsMust bool) (state State, err
 	return state, err
 }
 
-// lock reads the authenticator of a person and holds it, so that of two uses of one code at once only one is right. Nil: there is none.
+// lock reads the authenticator of a person and holds it, so that of two uses of one code at once
+// only one is right. Nil: there is none.
 func lock(tx *postgres.Tx, person id.User) (*authenticator, error) {
 	var held authenticator
 	err := tx.Raw("select sealed_secret, last_step, confirmed_at is not null from second_factors where customer_id = ? and user_id = ? for update",
-		tx.Customer, person).Row().Scan(&held.sealed, &held.lastStep, &held.confirmed)
+		tx.Customer, person).
+		Row().
+		Scan(&held.sealed, &held.lastStep, &held.confirmed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -49,11 +53,14 @@ func lock(tx *postgres.Tx, person id.User) (*authenticator, error) {
 }
 
 func enrolled(tx *postgres.Tx, person id.User) (found bool, err error) {
-	err = tx.Raw("select exists (select from second_factors where customer_id = ? and user_id = ? and confirmed_at is not null)", tx.Customer, person).Row().Scan(&found)
+	err = tx.Raw("select exists (select from second_factors where customer_id = ? and user_id = ? and confirmed_at is not null)", tx.Customer, person).
+		Row().
+		Scan(&found)
 	return found, err
 }
 
-// begin stores an authenticator that does not count yet, in place of an earlier one that does not either.
+// begin stores an authenticator that does not count yet, in place of an earlier one that does not
+// either.
 func begin(tx *postgres.Tx, person id.User, sealed []byte) (begun bool, err error) {
 	done := tx.ORM().Exec(`
 		insert into second_factors (customer_id, user_id, sealed_secret, last_step, created_at)
@@ -64,25 +71,34 @@ func begin(tx *postgres.Tx, person id.User, sealed []byte) (begun bool, err erro
 }
 
 func advance(tx *postgres.Tx, person id.User, step int64) error {
-	return tx.ORM().Exec("update second_factors set last_step = ? where customer_id = ? and user_id = ?", step, tx.Customer, person).Error
+	return tx.ORM().
+		Exec("update second_factors set last_step = ? where customer_id = ? and user_id = ?", step, tx.Customer, person).
+		Error
 }
 
 func confirm(tx *postgres.Tx, person id.User) error {
-	return tx.ORM().Exec("update second_factors set confirmed_at = ? where customer_id = ? and user_id = ?", tx.Now, tx.Customer, person).Error
+	return tx.ORM().
+		Exec("update second_factors set confirmed_at = ? where customer_id = ? and user_id = ?", tx.Now, tx.Customer, person).
+		Error
 }
 
 func useRecoveryCode(tx *postgres.Tx, person id.User, hash []byte) (bool, error) {
-	done := tx.ORM().Exec("update recovery_codes set used_at = ? where customer_id = ? and user_id = ? and hash = ? and used_at is null",
-		tx.Now, tx.Customer, person, hash)
+	done := tx.ORM().
+		Exec("update recovery_codes set used_at = ? where customer_id = ? and user_id = ? and hash = ? and used_at is null",
+			tx.Now, tx.Customer, person, hash)
 	return done.RowsAffected == 1, done.Error
 }
 
 func replaceRecoveryCodes(tx *postgres.Tx, person id.User, hashes [][]byte) error {
-	if err := tx.ORM().Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).Error; err != nil {
+	if err := tx.ORM().
+		Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).
+		Error; err != nil {
 		return err
 	}
 	for _, hash := range hashes {
-		err := tx.ORM().Exec("insert into recovery_codes (customer_id, user_id, hash, created_at) values (?, ?, ?, ?)", tx.Customer, person, hash, tx.Now).Error
+		err := tx.ORM().
+			Exec("insert into recovery_codes (customer_id, user_id, hash, created_at) values (?, ?, ?, ?)", tx.Customer, person, hash, tx.Now).
+			Error
 		if err != nil {
 			return err
 		}
@@ -91,7 +107,9 @@ func replaceRecoveryCodes(tx *postgres.Tx, person id.User, hashes [][]byte) erro
 }
 
 func remove(tx *postgres.Tx, person id.User) (removed bool, err error) {
-	if err := tx.ORM().Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).Error; err != nil {
+	if err := tx.ORM().
+		Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).
+		Error; err != nil {
 		return false, err
 	}
 	done := tx.ORM().Exec("delete from second_factors where customer_id = ? and user_id = ?", tx.Customer, person)

@@ -14,12 +14,15 @@ import (
 // sealLabel keeps the boxes of signing keys apart from all others.
 const sealLabel = "signing key"
 
-// Rotation. A new key is published for published before it signs, so that every replica and every cache of the key set knows it by then; the old one verifies for
-// token.MaxLifetime after it signed last, when the last token that it signed is dead.
+// Rotation. A new key is published for published before it signs, so that every replica and every
+// cache of the key set knows it by then; the old one verifies for token.MaxLifetime after it signed
+// last, when the last token that it signed is dead.
 const published = 2 * time.Minute
 
-// LoadKeys brings the signing keys from the database into the ring: of those whose time to sign has come, the newest signs; all that are not retired verify. Where
-// there is none yet, it makes one; replicas that start at the same moment agree on one. A key that the master key does not open is an error that says so.
+// LoadKeys brings the signing keys from the database into the ring: of those whose time to sign has
+// come, the newest signs; all that are not retired verify. Where there is none yet, it makes one;
+// replicas that start at the same moment agree on one. A key that the master key does not open is
+// an error that says so.
 func LoadKeys(ctx context.Context, db *postgres.DB, box *seal.Box, ring *token.Keyring) error {
 	var signing token.SigningKey
 	var verifying []ed25519.PublicKey
@@ -64,7 +67,8 @@ type Rotation struct {
 	RetiredAt time.Time `json:"retired_at"` // until when tokens of those count
 }
 
-// RotateKeys makes a new signing key and sets an end to the others. It takes effect by itself on every replica.
+// RotateKeys makes a new signing key and sets an end to the others. It takes effect by itself on
+// every replica.
 func RotateKeys(ctx context.Context, db *postgres.DB, box *seal.Box) (done Rotation, err error) {
 	key := token.NewSigningKey()
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
@@ -86,7 +90,12 @@ func RotateKeys(ctx context.Context, db *postgres.DB, box *seal.Box) (done Rotat
 }
 
 func sealKey(box *seal.Box, key token.SigningKey, now, signsFrom time.Time) sealedKey {
-	return sealedKey{id: key.ID(), private: box.Seal(sealLabel, key.Seed(), []byte(key.ID())), createdAt: now, signsFrom: signsFrom}
+	return sealedKey{
+		id:        key.ID(),
+		private:   box.Seal(sealLabel, key.Seed(), []byte(key.ID())),
+		createdAt: now,
+		signsFrom: signsFrom,
+	}
 }
 
 type sealedKey struct {

@@ -1,11 +1,13 @@
 // Package session is how people prove who they are.
 //
 // Owns: sessions with their tokens, login records, the signing keys, and amending one's password.
-// Does not own: people (user), how a password is hashed (password), what a token looks like (token), one-time codes (secondfactor) and mailed links (passwordlink).
+// Does not own: people (user), how a password is hashed (password), what a token looks like
+// (token), one-time codes (secondfactor) and mailed links (passwordlink).
 //
-// A session is good *if* it has not ended or expired *and* its person is active and has the role that the token says: nothing is switched off when
-// somebody is disabled or redacted, it simply no longer holds. Each replica remembers for half a second that a session was good, which is how
-// long after its end an access token can be taken at most.
+// A session is good *if* it has not ended or expired *and* its person is active and has the role
+// that the token says: nothing is switched off when somebody is disabled or redacted, it simply no
+// longer holds. Each replica remembers for half a second that a session was good, which is how long
+// after its end an access token can be taken at most.
 package session
 
 import (
@@ -31,7 +33,8 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Remembered is for how long a session that was found good is taken for good without asking the database.
+// Remembered is for how long a session that was found good is taken for good without asking the
+// database.
 const Remembered = 500 * time.Millisecond
 
 // How long a session lasts: without being refreshed, and at all.
@@ -99,9 +102,10 @@ type Login struct {
 	InsideNetworks bool
 }
 
-// How many failures are let through. Each is counted for the account from one network, for the account, for the network, and for the customer; a guesser meets the
-// first that is exhausted. Where only the account's own counter is, somebody who signed in from the same address before goes on unhindered, so that strangers cannot lock
-// the owner out.
+// How many failures are let through. Each is counted for the account from one network, for the
+// account, for the network, and for the customer; a guesser meets the first that is exhausted.
+// Where only the account's own counter is, somebody who signed in from the same address before goes
+// on unhindered, so that strangers cannot lock the owner out.
 var (
 	perAccountAndNetwork = ratelimit.Limit{Burst: 10, Every: 30 * time.Second}
 	perAccount           = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
@@ -129,12 +133,27 @@ type Service struct {
 type Changed func(tx *postgres.Tx, person id.User) error
 
 // NewService makes the service. Close it before its database.
-func NewService(db *postgres.DB, customers *customer.Service, secondFactors *secondfactor.Service, hasher *password.Hasher, authority *token.Authority,
-	limiter *ratelimit.Limiter, changed Changed, log *slog.Logger,
+func NewService(
+	db *postgres.DB,
+	customers *customer.Service,
+	secondFactors *secondfactor.Service,
+	hasher *password.Hasher,
+	authority *token.Authority,
+	limiter *ratelimit.Limiter,
+	changed Changed,
+	log *slog.Logger,
 ) *Service {
 	return &Service{
-		db: db, customers: customers, secondFactors: secondFactors, hasher: hasher, authority: authority, limiter: limiter, changed: changed, log: log,
-		good: ttlcache.New[id.Session, standing](65536, Remembered, db.Now), slots: make(chan struct{}, 32),
+		db:            db,
+		customers:     customers,
+		secondFactors: secondFactors,
+		hasher:        hasher,
+		authority:     authority,
+		limiter:       limiter,
+		changed:       changed,
+		log:           log,
+		good:          ttlcache.New[id.Session, standing](65536, Remembered, db.Now),
+		slots:         make(chan struct{}, 32),
 	}
 }
 
@@ -148,8 +167,9 @@ func refused() error {
 
 func ended() error { return fault.New(fault.Unauthorized, "The session has ended. Sign in again.") }
 
-// SignIn opens a session. Whatever is wrong, the caller gets the fault InvalidCredentials after the work of verifying one password; with the right password,
-// SecondFactorRequired where a code is missing or wrong. TooManyAttempts comes before any of it.
+// SignIn opens a session. Whatever is wrong, the caller gets the fault InvalidCredentials after the
+// work of verifying one password; with the right password, SecondFactorRequired where a code is
+// missing or wrong. TooManyAttempts comes before any of it.
 func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
 	address, wrong := user.ParseAddress(in.Email, "/email")
 	named := []string{in.CustomerSlug, address.Key}
@@ -202,7 +222,12 @@ func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[
 	if err != nil {
 		return Tokens{}, err
 	}
-	trial := login{id: id.New[id.Login](), user: account.ID, address: in.Address.Unmap(), inside: of.Networks.Contains(in.Address)}
+	trial := login{
+		id:      id.New[id.Login](),
+		user:    account.ID,
+		address: in.Address.Unmap(),
+		inside:  of.Networks.Contains(in.Address),
+	}
 	switch {
 	case account.Status != user.Active:
 		trial.outcome = AccountOff
@@ -228,8 +253,16 @@ func (s *Service) failed(ctx context.Context, counters []ratelimit.Counter) erro
 	return refused()
 }
 
-// enter lets somebody in whose password is right, if there is no second factor or its code is right too.
-func (s *Service) enter(ctx context.Context, of id.Customer, account user.Credentials, trial login, in SignIn, rehash bool, once *idempotency.Once[Tokens],
+// enter lets somebody in whose password is right, if there is no second factor or its code is right
+// too.
+func (s *Service) enter(
+	ctx context.Context,
+	of id.Customer,
+	account user.Credentials,
+	trial login,
+	in SignIn,
+	rehash bool,
+	once *idempotency.Once[Tokens],
 ) (tokens Tokens, err error) {
 	codes := ratelimit.Count("code", perAccountCodes, of.String(), account.ID.String())
 	if in.OneTimeCode != "" {
@@ -294,15 +327,22 @@ func (s *Service) enter(ctx context.Context, of id.Customer, account user.Creden
 
 func codeWanted(verdict secondfactor.Verdict) error {
 	if verdict == secondfactor.CodeWrong {
-		return fault.New(fault.SecondFactorRequired, "The one-time code is wrong, or it was used before. Send the next one.").At("/one_time_code", "is wrong")
+		return fault.New(fault.SecondFactorRequired, "The one-time code is wrong, or it was used before. Send the next one.").
+			At("/one_time_code", "is wrong")
 	}
-	return fault.New(fault.SecondFactorRequired, "Send the request again with one_time_code.").At("/one_time_code", "is required")
+	return fault.New(fault.SecondFactorRequired, "Send the request again with one_time_code.").
+		At("/one_time_code", "is required")
 }
 
-// recordLater records an attempt that failed after the answer is on its way, so that the answer takes as long as one for an account that is not there.
+// recordLater records an attempt that failed after the answer is on its way, so that the answer
+// takes as long as one for an account that is not there.
 func (s *Service) recordLater(of id.Customer, trial login) {
 	keep := func() {
-		err := s.db.InCustomerAutocommit(context.Background(), of, func(tx *postgres.Tx) error { return record(tx, trial) })
+		err := s.db.InCustomerAutocommit(
+			context.Background(),
+			of,
+			func(tx *postgres.Tx) error { return record(tx, trial) },
+		)
 		if err != nil {
 			s.log.Error("an attempt to sign in was not recorded", "customer_id", of.String(), "error", err)
 		}
@@ -323,7 +363,17 @@ func (s *Service) open(tx *postgres.Tx, account id.User, role principal.Role, tr
 	session := id.New[id.Session]()
 	if transport == ByCookie {
 		cookie, hash := token.NewCookie(tx.Customer, session)
-		return Tokens{Cookie: cookie, ExpiresIn: IdleLifetime}, insert(tx, session, account, ByCookie, hash, tx.Now.Add(IdleLifetime))
+		return Tokens{
+				Cookie:    cookie,
+				ExpiresIn: IdleLifetime,
+			}, insert(
+				tx,
+				session,
+				account,
+				ByCookie,
+				hash,
+				tx.Now.Add(IdleLifetime),
+			)
 	}
 	if err := insert(tx, session, account, ByToken, nil, tx.Now.Add(IdleLifetime)); err != nil {
 		return Tokens{}, err
@@ -341,8 +391,9 @@ func (s *Service) issue(tx *postgres.Tx, session id.Session, account id.User, ro
 	return Tokens{Access: access, ExpiresIn: s.authority.Lifetime(), Refresh: refresh}, err
 }
 
-// Refresh exchanges a refresh token for new tokens. A token that was exchanged before ends its session: of the two who have it, one stole it.
-// Anything but a good token gives the fault Unauthorized.
+// Refresh exchanges a refresh token for new tokens. A token that was exchanged before ends its
+// session: of the two who have it, one stole it. Anything but a good token gives the fault
+// Unauthorized.
 func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
 	of, session, hash, err := token.ParseRefresh(text)
 	if err != nil {
@@ -387,7 +438,8 @@ func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.On
 	return tokens, err
 }
 
-// Forget drops what this replica remembers of a session, so that a change of its standing shows at once.
+// Forget drops what this replica remembers of a session, so that a change of its standing shows at
+// once.
 func (s *Service) Forget(session id.Session) { s.good.Forget(session) }
 
 // End signs the caller out.
@@ -409,11 +461,16 @@ type standing struct {
 	mustEnrol   bool
 }
 
-// Authenticate tells who calls with an access token. Anything but a token of a live session gives the fault Unauthorized.
+// Authenticate tells who calls with an access token. Anything but a token of a live session gives
+// the fault Unauthorized.
 func (s *Service) Authenticate(ctx context.Context, text string) (principal.Principal, error) {
 	claims, err := s.authority.Verify(text)
 	if err != nil {
-		return principal.Principal{}, fault.Because(err, fault.Unauthorized, "The access token is not good. It may be misspelt or expired. Refresh it or sign in again.")
+		return principal.Principal{}, fault.Because(
+			err,
+			fault.Unauthorized,
+			"The access token is not good. It may be misspelt or expired. Refresh it or sign in again.",
+		)
 	}
 	now, err := s.standing(ctx, claims.Customer, claims.Session)
 	if err != nil {
@@ -425,7 +482,8 @@ func (s *Service) Authenticate(ctx context.Context, text string) (principal.Prin
 	return now.principal(claims.Session), nil
 }
 
-// AuthenticateCookie tells who calls with the cookie of a browser's session. Anything but a good one gives the fault Unauthorized.
+// AuthenticateCookie tells who calls with the cookie of a browser's session. Anything but a good
+// one gives the fault Unauthorized.
 func (s *Service) AuthenticateCookie(ctx context.Context, text string) (principal.Principal, error) {
 	of, session, hash, err := token.ParseCookie(text)
 	if err != nil {
@@ -442,17 +500,29 @@ func (s *Service) AuthenticateCookie(ctx context.Context, text string) (principa
 }
 
 func (now standing) principal(session id.Session) principal.Principal {
-	return principal.Principal{Customer: now.customer, User: now.user, Session: session, Role: now.role, MustEnrol: now.mustEnrol}
+	return principal.Principal{
+		Customer:  now.customer,
+		User:      now.user,
+		Session:   session,
+		Role:      now.role,
+		MustEnrol: now.mustEnrol,
+	}
 }
 
 // touchEvery is how exactly the last use of a cookie is known.
 const touchEvery = time.Minute
 
-// standing asks how a session stands, at most every Remembered. A cookie's session lasts longer by being used.
+// standing asks how a session stands, at most every Remembered. A cookie's session lasts longer by
+// being used.
 func (s *Service) standing(ctx context.Context, of id.Customer, session id.Session) (standing, error) {
 	return s.good.Get(session, func() (found standing, err error) {
 		err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
-			if found, err = look(tx, session, s.secondFactors.OperatorsMust()); err != nil || !found.live || found.cookieHash == nil {
+			if found, err = look(
+				tx,
+				session,
+				s.secondFactors.OperatorsMust(),
+			); err != nil || !found.live ||
+				found.cookieHash == nil {
 				return err
 			}
 			if tx.Now.Sub(found.refreshedAt) < touchEvery {
@@ -472,8 +542,14 @@ func until(createdAt, now time.Time) time.Time {
 	return now.Add(IdleLifetime)
 }
 
-// List returns the caller's sessions that are good, newest first: at most limit of those that began before the one named, or from the newest on.
-func (s *Service) List(ctx context.Context, caller principal.Principal, before id.Session, limit int) (sessions []Session, err error) {
+// List returns the caller's sessions that are good, newest first: at most limit of those that began
+// before the one named, or from the newest on.
+func (s *Service) List(
+	ctx context.Context,
+	caller principal.Principal,
+	before id.Session,
+	limit int,
+) (sessions []Session, err error) {
 	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		sessions, err = list(tx, caller.User, before, limit)
 		return err
@@ -494,9 +570,15 @@ func (s *Service) EndOne(ctx context.Context, caller principal.Principal, sessio
 	return err
 }
 
-// Logins returns the attempts to sign in to an account, newest first: at most limit of those before the one named, or from the newest on.
-// Fault: ResourceNotFound.
-func (s *Service) Logins(ctx context.Context, caller principal.Principal, person id.User, before id.Login, limit int) (logins []Login, err error) {
+// Logins returns the attempts to sign in to an account, newest first: at most limit of those before
+// the one named, or from the newest on. Fault: ResourceNotFound.
+func (s *Service) Logins(
+	ctx context.Context,
+	caller principal.Principal,
+	person id.User,
+	before id.Login,
+	limit int,
+) (logins []Login, err error) {
 	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if person != caller.User {
 			if err := user.ExistsTx(tx, person); err != nil {
@@ -514,14 +596,23 @@ func EndOthersTx(tx *postgres.Tx, caller principal.Principal) error {
 	return endOthers(tx, caller.User, caller.Session)
 }
 
-// ChangePassword amends the caller's password and ends the caller's other sessions. Faults: CurrentPasswordWrong, WeakPassword.
-func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal, current, next sensitive.String) error {
+// ChangePassword amends the caller's password and ends the caller's other sessions. Faults:
+// CurrentPasswordWrong, WeakPassword.
+func (s *Service) ChangePassword(
+	ctx context.Context,
+	caller principal.Principal,
+	current, next sensitive.String,
+) error {
 	var account user.Credentials
 	var name customer.Customer
 	rules := password.Rules{MinLength: password.MinLength}
 	err := s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
 		var known bool
-		if account, known, err = user.CredentialsTx(tx, caller.User); err == nil && (!known || account.Status != user.Active) {
+		if account, known, err = user.CredentialsTx(
+			tx,
+			caller.User,
+		); err == nil &&
+			(!known || account.Status != user.Active) {
 			return ended()
 		}
 		if err != nil {
@@ -547,7 +638,11 @@ func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal
 		return wrongPassword()
 	}
 	about := password.Person{
-		FirstName: account.FirstName, LastName: account.LastName, Email: account.Email, CustomerSlug: name.Slug, CustomerName: name.Name,
+		FirstName:    account.FirstName,
+		LastName:     account.LastName,
+		Email:        account.Email,
+		CustomerSlug: name.Slug,
+		CustomerName: name.Name,
 	}
 	if err := password.CheckWith(next, about, "/new_password", rules); err != nil {
 		return err
@@ -568,7 +663,10 @@ func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal
 			return err
 		}
 		err = audit.AppendTx(tx, audit.Act{
-			Caller: caller, Action: audit.UserPasswordChanged, Target: audit.OnUser(caller.User), Changed: []string{"password"},
+			Caller:  caller,
+			Action:  audit.UserPasswordChanged,
+			Target:  audit.OnUser(caller.User),
+			Changed: []string{"password"},
 		})
 		if err != nil {
 			return err
@@ -578,5 +676,6 @@ func (s *Service) ChangePassword(ctx context.Context, caller principal.Principal
 }
 
 func wrongPassword() error {
-	return fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").At("/current_password", "is wrong")
+	return fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").
+		At("/current_password", "is wrong")
 }

@@ -21,7 +21,8 @@ type login struct {
 	outcome Outcome
 }
 
-// record keeps an attempt to sign in, unless the person was redacted in the meantime: the lock makes an erasure wait for it or it for the erasure.
+// record keeps an attempt to sign in, unless the person was redacted in the meantime: the lock
+// makes an erasure wait for it or it for the erasure.
 func record(tx *postgres.Tx, attempt login) error {
 	return tx.ORM().Exec(`
 		insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
@@ -29,7 +30,14 @@ func record(tx *postgres.Tx, attempt login) error {
 		attempt.id, tx.Now, attempt.address.String(), attempt.outcome, attempt.inside, tx.Customer, attempt.user).Error
 }
 
-func insert(tx *postgres.Tx, session id.Session, person id.User, transport Transport, cookieHash []byte, until time.Time) error {
+func insert(
+	tx *postgres.Tx,
+	session id.Session,
+	person id.User,
+	transport Transport,
+	cookieHash []byte,
+	until time.Time,
+) error {
 	return tx.ORM().Exec(`
 		insert into sessions (customer_id, id, user_id, transport, cookie_hash, created_at, refreshed_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?)`,
 		tx.Customer, session, person, transport, cookieHash, tx.Now, tx.Now, until).Error
@@ -38,14 +46,18 @@ func insert(tx *postgres.Tx, session id.Session, person id.User, transport Trans
 // knowsAddress tells whether the person signed in from the address before.
 func knowsAddress(tx *postgres.Tx, person id.User, address netip.Addr) (known bool, err error) {
 	err = tx.Raw("select exists (select from login_records where customer_id = ? and user_id = ? and address = ?::inet and outcome = 'succeeded')",
-		tx.Customer, person, address.Unmap().String()).Row().Scan(&known)
+		tx.Customer, person, address.Unmap().String()).
+		Row().
+		Scan(&known)
 	return known, err
 }
 
 // extend notes the use of a session.
 func extend(tx *postgres.Tx, session id.Session, until time.Time) error {
-	return tx.ORM().Exec("update sessions set refreshed_at = ?, expires_at = ? where customer_id = ? and id = ? and ended_at is null",
-		tx.Now, until, tx.Customer, session).Error
+	return tx.ORM().
+		Exec("update sessions set refreshed_at = ?, expires_at = ? where customer_id = ? and id = ? and ended_at is null",
+			tx.Now, until, tx.Customer, session).
+		Error
 }
 
 func list(tx *postgres.Tx, person id.User, before id.Session, limit int) (sessions []Session, err error) {
@@ -73,8 +85,9 @@ func list(tx *postgres.Tx, person id.User, before id.Session, limit int) (sessio
 }
 
 func endOf(tx *postgres.Tx, person id.User, session id.Session) (there bool, err error) {
-	done := tx.ORM().Exec("update sessions set ended_at = ? where customer_id = ? and user_id = ? and id = ? and ended_at is null",
-		tx.Now, tx.Customer, person, session)
+	done := tx.ORM().
+		Exec("update sessions set ended_at = ? where customer_id = ? and user_id = ? and id = ? and ended_at is null",
+			tx.Now, tx.Customer, person, session)
 	return done.RowsAffected == 1, done.Error
 }
 
@@ -120,8 +133,9 @@ type refreshable struct {
 	used      bool // the token was exchanged before
 }
 
-// lockRefreshable looks a refresh token up and holds its person and then its session, the order in which an erasure and a change of the password
-// take them as well. Of two exchanges at once the second sees what the first did.
+// lockRefreshable looks a refresh token up and holds its person and then its session, the order in
+// which an erasure and a change of the password take them as well. Of two exchanges at once the
+// second sees what the first did.
 func lockRefreshable(tx *postgres.Tx, session id.Session, hash []byte) (found refreshable, err error) {
 	for _, hold := range []string{
 		"select s.id from sessions s join users u on u.customer_id = s.customer_id and u.id = s.user_id where s.customer_id = ? and s.id = ? for share of u",
@@ -149,20 +163,28 @@ func lockRefreshable(tx *postgres.Tx, session id.Session, hash []byte) (found re
 }
 
 func exchange(tx *postgres.Tx, session id.Session, hash []byte, until time.Time) error {
-	err := tx.ORM().Exec("update refresh_tokens set used_at = ? where customer_id = ? and session_id = ? and hash = ?", tx.Now, tx.Customer, session, hash).Error
+	err := tx.ORM().
+		Exec("update refresh_tokens set used_at = ? where customer_id = ? and session_id = ? and hash = ?", tx.Now, tx.Customer, session, hash).
+		Error
 	if err != nil {
 		return err
 	}
-	return tx.ORM().Exec("update sessions set refreshed_at = ?, expires_at = ? where customer_id = ? and id = ?", tx.Now, until, tx.Customer, session).Error
+	return tx.ORM().
+		Exec("update sessions set refreshed_at = ?, expires_at = ? where customer_id = ? and id = ?", tx.Now, until, tx.Customer, session).
+		Error
 }
 
 func end(tx *postgres.Tx, session id.Session) error {
-	return tx.ORM().Exec("update sessions set ended_at = ? where customer_id = ? and id = ? and ended_at is null", tx.Now, tx.Customer, session).Error
+	return tx.ORM().
+		Exec("update sessions set ended_at = ? where customer_id = ? and id = ? and ended_at is null", tx.Now, tx.Customer, session).
+		Error
 }
 
 func endOthers(tx *postgres.Tx, person id.User, keep id.Session) error {
-	return tx.ORM().Exec("update sessions set ended_at = ? where customer_id = ? and user_id = ? and id <> ? and ended_at is null",
-		tx.Now, tx.Customer, person, keep).Error
+	return tx.ORM().
+		Exec("update sessions set ended_at = ? where customer_id = ? and user_id = ? and id <> ? and ended_at is null",
+			tx.Now, tx.Customer, person, keep).
+		Error
 }
 
 func look(tx *postgres.Tx, session id.Session, operatorsMust bool) (found standing, err error) {
@@ -182,7 +204,8 @@ func look(tx *postgres.Tx, session id.Session, operatorsMust bool) (found standi
 func Holdings() []user.Holding {
 	return []user.Holding{
 		user.Rows{
-			Name: "refresh_tokens", Of: "refresh_tokens t where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = any (?))",
+			Name:  "refresh_tokens",
+			Of:    "refresh_tokens t where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = any (?))",
 			Owner: "(select s.user_id from sessions s where s.customer_id = t.customer_id and s.id = t.session_id)",
 		},
 		user.Rows{Name: "sessions", Of: "sessions where customer_id = ? and user_id = any (?)"},
@@ -190,12 +213,15 @@ func Holdings() []user.Holding {
 	}
 }
 
-// lockSigningKeys returns the keys that are not retired, newest first, while no other replica looks or makes one.
+// lockSigningKeys returns the keys that are not retired, newest first, while no other replica looks
+// or makes one.
 func lockSigningKeys(tx *postgres.Tx) (keys []sealedKey, err error) {
 	if err := tx.Acquire(postgres.LockTokenKeys); err != nil {
 		return nil, err
 	}
-	rows, err := tx.ORM().Raw("select id, sealed_private, created_at, signs_from from signing_keys where retired_at is null or retired_at > ? order by signs_from desc, id", tx.Now).Rows()
+	rows, err := tx.ORM().
+		Raw("select id, sealed_private, created_at, signs_from from signing_keys where retired_at is null or retired_at > ? order by signs_from desc, id", tx.Now).
+		Rows()
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +246,8 @@ func retireSigningKeys(tx *postgres.Tx, at time.Time) error {
 	return tx.ORM().Exec("update signing_keys set retired_at = ? where retired_at is null", at).Error
 }
 
-// ExpireLogins drops, for all customers, at most limit login records that are older than their customer keeps them, and tells how many.
+// ExpireLogins drops, for all customers, at most limit login records that are older than their
+// customer keeps them, and tells how many.
 func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from login_records where (customer_id, id) in (
@@ -229,7 +256,8 @@ func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// ExpireSessions drops, for all customers, at most limit sessions that can never be used again, with their tokens, and tells how many.
+// ExpireSessions drops, for all customers, at most limit sessions that can never be used again,
+// with their tokens, and tells how many.
 func ExpireSessions(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		with gone as (
