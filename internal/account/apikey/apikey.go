@@ -105,14 +105,10 @@ func (s *Service) Create(
 		return Made{}, fault.New(fault.InvalidEntry, "The key would be expired already.").
 			At("/expires_at", "must lie in the future")
 	}
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		made, err = once.Do(tx, func() (Made, id.User, error) {
-			made, err := CreateTx(tx, caller, in)
-			return made, id.User{}, err
-		})
-		return err
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Made, error) {
+		made, err := CreateTx(tx, caller, in)
+		return made, err
 	})
-	return made, err
 }
 
 // CreateTx is Create within another's transaction, for what was checked before.

@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 
-	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/infra/idempotency"
 	"github.com/fusionspim/steward/internal/infra/jobs"
@@ -28,18 +27,14 @@ func (s *Service) RetryJob(
 	job int64,
 	once *idempotency.Once[jobs.Record],
 ) (after jobs.Record, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		after, err = once.Do(tx, func() (jobs.Record, id.User, error) {
-			if err := audit.AppendTx(
-				tx,
-				audit.Act{Caller: caller, Action: audit.JobRetried, Target: audit.OnJob(job)},
-			); err != nil {
-				return jobs.Record{}, id.User{}, err
-			}
-			after, err := s.desk.Retry(ctx, job)
-			return after, id.User{}, err
-		})
-		return err
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (jobs.Record, error) {
+		if err := audit.AppendTx(
+			tx,
+			audit.Act{Caller: caller, Action: audit.JobRetried, Target: audit.OnJob(job)},
+		); err != nil {
+			return jobs.Record{}, err
+		}
+		after, err := s.desk.Retry(ctx, job)
+		return after, err
 	})
-	return after, err
 }

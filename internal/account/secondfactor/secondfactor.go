@@ -1,12 +1,11 @@
-// Package secondfactor is the one-time code beside the password.
+// Package secondfactor manages second factors: one-time codes beside the password.
 //
-// Owns: authenticators (TOTP, RFC 6238) and recovery codes of people: setting up, confirming,
-// using, replacing, giving up, and an administrator's taking a lost one off somebody. Whether
-// somebody must have one.
-// Does not own: what a code looks like (totp), and signing in (session), which asks here.
+// Owns: users' authenticators (TOTP, RFC 6238) and recovery codes: enrolling, confirming, using,
+// replacing and removing them, an administrator's reset of a lost one, and who must have one.
+// Does not own: the format of codes (totp), and signing in (session), which asks here.
 //
-// An authenticator counts once a code of it was confirmed. Each code is good once: the time step of
-// the newest one that was used is kept, and only later ones are taken.
+// An authenticator counts once one of its codes has confirmed it. Each code works once: the time
+// step of the newest code that was used is stored, and only later ones are accepted.
 package secondfactor
 
 import (
@@ -28,13 +27,13 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// issuer is what an authenticator shows above the account.
+// issuer is what an authenticator app shows above the account.
 const issuer = "Steward"
 
-// sealLabel keeps the boxes of authenticators' secrets apart from all others.
+// sealLabel separates these sealed secrets from all other sealed values.
 const sealLabel = "second factor"
 
-// State is what a person sees of the own second factor.
+// State is a second factor as its user sees it.
 type State struct {
 	Enrolled          bool
 	Required          bool
@@ -48,7 +47,7 @@ type Enrolment struct {
 	URI    sensitive.String
 }
 
-// Service is second factors as callers use them. Safe for concurrent use.
+// Service implements the second-factor use cases. Safe for concurrent use.
 type Service struct {
 	db        *postgres.DB
 	box       *seal.Box
@@ -58,15 +57,15 @@ type Service struct {
 	endOthers func(tx *postgres.Tx, caller principal.Principal) error
 }
 
-// NewService makes the service. Confirming a second factor calls endOthers, which ends the caller's
-// other sessions (package session has it).
+// NewService returns the service. Confirming a second factor calls endOthers, which ends the
+// caller's other sessions (package session, above this one, has it).
 func NewService(db *postgres.DB, box *seal.Box, hasher *password.Hasher, ledger *ledger.Ledger, operatorsMust bool,
 	endOthers func(tx *postgres.Tx, caller principal.Principal) error,
 ) *Service {
 	return &Service{db: db, box: box, hasher: hasher, ledger: ledger, operators: operatorsMust, endOthers: endOthers}
 }
 
-// OperatorsMust tells whether operators must have a second factor.
+// OperatorsMust reports whether operators must have a second factor.
 func (s *Service) OperatorsMust() bool { return s.operators }
 
 func wrongCode() error {
@@ -87,9 +86,8 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal) (state St
 	return state, err
 }
 
-// Enrol makes a secret that counts once it is confirmed. It takes the password, so that somebody
-// who found an open session cannot lock its owner out. Faults: CurrentPasswordWrong,
-// SecondFactorExists.
+// Enrol creates a secret that counts once it is confirmed. It requires the password, so that a
+// stolen session cannot lock its owner out. Faults: CurrentPasswordWrong, SecondFactorExists.
 func (s *Service) Enrol(
 	ctx context.Context,
 	caller principal.Principal,
@@ -107,8 +105,8 @@ func (s *Service) Enrol(
 			return err
 		}
 		of, err := customer.GetTx(tx)
-		// The label is kept by the authenticator, outside the reach of any erasure: it names the
-		// customer and not the person.
+		// The authenticator app keeps the label, beyond the reach of any erasure: it names the
+		// customer and not the user.
 		label = of.Slug
 		return err
 	})
@@ -123,29 +121,25 @@ func (s *Service) Enrol(
 		return Enrolment{}, fault.New(fault.CurrentPasswordWrong, "The current password is wrong. Nothing was changed.").
 			At("/current_password", "is wrong")
 	}
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		out, err = once.Do(tx, func() (Enrolment, id.User, error) {
-			secret := totp.NewSecret()
-			uri, err := totp.URI(secret, issuer, label)
-			if err != nil {
-				return Enrolment{}, id.User{}, err
-			}
-			begun, err := begin(tx, caller.User, s.box.Seal(sealLabel, []byte(secret.Reveal()), caller.User.UUID[:]))
-			if err == nil && !begun {
-				err = fault.New(
-					fault.SecondFactorExists,
-					"There is a second factor already. Give it up before you set up another.",
-				)
-			}
-			return Enrolment{Secret: secret, URI: uri}, caller.User, err
-		})
-		return err
+	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Enrolment, id.User, error) {
+		secret := totp.NewSecret()
+		uri, err := totp.URI(secret, issuer, label)
+		if err != nil {
+			return Enrolment{}, id.User{}, err
+		}
+		begun, err := begin(tx, caller.User, s.box.Seal(sealLabel, []byte(secret.Reveal()), caller.User.UUID[:]))
+		if err == nil && !begun {
+			err = fault.New(
+				fault.SecondFactorExists,
+				"There is a second factor already. Give it up before you set up another.",
+			)
+		}
+		return Enrolment{Secret: secret, URI: uri}, caller.User, err
 	})
-	return out, err
 }
 
-// Confirm makes the authenticator count and returns the recovery codes. The caller's other
-// sessions, which never showed a code, end. Faults: OneTimeCodeWrong, SecondFactorMissing,
+// Confirm confirms the authenticator and returns the recovery codes. The caller's other sessions,
+// which never proved a code, end. Faults: OneTimeCodeWrong, SecondFactorMissing,
 // SecondFactorExists.
 func (s *Service) Confirm(
 	ctx context.Context,
@@ -153,66 +147,57 @@ func (s *Service) Confirm(
 	code string,
 	once *idempotency.Once[[]sensitive.String],
 ) (codes []sensitive.String, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		codes, err = once.Do(tx, func() ([]sensitive.String, id.User, error) {
-			held, err := lock(tx, caller.User)
-			switch {
-			case err != nil:
-				return nil, id.User{}, err
-			case held == nil:
-				return nil, id.User{}, none()
-			case held.confirmed:
-				return nil, id.User{}, fault.New(fault.SecondFactorExists, "The second factor is confirmed already.")
-			}
-			right, err := s.use(tx, held, caller.User, code)
-			if err != nil {
-				return nil, id.User{}, err
-			}
-			if !right {
-				return nil, id.User{}, wrongCode()
-			}
-			if err := confirm(tx, caller.User); err != nil {
-				return nil, id.User{}, err
-			}
-			fresh, err := s.newCodes(tx, caller.User)
-			if err != nil {
-				return nil, id.User{}, err
-			}
-			if err := s.endOthers(tx, caller); err != nil {
-				return nil, id.User{}, err
-			}
-			return fresh, caller.User, s.record(tx, caller, caller.User, audit.SecondFactorAdded)
-		})
-		return err
+	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
+		held, err := lock(tx, caller.User)
+		switch {
+		case err != nil:
+			return nil, id.User{}, err
+		case held == nil:
+			return nil, id.User{}, none()
+		case held.confirmed:
+			return nil, id.User{}, fault.New(fault.SecondFactorExists, "The second factor is confirmed already.")
+		}
+		right, err := s.use(tx, held, caller.User, code)
+		if err != nil {
+			return nil, id.User{}, err
+		}
+		if !right {
+			return nil, id.User{}, wrongCode()
+		}
+		if err := confirm(tx, caller.User); err != nil {
+			return nil, id.User{}, err
+		}
+		fresh, err := s.newCodes(tx, caller.User)
+		if err != nil {
+			return nil, id.User{}, err
+		}
+		if err := s.endOthers(tx, caller); err != nil {
+			return nil, id.User{}, err
+		}
+		return fresh, caller.User, s.record(tx, caller, caller.User, audit.SecondFactorAdded)
 	})
-	return codes, err
 }
 
-// ReplaceCodes makes new recovery codes in place of the old ones. Faults: OneTimeCodeWrong,
-// SecondFactorMissing.
+// ReplaceCodes replaces the recovery codes. Faults: OneTimeCodeWrong, SecondFactorMissing.
 func (s *Service) ReplaceCodes(
 	ctx context.Context,
 	caller principal.Principal,
 	code string,
 	once *idempotency.Once[[]sensitive.String],
 ) (codes []sensitive.String, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		codes, err = once.Do(tx, func() ([]sensitive.String, id.User, error) {
-			if err := s.prove(tx, caller.User, code); err != nil {
-				return nil, id.User{}, err
-			}
-			fresh, err := s.newCodes(tx, caller.User)
-			if err != nil {
-				return nil, id.User{}, err
-			}
-			return fresh, caller.User, s.record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
-		})
-		return err
+	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
+		if err := s.prove(tx, caller.User, code); err != nil {
+			return nil, id.User{}, err
+		}
+		fresh, err := s.newCodes(tx, caller.User)
+		if err != nil {
+			return nil, id.User{}, err
+		}
+		return fresh, caller.User, s.record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
 	})
-	return codes, err
 }
 
-// Remove gives the caller's second factor up. Faults: OneTimeCodeWrong, SecondFactorMissing,
+// Remove removes the caller's second factor. Faults: OneTimeCodeWrong, SecondFactorMissing,
 // SecondFactorNeeded.
 func (s *Service) Remove(ctx context.Context, caller principal.Principal, code string) error {
 	return s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
@@ -236,7 +221,7 @@ func (s *Service) Remove(ctx context.Context, caller principal.Principal, code s
 	})
 }
 
-// Reset takes the second factor off a user who lost it. Faults: ResourceNotFound, UserRedacted.
+// Reset removes the second factor of a user who lost it. Faults: ResourceNotFound, UserRedacted.
 func (s *Service) Reset(ctx context.Context, caller principal.Principal, person id.User) error {
 	return s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if err := user.HoldLivingTx(tx, person); err != nil {
@@ -253,23 +238,23 @@ func (s *Service) Reset(ctx context.Context, caller principal.Principal, person 
 	})
 }
 
-// RemoveTx takes the second factor and the recovery codes off somebody. It is for what a restore
-// brought back; the caller records the act.
+// RemoveTx removes a user's second factor and recovery codes that a restore brought back. The
+// caller records the act.
 func RemoveTx(tx *postgres.Tx, person id.User) (removed bool, err error) { return remove(tx, person) }
 
-// Verdict is what a sign-in learns of the second factor.
+// Verdict is the result of checking a second factor at sign-in.
 type Verdict int
 
 // The verdicts.
 const (
-	NotEnrolled Verdict = iota // there is none, or none that counts
-	CodeNeeded                 // there is one, and no code came
+	NotEnrolled Verdict = iota // there is none, or none that is confirmed
+	CodeNeeded                 // there is one, and no code was sent
 	CodeWrong
 	CodeRight
 )
 
-// JudgeTx holds a code against a person's second factor and uses it up if it is right. It belongs
-// into the transaction that lets the person in.
+// JudgeTx checks a code against a user's second factor and uses it up if it is right. Call it in
+// the transaction that opens the session.
 func (s *Service) JudgeTx(tx *postgres.Tx, person id.User, code string) (Verdict, error) {
 	held, err := lock(tx, person)
 	switch {
@@ -287,10 +272,10 @@ func (s *Service) JudgeTx(tx *postgres.Tx, person id.User, code string) (Verdict
 	return CodeRight, nil
 }
 
-// EnrolledTx tells whether a person has a second factor that counts.
+// EnrolledTx reports whether a user has a confirmed second factor.
 func EnrolledTx(tx *postgres.Tx, person id.User) (bool, error) { return enrolled(tx, person) }
 
-// prove asks for a code of a confirmed authenticator, or a recovery code.
+// prove requires a code of a confirmed authenticator, or a recovery code.
 func (s *Service) prove(tx *postgres.Tx, person id.User, code string) error {
 	verdict, err := s.JudgeTx(tx, person, code)
 	switch {
@@ -304,8 +289,8 @@ func (s *Service) prove(tx *postgres.Tx, person id.User, code string) error {
 	return nil
 }
 
-// use tells whether a code is right and makes sure that it never is again. No text is both a
-// one-time code and a recovery code.
+// use reports whether a code is right, and uses it up. No text is both a one-time code and a
+// recovery code.
 func (s *Service) use(tx *postgres.Tx, held *authenticator, person id.User, code string) (bool, error) {
 	secret, err := s.box.Open(sealLabel, held.sealed, person.UUID[:])
 	if err != nil {
@@ -326,8 +311,8 @@ func (s *Service) newCodes(tx *postgres.Tx, person id.User) ([]sensitive.String,
 	return codes, replaceRecoveryCodes(tx, person, hashes)
 }
 
-// record writes into the trail what was done, and into the ledger that a restore must not bring
-// back what was there before.
+// record appends an entry to the trail, and one to the ledger, so that a restore does not bring the
+// earlier state back.
 func (s *Service) record(tx *postgres.Tx, caller principal.Principal, person id.User, action audit.Action) error {
 	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
 		return err

@@ -10,110 +10,125 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Required is the condition under which a user u of a customer c must have a second factor. Its
-// argument says whether operators must.
-const Required = `(u.role = 'operator' and ?::boolean or c.second_factor_policy = 'everybody'
+// Required is the condition under which a user u of a customer c must have a second factor. The
+// argument @operators_must says whether operators must.
+const Required = `(u.role = 'operator' and @operators_must::boolean or c.second_factor_policy = 'everybody'
 	or c.second_factor_policy = 'administrators' and u.role = 'customer')`
 
-// Confirmed is the condition under which a user u has a second factor that counts.
-const Confirmed = `exists (select from second_factors f where f.customer_id = u.customer_id and f.user_id = u.id and f.confirmed_at is not null)`
+// Confirmed is the condition under which a user u has a confirmed second factor.
+const Confirmed = `exists (
+	select from second_factors f
+	where f.customer_id = u.customer_id and f.user_id = u.id and f.confirmed_at is not null
+)`
 
+// authenticator is a user's authenticator as it is stored.
 type authenticator struct {
 	sealed    []byte
-	lastStep  int64
+	lastStep  int64 // of the last code that was used
 	confirmed bool
 }
 
-func read(tx *postgres.Tx, person id.User, operatorsMust bool) (state State, err error) {
-	err = tx.Raw(`
-		select `+Required+`, f.confirmed_at,
-			(select count(*) from recovery_codes r where r.customer_id = u.customer_id and r.user_id = u.id and r.used_at is null)
+func read(tx *postgres.Tx, user id.User, operatorsMust bool) (state State, err error) {
+	err = tx.QueryRow(`
+		select `+Required+`, f.confirmed_at, (
+			select count(*) from recovery_codes r
+			where r.customer_id = u.customer_id and r.user_id = u.id and r.used_at is null
+		)
 		from users u join customers c on c.id = u.customer_id
 		left join second_factors f on f.customer_id = u.customer_id and f.user_id = u.id
-		where u.customer_id = ? and u.id = ?`, operatorsMust, tx.Customer, person).Row().Scan(&state.Required, &state.ConfirmedAt, &state.RecoveryCodesLeft)
-	if errors.Is(err, sql.ErrNoRows) { // erased a moment ago, or the whole customer is
+		where u.customer_id = @customer and u.id = @user`,
+		postgres.Args{"operators_must": operatorsMust, "customer": tx.Customer, "user": user}).
+		Scan(&state.Required, &state.ConfirmedAt, &state.RecoveryCodesLeft)
+	if errors.Is(err, sql.ErrNoRows) { // erased a moment ago, alone or with the customer
 		return State{}, fault.New(fault.Unauthorized, "The session has ended. Sign in again.")
 	}
 	state.Enrolled = state.ConfirmedAt != nil
 	return state, err
 }
 
-// lock reads the authenticator of a person and holds it, so that of two uses of one code at once
-// only one is right. Nil: there is none.
-func lock(tx *postgres.Tx, person id.User) (*authenticator, error) {
-	var held authenticator
-	err := tx.Raw("select sealed_secret, last_step, confirmed_at is not null from second_factors where customer_id = ? and user_id = ? for update",
-		tx.Customer, person).
-		Row().
-		Scan(&held.sealed, &held.lastStep, &held.confirmed)
+// lock reads and locks the user's authenticator, so that of two concurrent uses of one code only one
+// succeeds. It returns nil if there is none.
+func lock(tx *postgres.Tx, user id.User) (*authenticator, error) {
+	var locked authenticator
+	err := tx.QueryRow(`
+		select sealed_secret, last_step, confirmed_at is not null from second_factors
+		where customer_id = $1 and user_id = $2 for update`, tx.Customer, user).
+		Scan(&locked.sealed, &locked.lastStep, &locked.confirmed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	return &held, err
+	return &locked, err
 }
 
-func enrolled(tx *postgres.Tx, person id.User) (found bool, err error) {
-	err = tx.Raw("select exists (select from second_factors where customer_id = ? and user_id = ? and confirmed_at is not null)", tx.Customer, person).
-		Row().
-		Scan(&found)
+// enrolled reports whether the user has a confirmed authenticator.
+func enrolled(tx *postgres.Tx, user id.User) (found bool, err error) {
+	err = tx.QueryRow(`
+		select exists (
+			select from second_factors
+			where customer_id = $1 and user_id = $2 and confirmed_at is not null
+		)`, tx.Customer, user).Scan(&found)
 	return found, err
 }
 
-// begin stores an authenticator that does not count yet, in place of an earlier one that does not
-// either.
-func begin(tx *postgres.Tx, person id.User, sealed []byte) (begun bool, err error) {
-	done := tx.ORM().Exec(`
+// begin stores an unconfirmed authenticator in place of an earlier unconfirmed one, and reports
+// whether it did: a confirmed one stays.
+func begin(tx *postgres.Tx, user id.User, sealed []byte) (begun bool, err error) {
+	n, err := tx.Exec(`
 		insert into second_factors (customer_id, user_id, sealed_secret, last_step, created_at)
-		select customer_id, id, ?::bytea, 0, ?::timestamptz from users where customer_id = ? and id = ? and status = 'active' for share
-		on conflict (customer_id, user_id) do update set sealed_secret = excluded.sealed_secret, last_step = 0, created_at = excluded.created_at
-		where second_factors.confirmed_at is null`, sealed, tx.Now, tx.Customer, person)
-	return done.RowsAffected == 1, done.Error
+		select customer_id, id, @sealed::bytea, 0, @now::timestamptz from users
+		where customer_id = @customer and id = @user and status = 'active' for share
+		on conflict (customer_id, user_id) do update
+		set sealed_secret = excluded.sealed_secret, last_step = 0, created_at = excluded.created_at
+		where second_factors.confirmed_at is null`,
+		postgres.Args{"sealed": sealed, "now": tx.Now, "customer": tx.Customer, "user": user})
+	return n == 1, err
 }
 
-func advance(tx *postgres.Tx, person id.User, step int64) error {
-	return tx.ORM().
-		Exec("update second_factors set last_step = ? where customer_id = ? and user_id = ?", step, tx.Customer, person).
-		Error
+// advance records the step of the last code that was used.
+func advance(tx *postgres.Tx, user id.User, step int64) error {
+	_, err := tx.Exec("update second_factors set last_step = $1 where customer_id = $2 and user_id = $3",
+		step, tx.Customer, user)
+	return err
 }
 
-func confirm(tx *postgres.Tx, person id.User) error {
-	return tx.ORM().
-		Exec("update second_factors set confirmed_at = ? where customer_id = ? and user_id = ?", tx.Now, tx.Customer, person).
-		Error
+func confirm(tx *postgres.Tx, user id.User) error {
+	_, err := tx.Exec("update second_factors set confirmed_at = $1 where customer_id = $2 and user_id = $3",
+		tx.Now, tx.Customer, user)
+	return err
 }
 
-func useRecoveryCode(tx *postgres.Tx, person id.User, hash []byte) (bool, error) {
-	done := tx.ORM().
-		Exec("update recovery_codes set used_at = ? where customer_id = ? and user_id = ? and hash = ? and used_at is null",
-			tx.Now, tx.Customer, person, hash)
-	return done.RowsAffected == 1, done.Error
+// useRecoveryCode uses a recovery code up, and reports whether there was an unused one.
+func useRecoveryCode(tx *postgres.Tx, user id.User, hash []byte) (used bool, err error) {
+	n, err := tx.Exec(`
+		update recovery_codes set used_at = @now
+		where customer_id = @customer and user_id = @user and hash = @hash and used_at is null`,
+		postgres.Args{"now": tx.Now, "customer": tx.Customer, "user": user, "hash": hash})
+	return n == 1, err
 }
 
-func replaceRecoveryCodes(tx *postgres.Tx, person id.User, hashes [][]byte) error {
-	if err := tx.ORM().
-		Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).
-		Error; err != nil {
+func replaceRecoveryCodes(tx *postgres.Tx, user id.User, hashes [][]byte) error {
+	if err := deleteRecoveryCodes(tx, user); err != nil {
 		return err
 	}
-	for _, hash := range hashes {
-		err := tx.ORM().
-			Exec("insert into recovery_codes (customer_id, user_id, hash, created_at) values (?, ?, ?, ?)", tx.Customer, person, hash, tx.Now).
-			Error
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := tx.Exec(`
+		insert into recovery_codes (customer_id, user_id, hash, created_at)
+		select @customer, @user, hash, @now from unnest(@hashes::bytea[]) as hash`,
+		postgres.Args{"customer": tx.Customer, "user": user, "hashes": hashes, "now": tx.Now})
+	return err
 }
 
-func remove(tx *postgres.Tx, person id.User) (removed bool, err error) {
-	if err := tx.ORM().
-		Exec("delete from recovery_codes where customer_id = ? and user_id = ?", tx.Customer, person).
-		Error; err != nil {
+// remove deletes the authenticator and its recovery codes, and reports whether there was one.
+func remove(tx *postgres.Tx, user id.User) (removed bool, err error) {
+	if err := deleteRecoveryCodes(tx, user); err != nil {
 		return false, err
 	}
-	done := tx.ORM().Exec("delete from second_factors where customer_id = ? and user_id = ?", tx.Customer, person)
-	return done.RowsAffected > 0, done.Error
+	n, err := tx.Exec("delete from second_factors where customer_id = $1 and user_id = $2", tx.Customer, user)
+	return n > 0, err
+}
+
+func deleteRecoveryCodes(tx *postgres.Tx, user id.User) error {
+	_, err := tx.Exec("delete from recovery_codes where customer_id = $1 and user_id = $2", tx.Customer, user)
+	return err
 }
 
 // Holdings are what this package holds of a person.

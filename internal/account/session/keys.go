@@ -11,18 +11,17 @@ import (
 	"github.com/fusionspim/steward/internal/infra/token"
 )
 
-// sealLabel keeps the boxes of signing keys apart from all others.
+// sealLabel separates these sealed keys from all other sealed values.
 const sealLabel = "signing key"
 
-// Rotation. A new key is published for published before it signs, so that every replica and every
-// cache of the key set knows it by then; the old one verifies for token.MaxLifetime after it signed
-// last, when the last token that it signed is dead.
+// published is how long a new key is published before it signs, so that every replica and every
+// cache of the key set knows it by then. The old key verifies for token.MaxLifetime after it last
+// signed, until the last token that it signed has expired.
 const published = 2 * time.Minute
 
-// LoadKeys brings the signing keys from the database into the ring: of those whose time to sign has
-// come, the newest signs; all that are not retired verify. Where there is none yet, it makes one;
-// replicas that start at the same moment agree on one. A key that the master key does not open is
-// an error that says so.
+// LoadKeys loads the signing keys from the database into the key ring: the newest key that may sign
+// already signs, and all keys that are not retired verify. Without any key it creates one; replicas
+// that start at the same moment agree on one. It is an error if the master key does not open a key.
 func LoadKeys(ctx context.Context, db *postgres.DB, box *seal.Box, ring *token.Keyring) error {
 	var signing token.SigningKey
 	var verifying []ed25519.PublicKey
@@ -59,16 +58,15 @@ func LoadKeys(ctx context.Context, db *postgres.DB, box *seal.Box, ring *token.K
 	return ring.Replace(signing, verifying...)
 }
 
-// Rotation is what RotateKeys did.
+// Rotation is the result of RotateKeys.
 type Rotation struct {
-	Key       string    `json:"key"`        // the id of the new key
-	SignsFrom time.Time `json:"signs_from"` // from when on it signs
-	Retired   []string  `json:"retired"`    // the ids of those that sign until then
-	RetiredAt time.Time `json:"retired_at"` // until when tokens of those count
+	Key       string    `json:"key"`        // id of the new key
+	SignsFrom time.Time `json:"signs_from"` // when it starts to sign
+	Retired   []string  `json:"retired"`    // ids of the keys that sign until then
+	RetiredAt time.Time `json:"retired_at"` // until when their tokens are accepted
 }
 
-// RotateKeys makes a new signing key and sets an end to the others. It takes effect by itself on
-// every replica.
+// RotateKeys creates a new signing key and retires the others. Every replica follows by itself.
 func RotateKeys(ctx context.Context, db *postgres.DB, box *seal.Box) (done Rotation, err error) {
 	key := token.NewSigningKey()
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {

@@ -1,13 +1,14 @@
-// Package session is how people prove who they are.
+// Package session authenticates users.
 //
-// Owns: sessions with their tokens, login records, the signing keys, and amending one's password.
-// Does not own: people (user), how a password is hashed (password), what a token looks like
-// (token), one-time codes (secondfactor) and mailed links (passwordlink).
+// Owns: sessions with their tokens, login records, the keys that sign access tokens, and changing
+// one's own password.
+// Does not own: users (user), password hashing (password), the format of tokens (token), one-time
+// codes (secondfactor) and mailed links (passwordlink).
 //
-// A session is good *if* it has not ended or expired *and* its person is active and has the role
-// that the token says: nothing is switched off when somebody is disabled or redacted, it simply no
-// longer holds. Each replica remembers for half a second that a session was good, which is how long
-// after its end an access token can be taken at most.
+// A session is valid *if* it has neither ended nor expired *and* its user is active with the role
+// in the token: disabling or redacting a user changes no session, which is merely no longer valid.
+// Each replica caches for half a second that a session is valid, which bounds how long an access
+// token works after its session has ended.
 package session
 
 import (
@@ -33,17 +34,16 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Remembered is for how long a session that was found good is taken for good without asking the
-// database.
+// Remembered is how long a session that was valid is taken for valid without asking the database.
 const Remembered = 500 * time.Millisecond
 
-// How long a session lasts: without being refreshed, and at all.
+// Lifetimes of a session: without being refreshed, and in total.
 const (
 	IdleLifetime     = 7 * 24 * time.Hour
 	AbsoluteLifetime = 30 * 24 * time.Hour
 )
 
-// Outcome is how an attempt to sign in ended. The set is closed.
+// Outcome is the result of an attempt to sign in. The set is closed.
 type Outcome string
 
 // The outcomes.
@@ -57,7 +57,7 @@ const (
 	NetworkRefused Outcome = "network_refused"
 )
 
-// Transport is how a session is carried. The set is closed.
+// Transport is what carries a session's credential. The set is closed.
 type Transport string
 
 // The transports.
@@ -71,20 +71,20 @@ type SignIn struct {
 	CustomerSlug string
 	Email        string
 	Password     sensitive.String
-	OneTimeCode  string // empty: none came
+	OneTimeCode  string // empty: none was sent
 	Transport    Transport
-	Address      netip.Addr // where it comes from
+	Address      netip.Addr // the client's address
 }
 
-// Tokens are what a session is used with: a cookie, or an access token with a refresh token.
+// Tokens are the credentials of a session: a cookie, or an access token and a refresh token.
 type Tokens struct {
 	Cookie    sensitive.String
 	Access    string
 	Refresh   sensitive.String
-	ExpiresIn time.Duration // of the access token; of the cookie while it is not used
+	ExpiresIn time.Duration // of the access token; of the cookie until it is used again
 }
 
-// Session is one session as its person sees it.
+// Session is a session as its user sees it.
 type Session struct {
 	ID          id.Session
 	Transport   Transport
@@ -93,7 +93,7 @@ type Session struct {
 	ExpiresAt   time.Time
 }
 
-// Login is one attempt to sign in as it is read.
+// Login is a recorded attempt to sign in.
 type Login struct {
 	ID             id.Login
 	OccurredAt     time.Time
@@ -102,10 +102,10 @@ type Login struct {
 	InsideNetworks bool
 }
 
-// How many failures are let through. Each is counted for the account from one network, for the
-// account, for the network, and for the customer; a guesser meets the first that is exhausted.
-// Where only the account's own counter is, somebody who signed in from the same address before goes
-// on unhindered, so that strangers cannot lock the owner out.
+// Failed sign-ins that are allowed. A failure counts for the account from one network, for the
+// account, for the network, and for the customer; the first exhausted counter refuses. If only the
+// account's own counter is exhausted, a user who signed in from the same address before may still
+// try, so that strangers cannot lock the owner out.
 var (
 	perAccountAndNetwork = ratelimit.Limit{Burst: 10, Every: 30 * time.Second}
 	perAccount           = ratelimit.Limit{Burst: 100, Every: 10 * time.Second}
@@ -114,7 +114,7 @@ var (
 	perAccountCodes      = ratelimit.Limit{Burst: 5, Every: time.Minute}
 )
 
-// Service is sessions as callers use them. Safe for concurrent use.
+// Service implements the session use cases. Safe for concurrent use.
 type Service struct {
 	db            *postgres.DB
 	customers     *customer.Service
@@ -125,14 +125,15 @@ type Service struct {
 	changed       Changed
 	good          *ttlcache.Cache[id.Session, standing]
 	log           *slog.Logger
-	slots         chan struct{} // bounds what is recorded in the background
+	slots         chan struct{} // bounds the recording in the background
 	recording     sync.WaitGroup
 }
 
-// Changed tells somebody that the password is another now, if the transaction is kept.
+// Changed notifies a user of a changed password when the transaction commits. It is passwordlink's,
+// which stands beside session.
 type Changed func(tx *postgres.Tx, person id.User) error
 
-// NewService makes the service. Close it before its database.
+// NewService returns the service. Close it before its database.
 func NewService(
 	db *postgres.DB,
 	customers *customer.Service,
@@ -157,19 +158,19 @@ func NewService(
 	}
 }
 
-// Close waits until what is recorded in the background is recorded.
+// Close waits for the recording in the background.
 func (s *Service) Close() { s.recording.Wait() }
 
-// refused is the one answer to every failed sign-in.
+// refused is the single answer to every failed sign-in.
 func refused() error {
 	return fault.New(fault.InvalidCredentials, "The customer, the address and the password do not belong together.")
 }
 
 func ended() error { return fault.New(fault.Unauthorized, "The session has ended. Sign in again.") }
 
-// SignIn opens a session. Whatever is wrong, the caller gets the fault InvalidCredentials after the
-// work of verifying one password; with the right password, SecondFactorRequired where a code is
-// missing or wrong. TooManyAttempts comes before any of it.
+// SignIn opens a session. Whatever is wrong, the caller gets InvalidCredentials after the work of
+// verifying one password; with the right password, SecondFactorRequired if a code is missing or
+// wrong. TooManyAttempts precedes all of it.
 func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
 	address, wrong := user.ParseAddress(in.Email, "/email")
 	named := []string{in.CustomerSlug, address.Key}
@@ -245,7 +246,7 @@ func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[
 	return Tokens{}, s.failed(ctx, counters)
 }
 
-// failed counts a failure and returns the one answer.
+// failed counts a failed sign-in and returns the single answer.
 func (s *Service) failed(ctx context.Context, counters []ratelimit.Counter) error {
 	if err := s.limiter.Failed(ctx, counters...); err != nil {
 		return err
@@ -253,8 +254,8 @@ func (s *Service) failed(ctx context.Context, counters []ratelimit.Counter) erro
 	return refused()
 }
 
-// enter lets somebody in whose password is right, if there is no second factor or its code is right
-// too.
+// enter opens the session of a user whose password is right, if there is no second factor or its
+// code is right too.
 func (s *Service) enter(
 	ctx context.Context,
 	of id.Customer,
@@ -275,7 +276,7 @@ func (s *Service) enter(
 	}
 	var stronger string
 	if rehash {
-		// The parameters were raised since: the password is here now, and only now.
+		// The parameters were raised, and only now is the password at hand.
 		if stronger, err = s.hasher.Hash(ctx, in.Password); err != nil {
 			return Tokens{}, err
 		}
@@ -284,33 +285,30 @@ func (s *Service) enter(
 		once.Credential = account.ID.UUID
 	}
 	verdict := secondfactor.NotEnrolled
-	err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		tokens, err = once.Do(tx, func() (Tokens, id.User, error) {
-			role, still, err := user.HoldActiveTx(tx, account.ID, account.PasswordHash)
-			if err == nil && !still {
-				err = refused()
+	tokens, err = idempotency.WriteAbout(ctx, s.db, of, once, func(tx *postgres.Tx) (t Tokens, _ id.User, err error) {
+		role, still, err := user.HoldActiveTx(tx, account.ID, account.PasswordHash)
+		if err == nil && !still {
+			err = refused()
+		}
+		if err != nil {
+			return t, id.User{}, err
+		}
+		if verdict, err = s.secondFactors.JudgeTx(tx, account.ID, in.OneTimeCode); err != nil {
+			return t, id.User{}, err
+		}
+		if verdict == secondfactor.CodeNeeded || verdict == secondfactor.CodeWrong {
+			return t, id.User{}, codeWanted(verdict)
+		}
+		if rehash {
+			if err := user.RehashPasswordTx(tx, account.ID, account.PasswordHash, stronger); err != nil {
+				return t, id.User{}, err
 			}
-			if err != nil {
-				return Tokens{}, id.User{}, err
-			}
-			if verdict, err = s.secondFactors.JudgeTx(tx, account.ID, in.OneTimeCode); err != nil {
-				return Tokens{}, id.User{}, err
-			}
-			if verdict == secondfactor.CodeNeeded || verdict == secondfactor.CodeWrong {
-				return Tokens{}, id.User{}, codeWanted(verdict)
-			}
-			if rehash {
-				if err := user.RehashPasswordTx(tx, account.ID, account.PasswordHash, stronger); err != nil {
-					return Tokens{}, id.User{}, err
-				}
-			}
-			if err := record(tx, trial); err != nil {
-				return Tokens{}, id.User{}, err
-			}
-			tokens, err := s.open(tx, account.ID, role, in.Transport)
-			return tokens, account.ID, err
-		})
-		return err
+		}
+		if err := record(tx, trial); err != nil {
+			return t, id.User{}, err
+		}
+		t, err = s.open(tx, account.ID, role, in.Transport)
+		return t, account.ID, err
 	})
 	if fault.Is(err, fault.SecondFactorRequired) {
 		trial.outcome = CodeRequired
@@ -334,15 +332,13 @@ func codeWanted(verdict secondfactor.Verdict) error {
 		At("/one_time_code", "is required")
 }
 
-// recordLater records an attempt that failed after the answer is on its way, so that the answer
-// takes as long as one for an account that is not there.
+// recordLater records a failed attempt in the background, so that the response takes as long as one
+// for an account that does not exist.
 func (s *Service) recordLater(of id.Customer, trial login) {
-	keep := func() {
-		err := s.db.InCustomerAutocommit(
-			context.Background(),
-			of,
-			func(tx *postgres.Tx) error { return record(tx, trial) },
-		)
+	recordNow := func() {
+		err := s.db.InCustomerAutocommit(context.Background(), of, func(tx *postgres.Tx) error {
+			return record(tx, trial)
+		})
 		if err != nil {
 			s.log.Error("an attempt to sign in was not recorded", "customer_id", of.String(), "error", err)
 		}
@@ -351,37 +347,28 @@ func (s *Service) recordLater(of id.Customer, trial login) {
 	case s.slots <- struct{}{}:
 		s.recording.Go(func() {
 			defer func() { <-s.slots }()
-			keep()
+			recordNow()
 		})
 	default:
-		keep() // so many at once that the answers may as well wait
+		recordNow() // too many at once: the responses wait
 	}
 }
 
-// open makes a session and what it is used with.
+// open creates a session and its credentials.
 func (s *Service) open(tx *postgres.Tx, account id.User, role principal.Role, transport Transport) (Tokens, error) {
 	session := id.New[id.Session]()
 	if transport == ByCookie {
 		cookie, hash := token.NewCookie(tx.Customer, session)
-		return Tokens{
-				Cookie:    cookie,
-				ExpiresIn: IdleLifetime,
-			}, insert(
-				tx,
-				session,
-				account,
-				ByCookie,
-				hash,
-				tx.Now.Add(IdleLifetime),
-			)
+		opened := row{session, account, ByCookie, hash, tx.Now.Add(IdleLifetime)}
+		return Tokens{Cookie: cookie, ExpiresIn: IdleLifetime}, insert(tx, opened)
 	}
-	if err := insert(tx, session, account, ByToken, nil, tx.Now.Add(IdleLifetime)); err != nil {
+	if err := insert(tx, row{session, account, ByToken, nil, tx.Now.Add(IdleLifetime)}); err != nil {
 		return Tokens{}, err
 	}
 	return s.issue(tx, session, account, role)
 }
 
-// issue makes the tokens of a session and stores the hash of the refresh token.
+// issue creates the tokens of a session and stores the hash of the refresh token.
 func (s *Service) issue(tx *postgres.Tx, session id.Session, account id.User, role principal.Role) (Tokens, error) {
 	refresh, hash := token.NewRefresh(tx.Customer, session)
 	if err := insertRefreshToken(tx, session, hash); err != nil {
@@ -392,8 +379,7 @@ func (s *Service) issue(tx *postgres.Tx, session id.Session, account id.User, ro
 }
 
 // Refresh exchanges a refresh token for new tokens. A token that was exchanged before ends its
-// session: of the two who have it, one stole it. Anything but a good token gives the fault
-// Unauthorized.
+// session: one of its two holders stole it. Fault: Unauthorized for every token that is not valid.
 func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
 	of, session, hash, err := token.ParseRefresh(text)
 	if err != nil {
@@ -427,7 +413,7 @@ func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.On
 			return tokens, found.user, err
 		})
 		if refusal != nil {
-			return nil // the end of the session is to be kept
+			return nil // commit the end of the session
 		}
 		return err
 	})
@@ -438,8 +424,7 @@ func (s *Service) Refresh(ctx context.Context, text string, once *idempotency.On
 	return tokens, err
 }
 
-// Forget drops what this replica remembers of a session, so that a change of its standing shows at
-// once.
+// Forget drops the cached standing of a session, so that this replica sees a change at once.
 func (s *Service) Forget(session id.Session) { s.good.Forget(session) }
 
 // End signs the caller out.
@@ -449,7 +434,7 @@ func (s *Service) End(ctx context.Context, caller principal.Principal) error {
 	return err
 }
 
-// standing is what is remembered of a session.
+// standing is what is cached of a session.
 type standing struct {
 	customer    id.Customer
 	user        id.User
@@ -461,8 +446,8 @@ type standing struct {
 	mustEnrol   bool
 }
 
-// Authenticate tells who calls with an access token. Anything but a token of a live session gives
-// the fault Unauthorized.
+// Authenticate returns the caller with an access token. Fault: Unauthorized unless its session is
+// valid.
 func (s *Service) Authenticate(ctx context.Context, text string) (principal.Principal, error) {
 	claims, err := s.authority.Verify(text)
 	if err != nil {
@@ -482,8 +467,8 @@ func (s *Service) Authenticate(ctx context.Context, text string) (principal.Prin
 	return now.principal(claims.Session), nil
 }
 
-// AuthenticateCookie tells who calls with the cookie of a browser's session. Anything but a good
-// one gives the fault Unauthorized.
+// AuthenticateCookie returns the caller with a session cookie. Fault: Unauthorized unless its
+// session is valid.
 func (s *Service) AuthenticateCookie(ctx context.Context, text string) (principal.Principal, error) {
 	of, session, hash, err := token.ParseCookie(text)
 	if err != nil {
@@ -509,20 +494,16 @@ func (now standing) principal(session id.Session) principal.Principal {
 	}
 }
 
-// touchEvery is how exactly the last use of a cookie is known.
+// touchEvery is the precision with which the last use of a cookie is recorded.
 const touchEvery = time.Minute
 
-// standing asks how a session stands, at most every Remembered. A cookie's session lasts longer by
-// being used.
+// standing reads the standing of a session, from the cache for as long as Remembered. Using a
+// cookie extends its session.
 func (s *Service) standing(ctx context.Context, of id.Customer, session id.Session) (standing, error) {
 	return s.good.Get(session, func() (found standing, err error) {
 		err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
-			if found, err = look(
-				tx,
-				session,
-				s.secondFactors.OperatorsMust(),
-			); err != nil || !found.live ||
-				found.cookieHash == nil {
+			found, err = find(tx, session, s.secondFactors.OperatorsMust())
+			if err != nil || !found.live || found.cookieHash == nil {
 				return err
 			}
 			if tx.Now.Sub(found.refreshedAt) < touchEvery {
@@ -534,7 +515,7 @@ func (s *Service) standing(ctx context.Context, of id.Customer, session id.Sessi
 	})
 }
 
-// until is when a session ends that is used now.
+// until returns when a session expires that is used now.
 func until(createdAt, now time.Time) time.Time {
 	if end := createdAt.Add(AbsoluteLifetime); end.Before(now.Add(IdleLifetime)) {
 		return end
@@ -542,26 +523,24 @@ func until(createdAt, now time.Time) time.Time {
 	return now.Add(IdleLifetime)
 }
 
-// List returns the caller's sessions that are good, newest first: at most limit of those that began
-// before the one named, or from the newest on.
+// List returns at most limit of the caller's valid sessions, newest first, from those before the
+// given one; zero: from the newest on.
 func (s *Service) List(
 	ctx context.Context,
 	caller principal.Principal,
 	before id.Session,
 	limit int,
-) (sessions []Session, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		sessions, err = list(tx, caller.User, before, limit)
-		return err
+) ([]Session, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Session, error) {
+		return list(tx, caller.User, before, limit)
 	})
-	return sessions, err
 }
 
 // EndOne ends one of the caller's sessions. Fault: ResourceNotFound.
 func (s *Service) EndOne(ctx context.Context, caller principal.Principal, session id.Session) error {
 	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		there, err := endOf(tx, caller.User, session)
-		if err == nil && !there {
+		ended, err := endOf(tx, caller.User, session)
+		if err == nil && !ended {
 			err = fault.New(fault.ResourceNotFound, "There is no such session.")
 		}
 		return err
@@ -570,33 +549,31 @@ func (s *Service) EndOne(ctx context.Context, caller principal.Principal, sessio
 	return err
 }
 
-// Logins returns the attempts to sign in to an account, newest first: at most limit of those before
-// the one named, or from the newest on. Fault: ResourceNotFound.
+// Logins returns at most limit attempts to sign in to an account, newest first, from those before
+// the given one; zero: from the newest on. Fault: ResourceNotFound.
 func (s *Service) Logins(
 	ctx context.Context,
 	caller principal.Principal,
 	person id.User,
 	before id.Login,
 	limit int,
-) (logins []Login, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
+) ([]Login, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Login, error) {
 		if person != caller.User {
 			if err := user.ExistsTx(tx, person); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		logins, err = listLogins(tx, person, before, limit)
-		return err
+		return listLogins(tx, person, before, limit)
 	})
-	return logins, err
 }
 
-// EndOthersTx ends every session of the caller but the present one.
+// EndOthersTx ends every session of the caller but the current one.
 func EndOthersTx(tx *postgres.Tx, caller principal.Principal) error {
 	return endOthers(tx, caller.User, caller.Session)
 }
 
-// ChangePassword amends the caller's password and ends the caller's other sessions. Faults:
+// ChangePassword changes the caller's password and ends the caller's other sessions. Faults:
 // CurrentPasswordWrong, WeakPassword.
 func (s *Service) ChangePassword(
 	ctx context.Context,
@@ -608,15 +585,11 @@ func (s *Service) ChangePassword(
 	rules := password.Rules{MinLength: password.MinLength}
 	err := s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
 		var known bool
-		if account, known, err = user.CredentialsTx(
-			tx,
-			caller.User,
-		); err == nil &&
-			(!known || account.Status != user.Active) {
-			return ended()
-		}
-		if err != nil {
+		if account, known, err = user.CredentialsTx(tx, caller.User); err != nil {
 			return err
+		}
+		if !known || account.Status != user.Active {
+			return ended()
 		}
 		enrolled, err := secondfactor.EnrolledTx(tx, caller.User)
 		if enrolled {
@@ -657,7 +630,7 @@ func (s *Service) ChangePassword(
 			return err
 		}
 		if !replaced {
-			return wrongPassword() // amended or reset in the meantime
+			return wrongPassword() // changed or reset in the meantime
 		}
 		if err := endOthers(tx, caller.User, caller.Session); err != nil {
 			return err
