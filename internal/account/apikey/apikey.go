@@ -1,7 +1,7 @@
-// Package apikey is the credentials of integrations.
+// Package apikey manages the credentials of integrations.
 //
-// Owns: making, listing and revoking keys, and telling on each request whether one is good.
-// Does not own: what a scope allows (the contract says it for each operation).
+// Owns: creating, listing, rotating and revoking keys, and authenticating requests with them.
+// Does not own: what a scope allows (the contract says so for each operation).
 package apikey
 
 import (
@@ -28,37 +28,37 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// Remembered is for how long a key that was found good is taken for good without asking the
-// database: half of the second in which a revocation must reach every replica.
+// Remembered is how long a valid key is cached: half of the second in which a revocation must reach
+// every replica.
 const Remembered = 500 * time.Millisecond
 
-// Key is one API key, without its secret.
+// Key is an API key without its secret.
 type Key struct {
 	ID              id.APIKey
 	Name            string
 	Scopes          []principal.Scope
-	AllowedNetworks []netip.Prefix // empty: anywhere
+	AllowedNetworks []netip.Prefix // empty: any network
 	CreatedAt       time.Time
 	ExpiresAt       *time.Time
 	LastUsedAt      *time.Time // to the minute
 	RevokedAt       *time.Time
 
-	// seconds that it was made to last, of which a Duration cannot hold enough; zero: for ever
+	// lifetime at creation in seconds, which may exceed a Duration; zero: unlimited
 	lifetime int64
 }
 
-// live tells whether the key is good, wherever it is used from.
+// live reports whether the key is valid, whatever the network.
 func (k Key) live(now time.Time) bool {
 	return k.RevokedAt == nil && (k.ExpiresAt == nil || now.Before(*k.ExpiresAt))
 }
 
-// Made is a key that was just made, with its secret.
+// Made is a new key with its secret.
 type Made struct {
 	Key
 	Secret sensitive.String
 }
 
-// New is a key that is to be made.
+// New is a key to be created.
 type New struct {
 	Name            string
 	Scopes          []principal.Scope
@@ -66,7 +66,7 @@ type New struct {
 	AllowedNetworks []netip.Prefix
 }
 
-// Service is API keys as callers use them. Safe for concurrent use.
+// Service implements the API-key use cases. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
 	limiter *ratelimit.Limiter
@@ -74,11 +74,11 @@ type Service struct {
 	good    *ttlcache.Cache[id.APIKey, stored]
 }
 
-// leaksPerNetwork is how many texts that are no good key a finder of leaked keys may present. Good
-// ones are not counted.
+// leaksPerNetwork limits the reports from one network of texts that are no valid key. Valid keys
+// are not counted.
 var leaksPerNetwork = ratelimit.Limit{Burst: 20, Every: 10 * time.Second}
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB, limiter *ratelimit.Limiter, ledger *ledger.Ledger) *Service {
 	return &Service{
 		db:      db,
@@ -88,8 +88,7 @@ func NewService(db *postgres.DB, limiter *ratelimit.Limiter, ledger *ledger.Ledg
 	}
 }
 
-// Create makes a key of the caller's customer. The answer holds the secret; afterwards nobody can
-// see it again.
+// Create creates a key of the caller's customer. Only this result holds the secret.
 func (s *Service) Create(
 	ctx context.Context,
 	caller principal.Principal,
@@ -111,7 +110,7 @@ func (s *Service) Create(
 	})
 }
 
-// CreateTx is Create within another's transaction, for what was checked before.
+// CreateTx is Create within the caller's transaction, for validated input.
 func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error) {
 	key := Key{
 		ID:              id.New[id.APIKey](),
@@ -132,9 +131,9 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Made, error)
 	return Made{Key: key, Secret: secret}, err
 }
 
-// List returns the customer's keys, newest first: at most limit of those made before the key named,
-// or from the newest on. With a number of days, only the stale ones: those that are good, and
-// neither made nor used in the last so many days.
+// List returns at most limit keys, newest first, from those before the given one; zero: from the
+// newest on. With a number of days it returns only stale keys: valid, and neither created nor used
+// in that many days.
 func (s *Service) List(
 	ctx context.Context,
 	caller principal.Principal,
@@ -149,12 +148,12 @@ func (s *Service) List(
 	return keys, err
 }
 
-// DefaultOverlap is how long a key goes on beside its successor.
+// DefaultOverlap is how long a rotated key stays valid beside its successor.
 const DefaultOverlap = 24 * time.Hour
 
-// Rotate makes a successor of a key: the same name, scopes and networks, and good for as long as
-// the key was made to last. The key itself goes on for the overlap, if it does not expire sooner.
-// Faults: ResourceNotFound, APIKeyRevoked.
+// Rotate creates the successor of a key, with the same name, scopes, networks and lifetime. The key
+// itself stays valid for the overlap, unless it expires sooner. Faults: ResourceNotFound,
+// APIKeyRevoked.
 func (s *Service) Rotate(
 	ctx context.Context,
 	caller principal.Principal,
@@ -173,7 +172,7 @@ func (s *Service) Rotate(
 	return made, err
 }
 
-// lastTime is the last that RFC 3339 can write.
+// lastTime is the latest time that RFC 3339 can express.
 var lastTime = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 
 func (s *Service) rotate(
@@ -226,8 +225,7 @@ func (s *Service) rotate(
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such API key.") }
 
-// Revoke ends a key. Revoking a revoked key changes nothing. A key that is not there gives the
-// fault ResourceNotFound.
+// Revoke revokes a key. It is idempotent. Fault: ResourceNotFound.
 func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id.APIKey) error {
 	err := s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		there, revoked, err := revoke(tx, key)
@@ -248,8 +246,7 @@ func (s *Service) Revoke(ctx context.Context, caller principal.Principal, key id
 	return err
 }
 
-// ReplayTx carries out once more what the ledger says of a key. It ends nothing later than it ends
-// already.
+// ReplayTx replays what the ledger records of a key. It never extends a key.
 func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	var there, changed bool
 	var err error
@@ -277,9 +274,9 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	return ledger.Done, audit.AppendTx(tx, act)
 }
 
-// ReportLeak revokes the key if it is good, whoever presents it and from wherever. It returns the
-// same whether or not it was, so that nothing can be learnt here. Fault: TooManyAttempts, once too
-// many texts that were no good key came from a network.
+// ReportLeak revokes a valid key, whoever presents it. The result is the same for an invalid one,
+// so that it reveals nothing. Fault: TooManyAttempts, after too many texts from one network that
+// were no valid key.
 func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Addr) error {
 	counter := ratelimit.Count("leak", leaksPerNetwork, ratelimit.Network(address))
 	if exhausted, wait, err := s.limiter.Exhausted(ctx, counter); err != nil {
@@ -297,7 +294,7 @@ func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Add
 func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, err error) {
 	key, hash, err := token.ParseAPIKey(text)
 	if err != nil {
-		return false, nil // no key at all
+		return false, nil // not a key
 	}
 	owner, err := s.ownerOf(ctx, key)
 	if err != nil || owner.IsZero() {
@@ -309,7 +306,7 @@ func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, 
 			found.expiresAt != nil && !tx.Now.Before(*found.expiresAt) {
 			return err
 		}
-		// Two who report the same key at once: one of them revokes it.
+		// Of two concurrent reports of one key, one revokes it.
 		if _, revoked, err = revoke(tx, key); err != nil || !revoked {
 			return err
 		}
@@ -322,8 +319,8 @@ func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, 
 	return revoked, err
 }
 
-// Authenticate tells who calls with the key from the address. Anything but a good key gives the
-// fault Unauthorized, the same for all reasons.
+// Authenticate returns the caller with the key at the address. Fault: Unauthorized, alike for every
+// reason.
 func (s *Service) Authenticate(ctx context.Context, text string, address netip.Addr) (principal.Principal, error) {
 	refused := fault.New(
 		fault.Unauthorized,
@@ -339,7 +336,7 @@ func (s *Service) Authenticate(ctx context.Context, text string, address netip.A
 	}
 	now := s.db.Now()
 	switch {
-	case !token.SameHash(key.hash, hash), // also when there is no such key: nothing equals no hash
+	case !token.SameHash(key.hash, hash), // also for an unknown key, whose hash is empty
 		key.revoked,
 		key.expiresAt != nil && !now.Before(*key.expiresAt),
 		len(key.networks) > 0 && !slices.ContainsFunc(key.networks, func(n netip.Prefix) bool { return n.Contains(address.Unmap()) }):
@@ -348,7 +345,7 @@ func (s *Service) Authenticate(ctx context.Context, text string, address netip.A
 	return principal.Principal{Customer: key.customer, APIKey: keyID, Scopes: key.scopes}, nil
 }
 
-// look reads a key and notes its use, at most once a minute.
+// look reads a key and records its use, at most once a minute.
 func (s *Service) look(ctx context.Context, keyID id.APIKey) (stored, error) {
 	owner, err := s.ownerOf(ctx, keyID)
 	if err != nil || owner.IsZero() {
@@ -360,14 +357,14 @@ func (s *Service) look(ctx context.Context, keyID id.APIKey) (stored, error) {
 			return err
 		}
 		if key.usedAt == nil || tx.Now.Sub(*key.usedAt) >= time.Minute {
-			return noteUse(tx, keyID)
+			return recordUse(tx, keyID)
 		}
 		return nil
 	})
 	return key, err
 }
 
-// ownerOf tells whose a key is; zero: nobody's.
+// ownerOf returns the customer of a key; zero: no such key.
 func (s *Service) ownerOf(ctx context.Context, key id.APIKey) (owner id.Customer, err error) {
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		owner, err = ownerOf(tx, key)

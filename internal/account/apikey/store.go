@@ -11,8 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// stored is what must be known of a key to judge its use. The zero value stands for a key that is
-// not there.
+// stored is what judging the use of a key needs. The zero value stands for a key that does not exist.
 type stored struct {
 	customer  id.Customer
 	hash      []byte
@@ -24,11 +23,7 @@ type stored struct {
 }
 
 func insert(tx *postgres.Tx, key Key, hash []byte) error {
-	scopes := make(postgres.Strings, len(key.Scopes))
-	for i, scope := range key.Scopes {
-		scopes[i] = string(scope)
-	}
-	networks := make(postgres.Strings, len(key.AllowedNetworks))
+	networks := make([]string, len(key.AllowedNetworks))
 	for i, network := range key.AllowedNetworks {
 		networks[i] = network.String()
 	}
@@ -36,67 +31,52 @@ func insert(tx *postgres.Tx, key Key, hash []byte) error {
 	if key.lifetime > 0 {
 		lifetime = &key.lifetime
 	}
-	return tx.ORM().Exec(`
-		insert into api_keys (customer_id, id, name, secret_hash, scopes, allowed_networks, created_at, expires_at, lifetime_seconds)
-		values (?, ?, ?, ?, ?::text[], ?::text[]::cidr[], ?, ?, ?)`,
-		tx.Customer, key.ID, key.Name, hash, scopes, networks, key.CreatedAt, key.ExpiresAt, lifetime).Error
+	_, err := tx.Exec(`
+		insert into api_keys (
+			customer_id, id, name, secret_hash, scopes, allowed_networks, created_at, expires_at, lifetime_seconds
+		) values (
+			@customer, @id, @name, @hash, @scopes, @networks::text[]::cidr[], @created_at, @expires_at, @lifetime
+		)`,
+		postgres.Args{
+			"customer": tx.Customer, "id": key.ID, "name": key.Name, "hash": hash, "scopes": key.Scopes,
+			"networks": networks, "created_at": key.CreatedAt, "expires_at": key.ExpiresAt, "lifetime": lifetime,
+		})
+	return err
 }
 
-const columns = "id, name, to_jsonb(scopes), to_jsonb(allowed_networks::text[]), created_at, expires_at, last_used_at, revoked_at, coalesce(lifetime_seconds, 0)"
+const columns = `id, name, to_jsonb(scopes), to_jsonb(allowed_networks::text[]), created_at, expires_at,
+	last_used_at, revoked_at, coalesce(lifetime_seconds, 0)`
 
-func scan(row interface{ Scan(into ...any) error }) (key Key, err error) {
+func scan(row postgres.Row) (key Key, err error) {
 	var scopes postgres.JSON[[]principal.Scope]
 	var networks postgres.JSON[[]netip.Prefix]
-	err = row.Scan(
-		&key.ID,
-		&key.Name,
-		&scopes,
-		&networks,
-		&key.CreatedAt,
-		&key.ExpiresAt,
-		&key.LastUsedAt,
-		&key.RevokedAt,
-		&key.lifetime,
-	)
+	err = row.Scan(&key.ID, &key.Name, &scopes, &networks, &key.CreatedAt, &key.ExpiresAt,
+		&key.LastUsedAt, &key.RevokedAt, &key.lifetime)
 	key.Scopes, key.AllowedNetworks = scopes.Of, networks.Of
 	return key, err
 }
 
-func list(tx *postgres.Tx, unusedForDays int, before id.APIKey, limit int) (keys []Key, err error) {
-	statement, arguments := "where customer_id = ?", []any{tx.Customer}
+func list(tx *postgres.Tx, unusedForDays int, before id.APIKey, limit int) ([]Key, error) {
+	condition := "where customer_id = @customer"
+	arguments := postgres.Args{"customer": tx.Customer, "limit": limit}
 	if unusedForDays > 0 {
-		since := tx.Now.AddDate(0, 0, -unusedForDays)
-		// The moment of creation stands in for the use that never was.
-		statement += " and revoked_at is null and (expires_at is null or expires_at > ?) and greatest(created_at, last_used_at) < ?"
-		arguments = append(arguments, tx.Now, since)
+		// A key that was never used counts from its creation.
+		condition += ` and revoked_at is null and (expires_at is null or expires_at > @now)
+			and greatest(created_at, last_used_at) < @since`
+		arguments["now"], arguments["since"] = tx.Now, tx.Now.AddDate(0, 0, -unusedForDays)
 	}
 	if !before.IsZero() {
-		statement, arguments = statement+" and id < ?", append(arguments, before)
+		condition += " and id < @before"
+		arguments["before"] = before
 	}
-	rows, err := tx.ORM().
-		Raw("select "+columns+" from api_keys "+statement+" order by id desc limit ?", append(arguments, limit)...).
-		Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		key, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return keys, rows.Err()
+	return postgres.Collect(tx, scan,
+		"select "+columns+" from api_keys "+condition+" order by id desc limit @limit", arguments)
 }
 
-// lock reads a key and holds it against changes until the transaction ends.
-func lock(tx *postgres.Tx, key id.APIKey) (found Key, there bool, err error) {
-	found, err = scan(
-		tx.ORM().
-			Raw("select "+columns+" from api_keys where customer_id = ? and id = ? for no key update", tx.Customer, key).
-			Row(),
-	)
+// lock reads a key and locks it against changes until the transaction ends.
+func lock(tx *postgres.Tx, key id.APIKey) (found Key, exists bool, err error) {
+	found, err = scan(tx.QueryRow(
+		"select "+columns+" from api_keys where customer_id = $1 and id = $2 for no key update", tx.Customer, key))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Key{}, false, nil
 	}
@@ -104,27 +84,26 @@ func lock(tx *postgres.Tx, key id.APIKey) (found Key, there bool, err error) {
 }
 
 func expireAt(tx *postgres.Tx, key id.APIKey, at time.Time) error {
-	return tx.ORM().
-		Exec("update api_keys set expires_at = ? where customer_id = ? and id = ?", at, tx.Customer, key).
-		Error
+	_, err := tx.Exec("update api_keys set expires_at = $1 where customer_id = $2 and id = $3", at, tx.Customer, key)
+	return err
 }
 
-func revoke(tx *postgres.Tx, key id.APIKey) (there, revoked bool, err error) {
-	done := tx.ORM().
-		Exec("update api_keys set revoked_at = ? where customer_id = ? and id = ? and revoked_at is null", tx.Now, tx.Customer, key)
-	if done.Error != nil || done.RowsAffected == 1 {
-		return true, true, done.Error
+func revoke(tx *postgres.Tx, key id.APIKey) (exists, revoked bool, err error) {
+	n, err := tx.Exec(`
+		update api_keys set revoked_at = $1
+		where customer_id = $2 and id = $3 and revoked_at is null`, tx.Now, tx.Customer, key)
+	if err != nil || n == 1 {
+		return true, true, err
 	}
-	err = tx.ORM().
-		Raw("select exists (select from api_keys where customer_id = ? and id = ?)", tx.Customer, key).
-		Row().
-		Scan(&there)
-	return there, false, err
+	err = tx.QueryRow("select exists (select from api_keys where customer_id = $1 and id = $2)", tx.Customer, key).
+		Scan(&exists)
+	return exists, false, err
 }
 
-// ownerOf is asked outside any customer, under a role that sees nothing of a key but whose it is.
+// ownerOf returns the customer of a key; zero: no such key. It runs outside any customer, under a role
+// that sees nothing else of a key.
 func ownerOf(tx *postgres.Tx, key id.APIKey) (owner id.Customer, err error) {
-	err = tx.ORM().Raw("select customer_id from api_keys where id = ?", key).Row().Scan(&owner)
+	err = tx.QueryRow("select customer_id from api_keys where id = $1", key).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {
 		return owner, nil
 	}
@@ -134,9 +113,10 @@ func ownerOf(tx *postgres.Tx, key id.APIKey) (owner id.Customer, err error) {
 func read(tx *postgres.Tx, key id.APIKey) (found stored, err error) {
 	var scopes postgres.JSON[[]principal.Scope]
 	var networks postgres.JSON[[]netip.Prefix]
-	err = tx.ORM().Raw(`
-		select customer_id, secret_hash, to_jsonb(scopes), to_jsonb(allowed_networks::text[]), expires_at, last_used_at, revoked_at is not null
-		from api_keys where customer_id = ? and id = ?`, tx.Customer, key).Row().
+	err = tx.QueryRow(`
+		select customer_id, secret_hash, to_jsonb(scopes), to_jsonb(allowed_networks::text[]), expires_at,
+			last_used_at, revoked_at is not null
+		from api_keys where customer_id = $1 and id = $2`, tx.Customer, key).
 		Scan(&found.customer, &found.hash, &scopes, &networks, &found.expiresAt, &found.usedAt, &found.revoked)
 	if errors.Is(err, sql.ErrNoRows) {
 		return stored{}, nil
@@ -145,8 +125,9 @@ func read(tx *postgres.Tx, key id.APIKey) (found stored, err error) {
 	return found, err
 }
 
-func noteUse(tx *postgres.Tx, key id.APIKey) error {
-	return tx.ORM().
-		Exec("update api_keys set last_used_at = ? where customer_id = ? and id = ?", tx.Now.Truncate(time.Minute), tx.Customer, key).
-		Error
+// recordUse records the last use of a key, to the minute.
+func recordUse(tx *postgres.Tx, key id.APIKey) error {
+	_, err := tx.Exec("update api_keys set last_used_at = $1 where customer_id = $2 and id = $3",
+		tx.Now.Truncate(time.Minute), tx.Customer, key)
+	return err
 }

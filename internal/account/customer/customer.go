@@ -1,10 +1,9 @@
-// Package customer is the businesses that have a contract with Fusions: the controllers, and the
-// tenants of the service.
+// Package customer manages the businesses that have a contract with Fusions: the controllers, and
+// the tenants of the service.
 //
-// Owns: a customer's name and slug, the guidance that its users read, the mailbox that they may
-// ask, and the mail domains and networks that it expects of them.
-// Does not own: people. What a policy says is applied where people are created (user) and sign in
-// (session).
+// Owns: a customer's name and slug, the guidance that its users read, its privacy contact, and the
+// mail domains and networks that it expects of its users.
+// Does not own: users. Policies are applied where users are created (user) and sign in (session).
 package customer
 
 import (
@@ -23,17 +22,17 @@ import (
 // OperatorsSlug is the slug of Fusions itself, whose users are the operators.
 const OperatorsSlug = "fusions"
 
-// Policy is what happens to what lies outside a list. The set is closed.
+// Policy says what happens to a value outside a list. The set is closed.
 type Policy string
 
 // The policies.
 const (
-	Off    Policy = "off"    // let through
-	Flag   Policy = "flag"   // let through and marked
+	Off    Policy = "off"    // accepted
+	Flag   Policy = "flag"   // accepted and flagged
 	Refuse Policy = "refuse" // refused
 )
 
-// SecondFactorPolicy is of whom a second factor is required. The set is closed.
+// SecondFactorPolicy says who must have a second factor. The set is closed.
 type SecondFactorPolicy string
 
 // The policies for second factors.
@@ -43,10 +42,10 @@ const (
 	Everybody      SecondFactorPolicy = "everybody"
 )
 
-// DefaultLoginRecordDays is how long login records are kept if the customer chooses nothing else.
+// DefaultLoginRecordDays is how long login records are kept by default.
 const DefaultLoginRecordDays = 90
 
-// Customer is one customer.
+// Customer is a customer's settings.
 type Customer struct {
 	ID              id.Customer
 	Slug            string
@@ -55,17 +54,17 @@ type Customer struct {
 	PrivacyContact  *string
 	MailDomains     MailDomains
 	Networks        Networks
-	LoginRecordDays int32 // how many days login records are kept
+	LoginRecordDays int32 // retention of login records in days
 	SecondFactor    SecondFactorPolicy
 	Version         int64
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 }
 
-// MailDomains are the domains that users' addresses are expected to be of.
+// MailDomains are the expected domains of users' addresses.
 type MailDomains struct {
 	Policy Policy
-	// in ASCII form, lower case, sorted; each covers itself and not what is below it
+	// in ASCII form, lower case, sorted; subdomains are not included
 	Domains []string
 }
 
@@ -75,14 +74,14 @@ type Networks struct {
 	Networks []netip.Prefix // masked and sorted
 }
 
-// Contains tells whether the address lies in one of the networks. With no network listed, every
-// address does.
+// Contains reports whether the address is in one of the networks. An empty list contains every
+// address.
 func (n Networks) Contains(address netip.Addr) bool {
 	return len(n.Networks) == 0 ||
 		slices.ContainsFunc(n.Networks, func(network netip.Prefix) bool { return network.Contains(address.Unmap()) })
 }
 
-// Patch changes settings; nil leaves one as it is.
+// Patch changes settings; nil leaves one unchanged.
 type Patch struct {
 	GuidanceText    *string
 	PrivacyContact  **string // a pointer to nil removes it
@@ -90,13 +89,13 @@ type Patch struct {
 	Networks        *Networks
 	LoginRecordDays *int32
 	SecondFactor    *SecondFactorPolicy
-	Name            *string // an operator's to change
+	Name            *string // for operators only
 }
 
 var slugForm = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9])*$`)
 
-// CheckSlug tells whether a text can be a slug: 1 to 63 of a-z, 0-9 and single inner hyphens, which
-// is what a label of a host name takes.
+// CheckSlug reports whether a text is a slug: 1 to 63 of a-z, 0-9 and single inner hyphens, as in a
+// host name.
 func CheckSlug(slug string) error {
 	if len(slug) > 63 || !slugForm.MatchString(slug) {
 		return fault.New(fault.MalformedRequest, "The slug cannot be taken.").
@@ -105,17 +104,16 @@ func CheckSlug(slug string) error {
 	return nil
 }
 
-// ParseDomain brings a mail domain to the form in which domains are compared: ASCII (RFC 5891),
-// lower case, without a final dot.
+// ParseDomain normalises a mail domain: ASCII (RFC 5891), lower case, without a final dot.
 func ParseDomain(text string) (domain string, ok bool) {
 	domain, err := idna.Lookup.ToASCII(strings.ToLower(text))
 	if err != nil {
 		return "", false
 	}
-	// only now: idna reads other scripts' full stops as dots
+	// After ToASCII, because idna converts the full stops of other scripts to dots.
 	domain = strings.TrimSuffix(domain, ".")
 	labels := strings.Split(domain, ".")
-	// RFC 1035, section 2.3.4; Lookup lets both through
+	// RFC 1035, section 2.3.4; Lookup enforces neither.
 	badLabel := func(label string) bool { return label == "" || len(label) > 63 }
 	if len(domain) > 253 || len(labels) < 2 || slices.ContainsFunc(labels, badLabel) {
 		return "", false
@@ -123,7 +121,7 @@ func ParseDomain(text string) (domain string, ok bool) {
 	return domain, !strings.ContainsAny(domain, " @/:[]_")
 }
 
-// ParseNetworks reads networks in CIDR notation; the pointer names the list in the request.
+// ParseNetworks parses networks in CIDR notation; the pointer names the list in the request.
 func ParseNetworks(texts []string, pointer string) ([]netip.Prefix, error) {
 	networks := make([]netip.Prefix, 0, len(texts))
 	for i, text := range texts {
@@ -138,7 +136,7 @@ func ParseNetworks(texts []string, pointer string) ([]netip.Prefix, error) {
 	return slices.Compact(networks), nil
 }
 
-// ParseDomains reads mail domains; the pointer names the list in the request.
+// ParseDomains parses mail domains; the pointer names the list in the request.
 func ParseDomains(texts []string, pointer string) ([]string, error) {
 	domains := make([]string, 0, len(texts))
 	for i, text := range texts {

@@ -20,13 +20,13 @@ import (
 
 func decimal(n int) string { return strconv.Itoa(n) }
 
-// Service is customers as callers use them.
+// Service implements the customer use cases. Safe for concurrent use.
 type Service struct{ db *postgres.DB }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
-// Get returns the caller's own customer.
+// Get returns the caller's customer.
 func (s *Service) Get(ctx context.Context, caller principal.Principal) (found Customer, err error) {
 	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err = get(tx, false)
@@ -35,7 +35,8 @@ func (s *Service) Get(ctx context.Context, caller principal.Principal) (found Cu
 	return found, err
 }
 
-// orEnded tells somebody whose own customer is gone that nobody of it gets in any more.
+// orEnded turns ResourceNotFound of the caller's own customer into Unauthorized: the customer was
+// deleted.
 func orEnded(err error) error {
 	if fault.Is(err, fault.ResourceNotFound) {
 		return fault.New(fault.Unauthorized, "The customer's contract has ended.")
@@ -43,11 +44,10 @@ func orEnded(err error) error {
 	return err
 }
 
-// GetTx is Get within another's transaction. A customer that is not there gives the fault
-// ResourceNotFound.
+// GetTx is Get within the caller's transaction. Fault: ResourceNotFound.
 func GetTx(tx *postgres.Tx) (Customer, error) { return get(tx, false) }
 
-// Find looks a customer up by its slug, before anything is known of the caller. There may be none.
+// Find looks a customer up by its slug, before the caller is known.
 func (s *Service) Find(ctx context.Context, slug string) (found Found, ok bool, err error) {
 	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		found, ok, err = bySlug(tx, slug)
@@ -56,14 +56,14 @@ func (s *Service) Find(ctx context.Context, slug string) (found Found, ok bool, 
 	return found, ok, err
 }
 
-// Found is as much of a customer as signing in needs.
+// Found is what signing in needs to know of a customer.
 type Found struct {
 	ID       id.Customer
 	Name     string
 	Networks Networks
 }
 
-// New is a customer that is to be made.
+// New is a customer to be created.
 type New struct {
 	Slug           string
 	Name           string
@@ -73,8 +73,8 @@ type New struct {
 	Networks       Networks
 }
 
-// Create makes a customer by the system's own hand and calls then in the same transaction, so that
-// its first administrator can be made with it. A slug that is in use gives the fault SlugTaken.
+// Create creates a customer and calls then in the same transaction, to create its first
+// administrator. Fault: SlugTaken.
 func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx) error) (made Customer, err error) {
 	err = s.db.InCustomer(ctx, id.New[id.Customer](), func(tx *postgres.Tx) error {
 		if made, err = CreateTx(tx, principal.Principal{}, in); err != nil {
@@ -85,7 +85,7 @@ func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx)
 	return made, err
 }
 
-// CreateTx is Create within a transaction that is inside the customer that is to be.
+// CreateTx is Create within a transaction that acts as the customer to be created.
 func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Customer, error) {
 	if err := CheckSlug(in.Slug); err != nil {
 		return Customer{}, err
@@ -123,7 +123,7 @@ func CreateTx(tx *postgres.Tx, caller principal.Principal, in New) (Customer, er
 	)
 }
 
-// cleanName brings a name of a business to the form in which it is kept.
+// cleanName normalises the name of a business.
 func cleanName(name string) (string, error) {
 	name = norm.NFC.String(strings.TrimSpace(name))
 	if name == "" || utf8.RuneCountInString(name) > 200 || strings.ContainsFunc(name, unicode.IsControl) {
@@ -133,13 +133,13 @@ func cleanName(name string) (string, error) {
 	return name, nil
 }
 
-// ListTx returns the customers, newest first: at most limit of those made before the one named, or
-// from the newest on. Fusions itself is none of them. It takes a transaction outside customers.
+// ListTx returns at most limit customers, newest first, from those before the given one; zero: from
+// the newest on. Fusions itself is not among them. It needs a transaction outside customers.
 func ListTx(tx *postgres.Tx, before id.Customer, limit int) ([]Customer, error) {
 	return list(tx, before, limit)
 }
 
-// Update changes the settings of the caller's own customer. Fault: PreconditionFailed.
+// Update changes the settings of the caller's customer. Fault: PreconditionFailed.
 func (s *Service) Update(
 	ctx context.Context,
 	caller principal.Principal,
@@ -153,7 +153,7 @@ func (s *Service) Update(
 	return after, err
 }
 
-// UpdateTx is Update within a transaction that is inside the customer.
+// UpdateTx is Update within a transaction of the customer.
 func UpdateTx(
 	tx *postgres.Tx,
 	caller principal.Principal,
@@ -196,7 +196,7 @@ func UpdateTx(
 	)
 }
 
-// apply returns the customer after the patch and the names of the members that differ.
+// apply returns the customer after the patch, and the names of the members that changed.
 func (p Patch) apply(before Customer) (after Customer, changed []string) {
 	after = before
 	if p.GuidanceText != nil && *p.GuidanceText != before.GuidanceText {

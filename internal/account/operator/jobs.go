@@ -10,17 +10,17 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// ListJobs returns jobs of the background, newest first: at most limit of those asked for before
-// the one named, or from the newest on.
+// ListJobs returns at most limit background jobs, newest first, from those before the given one;
+// zero: from the newest on.
 func (s *Service) ListJobs(ctx context.Context, filter jobs.Filter, before int64, limit int) ([]jobs.Record, error) {
 	return s.desk.List(ctx, filter, before, limit)
 }
 
-// RetryJob has a job tried once more, which the trail of Fusions names. Faults: ResourceNotFound,
+// RetryJob retries a job now, and records that in the trail of Fusions. Faults: ResourceNotFound,
 // JobNotRetryable.
 //
-// The queue has a connection of its own, so the job can be tried although the entry was not kept,
-// where the database goes away in between. The other way round cannot be.
+// The queue has its own connection, so the job may be retried although the entry was not committed,
+// if the database fails in between. The reverse cannot happen.
 func (s *Service) RetryJob(
 	ctx context.Context,
 	caller principal.Principal,

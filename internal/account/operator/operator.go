@@ -1,11 +1,11 @@
-// Package operator is what Fusions' staff does to customers.
+// Package operator implements what operators do to customers.
 //
-// Owns: listing, making, viewing and renaming customers on an operator's order.
-// Does not own: what a customer is (customer), people (user), and what an operator may see of a
-// person, which here is nothing: no answer holds anything of one.
+// Owns: listing, creating, viewing and renaming customers, and retrying jobs, by operators.
+// Does not own: what a customer is (customer), users (user), and what operators may see of a user,
+// which here is nothing.
 //
-// An operator's session is of Fusions, and the customer that is acted on is another. The act is
-// recorded in the trail of the customer that it concerns, with the operator as its actor.
+// An operator's session belongs to Fusions, while the act concerns another customer. The act is
+// recorded in the trail of that customer, with the operator as its actor.
 package operator
 
 import (
@@ -14,15 +14,14 @@ import (
 	"github.com/fusionspim/steward/internal/base/fault"
 )
 
-// New is a customer that is to be made, with its first administrator.
+// New is a customer to be created, with its first administrator.
 type New struct {
 	Slug          string
 	Name          string
 	Administrator user.New
 }
 
-// isCustomer gives the fault ResourceNotFound for Fusions itself, which operators are users of and
-// is not theirs to administer.
+// isCustomer gives ResourceNotFound for Fusions itself, which operators do not administer.
 func isCustomer(found customer.Customer) error {
 	if found.Slug == customer.OperatorsSlug {
 		return fault.New(fault.ResourceNotFound, "There is no such customer.")

@@ -16,23 +16,24 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Welcome follows the making of a person in the same transaction, such as with an invitation.
+// Welcome follows the creation of a user in the same transaction, for example with an invitation.
+// It is passwordlink's, which stands beside operator.
 type Welcome func(tx *postgres.Tx, made user.User) error
 
-// Service is what operators do, as callers use it. Safe for concurrent use.
+// Service implements the operators' use cases. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
 	desk    *jobs.Admin
 	welcome Welcome
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB, desk *jobs.Admin, welcome Welcome) *Service {
 	return &Service{db: db, desk: desk, welcome: welcome}
 }
 
-// ListCustomers returns the customers, newest first: at most limit of those made before the one
-// named, or from the newest on.
+// ListCustomers returns at most limit customers, newest first, from those before the given one;
+// zero: from the newest on.
 func (s *Service) ListCustomers(
 	ctx context.Context,
 	before id.Customer,
@@ -45,7 +46,7 @@ func (s *Service) ListCustomers(
 	return customers, err
 }
 
-// GetCustomer returns one customer. Fault: ResourceNotFound.
+// GetCustomer returns a customer. Fault: ResourceNotFound.
 func (s *Service) GetCustomer(ctx context.Context, of id.Customer) (found customer.Customer, err error) {
 	err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
 		if found, err = customer.GetTx(tx); err != nil {
@@ -56,7 +57,7 @@ func (s *Service) GetCustomer(ctx context.Context, of id.Customer) (found custom
 	return found, err
 }
 
-// UpdateCustomer gives a customer another name. Faults: ResourceNotFound, PreconditionFailed,
+// UpdateCustomer renames a customer. Faults: ResourceNotFound, PreconditionFailed,
 // MalformedRequest.
 func (s *Service) UpdateCustomer(
 	ctx context.Context,
@@ -79,14 +80,13 @@ func (s *Service) UpdateCustomer(
 	return after, err
 }
 
-// CreateCustomer makes a customer with its first administrator. Faults: SlugTaken,
+// CreateCustomer creates a customer with its first administrator. Faults: SlugTaken,
 // MalformedRequest, InvalidName, InvalidEmail.
 //
-// The answer to an Idempotency-Key is kept among the rows of the new customer, because it stands
-// for a request that tells of the administrator and has to go with that person. What an operator's
-// key stands for must be found before the customer is known, so the operators' rows keep which
-// customer was made with the key, for which slug, and nothing of the person. Both are written in
-// the one transaction that makes the customer.
+// The remembered answer to an Idempotency-Key belongs to the new customer, because it tells of the
+// administrator and must be erased with that user. The key must be found before that customer is
+// known, so the operators' rows remember which customer the key created and for which slug, and
+// nothing of the administrator. One transaction writes both.
 func (s *Service) CreateCustomer(
 	ctx context.Context,
 	caller principal.Principal,
@@ -124,7 +124,7 @@ func (s *Service) CreateCustomer(
 		if err := json.Unmarshal(before.Answer.Body, &of); err != nil {
 			return err
 		}
-		// Its own record says whether the whole request is the same, and has the answer.
+		// The customer's own record decides whether the request is the same, and has the answer.
 		return inside(of, func(*postgres.Tx) (customer.Customer, id.User, error) {
 			return customer.Customer{}, id.User{}, fault.New(fault.SlugTaken, "Another customer has this slug.").
 				At("/slug", "is in use")
@@ -133,8 +133,7 @@ func (s *Service) CreateCustomer(
 	return made, err
 }
 
-// claim is what the operators' rows keep of a key: for which slug it was used, and which customer
-// that made.
+// claim is what the operators' rows remember of a key: the slug, and the customer it created.
 func claim(once *idempotency.Once[customer.Customer], slug string) *idempotency.Once[id.Customer] {
 	if once == nil {
 		return nil
@@ -148,7 +147,7 @@ func claim(once *idempotency.Once[customer.Customer], slug string) *idempotency.
 	}
 }
 
-// atAdministrator lets a fault point to where the person stands in the request.
+// atAdministrator makes a fault point to the administrator in the request.
 func atAdministrator(err error) error {
 	var f *fault.Fault
 	if !errors.As(err, &f) {

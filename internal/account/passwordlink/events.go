@@ -14,7 +14,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/token"
 )
 
-// Handlers are how this package's jobs are done.
+// Handlers returns the job handlers of this package.
 func (s *Service) Handlers() []jobs.Handler {
 	return mailjob.Handlers(
 		s.mailing.Mailing,
@@ -22,7 +22,7 @@ func (s *Service) Handlers() []jobs.Handler {
 	)
 }
 
-// word words the mail to somebody as the person is now, and makes the link that it carries.
+// word renders the mail for the user as they are now, and creates the link in it.
 func (s *Service) word(tx *postgres.Tx, job jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
 	to, there, err := user.HoldAddresseeTx(tx, asked.User)
 	if err != nil || !there || (asked.About == aboutInvitation && to.PasswordSet) {

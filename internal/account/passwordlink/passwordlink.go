@@ -1,18 +1,18 @@
-// Package passwordlink is the mailed links that set a password: invitations to an account that has
-// none yet, and resets of one that was forgotten.
+// Package passwordlink manages the mailed links that set a password: invitations to an account
+// without a password, and resets of a forgotten one.
 //
 // Owns: the links, what is mailed about passwords and when, and setting a password by a link.
-// Does not own: people (user), how a password is hashed and judged (password), the wording and
-// sending of mails (mail), the queue (jobs).
+// Does not own: users (user), hashing and judging passwords (password), the wording and sending of
+// mails (mail), the queue (jobs).
 //
-// A link is made when its mail is sent and not before: the queue holds ids alone, the database the
-// hash of what is mailed, and the link itself is nowhere but in the mail. It is good once, for a
-// while, and *if* users.links_since is what it was: an amended address, a disabling, a redaction,
-// or a password set by another link changes that, and so ends every link that there is.
+// A link is created only when its mail is sent: the queue holds ids, the database the hash of what
+// is mailed, and the link itself exists in the mail alone. It works once, for a limited time, and
+// *if* users.links_since is unchanged: a corrected address, disabling, redaction, or a password set
+// by another link changes that value, and so ends every link of the user.
 //
-// Mails go out at least once. The person is read under the lock that an erasure takes, and the link
-// is stored with it, in a short transaction; the mail is sent after. An erasure within the seconds
-// of sending therefore comes too late for the mail, but the link in it is good no more.
+// Mails are sent at least once. A short transaction reads the user under the lock that an erasure
+// takes, and stores the link; the mail is sent afterwards. An erasure within the seconds of sending
+// comes too late for the mail, but its link no longer works.
 package passwordlink
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/jobs"
 )
 
-// Purpose is what a link is for. The set is closed.
+// Purpose is the purpose of a link. The set is closed.
 type Purpose string
 
 // The purposes.
@@ -35,7 +35,7 @@ const (
 	Reset      Purpose = "password_reset"
 )
 
-// Lifetime is for how long a link is good.
+// Lifetime returns how long a link is valid.
 func (p Purpose) Lifetime() time.Duration {
 	if p == Invitation {
 		return 7 * 24 * time.Hour
@@ -43,13 +43,13 @@ func (p Purpose) Lifetime() time.Duration {
 	return time.Hour
 }
 
-// link is one mailed link.
+// link is a mailed link.
 type link struct {
 	user       id.User
 	linksSince time.Time
 }
 
-// mailing is one mail that is to be sent: its job's arguments.
+// mailing holds the arguments of the job that sends a mail.
 type mailing struct {
 	Customer id.Customer `json:"customer_id"`
 	User     id.User     `json:"user_id"`
@@ -59,10 +59,10 @@ type mailing struct {
 // Kind implements jobs.Arguments.
 func (mailing) Kind() string { return "password_mail" }
 
-// Policy says how jobs treat it.
+// Policy implements jobs' optional policy.
 func (mailing) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail} }
 
-// subject is what a mail is about. The set is closed.
+// subject is the subject of a mail. The set is closed.
 type subject string
 
 const (
@@ -71,14 +71,14 @@ const (
 	aboutChange     subject = "password_changed"
 )
 
-// Page is where links lead to.
+// Page is the page that links lead to.
 type Page struct{ template string }
 
-// DefaultPage is the page that the service itself has.
+// DefaultPage is the service's own page.
 const DefaultPage = "{public_url}/set-password"
 
-// ParsePage reads where links lead to: a URL in which {public_url} stands for the service and
-// {customer} for the customer's slug.
+// ParsePage parses the page that links lead to: a URL in which {public_url} stands for the service
+// and {customer} for the customer's slug.
 func ParsePage(template, publicURL string) (Page, error) {
 	if template == "" {
 		template = DefaultPage
@@ -95,8 +95,8 @@ func ParsePage(template, publicURL string) (Page, error) {
 	return page, nil
 }
 
-// link writes a link. The token stands in the fragment, which browsers send to nobody: it reaches
-// no log.
+// link renders a link. The token is in the fragment, which browsers do not send, so it reaches no
+// log.
 func (p Page) link(slug, token string) string {
 	return strings.ReplaceAll(p.template, "{customer}", slug) + "#token=" + token
 }

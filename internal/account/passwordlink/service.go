@@ -23,19 +23,19 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// How many resets are let through: for one account, and from one network, whatever the account.
+// Rate limits of resets: for one account, and from one network for all accounts.
 var (
 	perAccount = ratelimit.Limit{Burst: 3, Every: 20 * time.Minute}
 	perNetwork = ratelimit.Limit{Burst: 20, Every: time.Minute}
 )
 
-// Mailing is how mails reach people.
+// Mailing is how mails are sent.
 type Mailing struct {
 	mailjob.Mailing
-	Page Page // where links lead to
+	Page Page // where links lead
 }
 
-// Service is the links as callers use them. Safe for concurrent use.
+// Service implements the use cases of password links. Safe for concurrent use.
 type Service struct {
 	db        *postgres.DB
 	customers *customer.Service
@@ -46,7 +46,7 @@ type Service struct {
 	mailing   Mailing
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(
 	db *postgres.DB,
 	customers *customer.Service,
@@ -67,7 +67,7 @@ func NewService(
 	}
 }
 
-// InviteTx has people invited to choose a first password, if the transaction is kept.
+// InviteTx invites users by mail to choose a first password, when the transaction commits.
 func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
 	if s.mailing.Off() {
 		return nil
@@ -79,8 +79,8 @@ func (s *Service) InviteTx(tx *postgres.Tx, people ...id.User) error {
 	return s.queue.EnqueueManyTx(tx, all)
 }
 
-// ChangedTx has somebody told that the password is another now, if the transaction is kept, and the
-// ledger that the one before is good no more.
+// ChangedTx notifies a user of a changed password when the transaction commits, and appends to the
+// ledger that the earlier one is no longer valid.
 func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
 	if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.CredentialsChanged, Subject: person.UUID}); err != nil {
 		return err
@@ -88,8 +88,7 @@ func (s *Service) ChangedTx(tx *postgres.Tx, person id.User) error {
 	return s.enqueue(tx, person, aboutChange)
 }
 
-// ResetTx has a link for a new password mailed to somebody who did not ask for it, if the
-// transaction is kept.
+// ResetTx mails a reset link that the user did not request, when the transaction commits.
 func (s *Service) ResetTx(tx *postgres.Tx, person id.User) error {
 	return s.enqueue(tx, person, aboutReset)
 }
@@ -101,10 +100,9 @@ func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error 
 	return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, User: person, About: about})
 }
 
-// Request has a link mailed to whoever has the address at the customer. What it does, returns and
-// takes is the same whether or not there is such an account: for nobody, the same statements end in
-// a job that finds nobody. Only who asks too often from one network is told so, with the fault
-// TooManyAttempts.
+// Request mails a reset link to the user with the address. Its effects, result and duration are the
+// same whether or not the account exists: for an unknown one, the same statements enqueue a job
+// that finds no user. Fault: TooManyAttempts from one network.
 func (s *Service) Request(ctx context.Context, slug, email string, from netip.Addr) error {
 	address, wrong := user.ParseAddress(email, "/email")
 	if wrong != nil {
@@ -146,29 +144,29 @@ func (s *Service) Request(ctx context.Context, slug, email string, from netip.Ad
 	})
 }
 
-// Confirm sets a password by a link, which is used up by that alone. Faults: LinkUsedUp for
-// everything that is not a good link, WeakPassword.
+// Confirm sets a password by a link, and uses the link up. Faults: LinkUsedUp for every link that
+// is not valid, WeakPassword.
 func (s *Service) Confirm(ctx context.Context, text, next sensitive.String, once *idempotency.Once[struct{}]) error {
 	of, person, hash, err := token.ParseLink(text.Reveal())
 	if err != nil {
 		return usedUp()
 	}
 	var found link
-	var good bool
+	var valid bool
 	var about password.Person
 	rules := password.Rules{MinLength: password.MinLength}
 	err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
-		if found, good, err = find(tx, person, hash); err != nil || !good {
+		if found, valid, err = find(tx, person, hash); err != nil || !valid {
 			return err
 		}
 		about, rules, err = judgedBy(tx, person)
 		return err
 	})
-	if err != nil || (!good && once == nil) {
+	if err != nil || (!valid && once == nil) {
 		return orUsedUp(err)
 	}
 	var hashed string
-	if good { // or else it can only be a repetition, which needs no hash
+	if valid { // else only a repetition can succeed, and it needs no hash
 		if err := password.CheckWith(next, about, "/new_password", rules); err != nil {
 			return err
 		}
@@ -179,15 +177,14 @@ func (s *Service) Confirm(ctx context.Context, text, next sensitive.String, once
 	if once != nil {
 		once.Credential = person.UUID
 	}
-	return s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		_, err := once.Do(tx, func() (struct{}, id.User, error) {
-			if !good {
-				return struct{}{}, id.User{}, usedUp()
-			}
-			return struct{}{}, person, s.set(tx, found, hash, hashed)
-		})
-		return err
-	})
+	write := func(tx *postgres.Tx) (struct{}, id.User, error) {
+		if !valid {
+			return struct{}{}, id.User{}, usedUp()
+		}
+		return struct{}{}, person, s.set(tx, found, hash, hashed)
+	}
+	_, err = idempotency.WriteAbout(ctx, s.db, of, once, write)
+	return err
 }
 
 func orUsedUp(err error) error {
@@ -197,7 +194,7 @@ func orUsedUp(err error) error {
 	return usedUp()
 }
 
-// judgedBy returns what a new password of somebody is held against.
+// judgedBy returns what a new password of the user is judged by.
 func judgedBy(tx *postgres.Tx, person id.User) (about password.Person, rules password.Rules, err error) {
 	account, _, err := user.CredentialsTx(tx, person)
 	if err != nil {
@@ -221,8 +218,8 @@ func judgedBy(tx *postgres.Tx, person id.User) (about password.Person, rules pas
 	}, rules, err
 }
 
-// set stores the password and everything that comes with it. Of two at once, the second finds that
-// the links have ended.
+// set stores the password with all that follows from it. Of two concurrent calls, the second finds
+// the links ended.
 func (s *Service) set(tx *postgres.Tx, found link, hash []byte, hashed string) error {
 	done, err := user.SetPasswordTx(tx, found.user, hashed, found.linksSince)
 	if err == nil && done {

@@ -10,13 +10,16 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// find looks for a link that is good.
-func find(tx *postgres.Tx, person id.User, hash []byte) (found link, good bool, err error) {
-	found.user = person
-	err = tx.Raw(`
-		select l.links_since from password_links l join users u on u.customer_id = l.customer_id and u.id = l.user_id
-		where l.customer_id = ? and l.hash = ? and l.user_id = ? and l.used_at is null and l.expires_at > ? and u.status = 'active'
-			and l.links_since = u.links_since`, tx.Customer, hash, person, tx.Now).Row().Scan(&found.linksSince)
+// find returns a link that is valid.
+func find(tx *postgres.Tx, user id.User, hash []byte) (found link, valid bool, err error) {
+	found.user = user
+	err = tx.QueryRow(`
+		select l.links_since
+		from password_links l join users u on u.customer_id = l.customer_id and u.id = l.user_id
+		where l.customer_id = @customer and l.hash = @hash and l.user_id = @user
+			and l.used_at is null and l.expires_at > @now
+			and u.status = 'active' and l.links_since = u.links_since`,
+		postgres.Args{"customer": tx.Customer, "hash": hash, "user": user, "now": tx.Now}).Scan(&found.linksSince)
 	if errors.Is(err, sql.ErrNoRows) {
 		return link{}, false, nil
 	}
@@ -24,17 +27,22 @@ func find(tx *postgres.Tx, person id.User, hash []byte) (found link, good bool, 
 }
 
 func insert(tx *postgres.Tx, of link, hash []byte, purpose Purpose) error {
-	return tx.ORM().
-		Exec("insert into password_links (customer_id, hash, user_id, purpose, created_at, expires_at, links_since) values (?, ?, ?, ?, ?, ?, ?)",
-			tx.Customer, hash, of.user, purpose, tx.Now, tx.Now.Add(purpose.Lifetime()), of.linksSince).
-		Error
+	_, err := tx.Exec(`
+		insert into password_links (customer_id, hash, user_id, purpose, created_at, expires_at, links_since)
+		values (@customer, @hash, @user, @purpose, @now, @expires_at, @links_since)`,
+		postgres.Args{
+			"customer": tx.Customer, "hash": hash, "user": of.user, "purpose": purpose, "now": tx.Now,
+			"expires_at": tx.Now.Add(purpose.Lifetime()), "links_since": of.linksSince,
+		})
+	return err
 }
 
-// use marks a link as used, once.
-func use(tx *postgres.Tx, hash []byte) (bool, error) {
-	done := tx.ORM().
-		Exec("update password_links set used_at = ? where customer_id = ? and hash = ? and used_at is null", tx.Now, tx.Customer, hash)
-	return done.RowsAffected == 1, done.Error
+// use marks a link as used, and reports whether it was unused.
+func use(tx *postgres.Tx, hash []byte) (used bool, err error) {
+	n, err := tx.Exec(`
+		update password_links set used_at = $1
+		where customer_id = $2 and hash = $3 and used_at is null`, tx.Now, tx.Customer, hash)
+	return n == 1, err
 }
 
 // Expire drops at most limit links that are past their time, and tells how many.

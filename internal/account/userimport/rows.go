@@ -27,20 +27,21 @@ const (
 	allowErased = "allow_erased"
 )
 
-// read is one row as it was read: somebody, or why not.
+// read is a row as it was parsed: a user, or the reason for refusing it.
 type read struct {
 	Row
 	person      user.New
 	allowErased bool
 }
 
-// source reads rows one after the other.
+// source parses rows one after the other.
 type source interface {
-	// next returns the next row, io.EOF behind the last one, or a fault when the file cannot be read on.
+	// next returns the next row, io.EOF after the last one, or a fault if the rest cannot be
+	// parsed.
 	next() (read, error)
 }
 
-// open begins to read a file. A file that cannot be one gives the fault MalformedRequest.
+// open starts to parse a file. Fault: MalformedRequest.
 func open(format Format, body io.Reader) (source, error) {
 	if format == NDJSON {
 		return &lines{in: bufio.NewReaderSize(withoutMark(body), maxRowBytes)}, nil
@@ -48,16 +49,17 @@ func open(format Format, body io.Reader) (source, error) {
 	return newTable(body)
 }
 
-// withoutMark leaves out the mark that some programs put before UTF-8.
+// withoutMark skips a byte order mark.
 func withoutMark(body io.Reader) io.Reader {
 	in := bufio.NewReaderSize(body, readAhead)
 	if start, err := in.Peek(3); err == nil && string(start) == "\ufeff" {
-		_, _ = in.Discard(3) // which were just seen
+		_, _ = in.Discard(3) // just peeked
 	}
 	return in
 }
 
-// unreadable is the fault of a file whose end never came. What the operation itself says of the body, such as that it is too large, it lets through.
+// unreadable is the fault of a file that was cut off. Faults of the operation, such as a body that
+// is too large, pass unchanged.
 func unreadable(err error) error {
 	var known *fault.Fault
 	if errors.As(err, &known) {
@@ -85,7 +87,10 @@ func newTable(body io.Reader) (*table, error) {
 	case err != nil:
 		return nil, t.fatal(err)
 	}
-	refused := fault.New(fault.MalformedRequest, "The first row does not name the columns: first_name, last_name and email, and if wanted role and allow_erased, with commas between them.")
+	refused := fault.New(
+		fault.MalformedRequest,
+		"The first row does not name the columns: first_name, last_name and email, and if wanted role and allow_erased, with commas between them.",
+	)
 	for i, name := range header {
 		at := "/" + strconv.Itoa(i)
 		if !slices.Contains([]string{firstName, lastName, email, role, allowErased}, name) {
@@ -109,14 +114,20 @@ func newTable(body io.Reader) (*table, error) {
 	return t, nil
 }
 
-// fatal says why the file cannot be read on.
+// fatal returns the fault that ends parsing.
 func (t *table) fatal(err error) error {
 	var wrong *csv.ParseError
 	switch {
 	case errors.As(err, &wrong):
-		return fault.New(fault.MalformedRequest, fmt.Sprintf("A quote on line %d is not closed, so it cannot be told where the row ends.", wrong.StartLine))
+		return fault.New(
+			fault.MalformedRequest,
+			fmt.Sprintf("A quote on line %d is not closed, so it cannot be told where the row ends.", wrong.StartLine),
+		)
 	case errors.Is(err, errTooLong):
-		return fault.New(fault.MalformedRequest, "A row is longer than 64 KiB, or a quote is not closed, so it cannot be told where the row ends.")
+		return fault.New(
+			fault.MalformedRequest,
+			"A row is longer than 64 KiB, or a quote is not closed, so it cannot be told where the row ends.",
+		)
 	}
 	return unreadable(err)
 }
@@ -150,7 +161,7 @@ func (t *table) next() (read, error) {
 	return row, nil
 }
 
-// set takes the text of a column. Of several faults the first one counts.
+// set assigns a column. The first of several faults counts.
 func (r *read) set(name, text string) {
 	if !utf8.ValidString(text) {
 		r.wrong(notUTF8, "/"+name)
@@ -182,7 +193,7 @@ func (r *read) wrong(reason Reason, pointer string) {
 	}
 }
 
-// complete refuses a row that lacks something.
+// complete refuses a row that lacks a column.
 func (r *read) complete() {
 	for _, one := range []struct{ name, text string }{{firstName, r.person.FirstName}, {lastName, r.person.LastName}, {email, r.person.Email}} {
 		if one.text == "" {
@@ -191,10 +202,10 @@ func (r *read) complete() {
 	}
 }
 
-// readAhead is how much is read at once.
+// readAhead is the size of the read buffer in bytes.
 const readAhead = 4 << 10
 
-// bounded lets through bytes until a row would be too long, what is read ahead included.
+// bounded fails when a row would be too long, including what is buffered.
 type bounded struct {
 	in          io.Reader
 	seen, until int64

@@ -17,13 +17,13 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// How many imports a replica carries out at once, and of one customer.
+// Concurrent imports of one replica, and of one customer on it.
 const (
 	maxAtOnce         = 8
 	maxAtOnceCustomer = 2
 )
 
-// Service is imports as callers use them. Safe for concurrent use.
+// Service implements the import use cases. Safe for concurrent use.
 type Service struct {
 	db    *postgres.DB
 	users *user.Service
@@ -34,56 +34,66 @@ type Service struct {
 	closed  bool
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB, users *user.Service) *Service {
 	return &Service{db: db, users: users, running: make(map[id.Customer]int)}
 }
 
-// Close has imports under way end behind their present batch, and begins no more.
+// Close ends running imports after their current batch, and starts no more.
 func (s *Service) Close() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.closed = true
 }
 
-// goOn tells whether the service is to end.
+// goOn fails once the service is closing.
 func (s *Service) goOn() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if !s.closed {
 		return nil
 	}
-	f := fault.New(fault.ServiceUnavailable, "This replica of the service is being stopped. Send the file again in a moment: what was done stays as it is.")
+	f := fault.New(
+		fault.ServiceUnavailable,
+		"This replica of the service is being stopped. Send the file again in a moment: what was done stays as it is.",
+	)
 	f.RetryAfter = 2 * time.Second
 	return f
 }
 
-// Key is an Idempotency-Key as far as it is kept.
+// Key is the stored part of an Idempotency-Key.
 type Key struct {
 	Hash        []byte
-	Fingerprint func(sum []byte) []byte // of the request, from the sum of its body
+	Fingerprint func(sum []byte) []byte // of the request, from the hash of its body
 }
 
-// File is what an import is made of.
+// File is the input of an import.
 type File struct {
 	Body io.Reader
-	// Attend is called before each batch. Its error ends the import.
+	// Attend is called before each batch. Its error interrupts the import.
 	Attend func() error
 	Key    *Key // nil: none
 }
 
-// Outcome is what became of an order.
+// Outcome is the result of Create.
 type Outcome struct {
 	Import   Import
-	Refused  []Row // the first ones, one more than was asked for if there are more
-	Replayed bool  // it was done before, for the same key
+	Refused  []Row // the first ones, and one more if there are more
+	Replayed bool  // an earlier import with the same key
 }
 
-// Create carries out an import, and returns it with the first of its refused rows.
+// Create runs an import, and returns it with the first of its refused rows.
 //
-// Faults before anything is done: MalformedRequest for a file that is none, ServiceUnavailable when too many are under way, and those of a key. Any fault that
-// comes later has Import set: what was done before it is kept.
-func (s *Service) Create(ctx context.Context, caller principal.Principal, order Order, file File, limit int) (Outcome, error) {
+// Faults before anything is done: MalformedRequest for a file that cannot be parsed,
+// ServiceUnavailable when too many imports run, and those of the key. With any later fault, Import
+// is set: what was committed before stays.
+func (s *Service) Create(
+	ctx context.Context,
+	caller principal.Principal,
+	order Order,
+	file File,
+	limit int,
+) (Outcome, error) {
 	done, err := s.enter(caller.Customer)
 	if err != nil {
 		return Outcome{}, err
@@ -117,14 +127,18 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, order 
 	if file.Key != nil {
 		fingerprint = file.Key.Fingerprint(sum.Sum(nil))
 	}
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error { return complete(tx, begun.ID, fingerprint) })
+	err = s.db.InCustomerAutocommit(
+		ctx,
+		caller.Customer,
+		func(tx *postgres.Tx) error { return complete(tx, begun.ID, fingerprint) },
+	)
 	if err != nil {
 		return Outcome{}, s.interrupt(ctx, caller, begun, err)
 	}
 	return s.outcome(ctx, caller, begun.ID, limit)
 }
 
-// enter takes one of the places of imports under way.
+// enter takes one of the slots of running imports.
 func (s *Service) enter(of id.Customer) (leave func(), err error) {
 	if err := s.goOn(); err != nil {
 		return nil, err
@@ -132,7 +146,10 @@ func (s *Service) enter(of id.Customer) (leave func(), err error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.all >= maxAtOnce || s.running[of] >= maxAtOnceCustomer {
-		f := fault.New(fault.ServiceUnavailable, "As many imports are under way as are carried out at once. Try again when one is done.")
+		f := fault.New(
+			fault.ServiceUnavailable,
+			"As many imports are under way as are carried out at once. Try again when one is done.",
+		)
 		f.RetryAfter = 5 * time.Second
 		return nil, f
 	}
@@ -148,8 +165,13 @@ func (s *Service) enter(of id.Customer) (leave func(), err error) {
 	}, nil
 }
 
-// begin writes down that an import is under way, or finds the one that was done for the same key.
-func (s *Service) begin(ctx context.Context, caller principal.Principal, order Order, key *Key) (begun Import, before *kept, err error) {
+// begin records that an import runs, or returns the earlier one with the same key.
+func (s *Service) begin(
+	ctx context.Context,
+	caller principal.Principal,
+	order Order,
+	key *Key,
+) (begun Import, before *kept, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) (err error) {
 		begun, before, err = begin(tx, caller, order, key)
 		return err
@@ -157,10 +179,21 @@ func (s *Service) begin(ctx context.Context, caller principal.Principal, order O
 	return begun, before, err
 }
 
-// replay answers a repetition with the first import as it is now.
-func (s *Service) replay(ctx context.Context, caller principal.Principal, before kept, file File, rows source, sum func() []byte, limit int) (Outcome, error) {
+// replay returns the first import, as it is now, for a repeated request.
+func (s *Service) replay(
+	ctx context.Context,
+	caller principal.Principal,
+	before kept,
+	file File,
+	rows source,
+	sum func() []byte,
+	limit int,
+) (Outcome, error) {
 	if before.fingerprint == nil {
-		return Outcome{}, fault.New(fault.IdempotencyErased, "Somebody whom the import with this key told of was erased. Use a new key for a new import.")
+		return Outcome{}, fault.New(
+			fault.IdempotencyErased,
+			"Somebody whom the import with this key told of was erased. Use a new key for a new import.",
+		)
 	}
 	for at := 0; ; at++ {
 		if at%batchRows == 0 {
@@ -184,13 +217,25 @@ func (s *Service) replay(ctx context.Context, caller principal.Principal, before
 }
 
 // outcome reads an import with the first of its refused rows.
-func (s *Service) outcome(ctx context.Context, caller principal.Principal, one id.Import, limit int) (out Outcome, err error) {
+func (s *Service) outcome(
+	ctx context.Context,
+	caller principal.Principal,
+	one id.Import,
+	limit int,
+) (out Outcome, err error) {
 	out.Import, out.Refused, err = s.Get(ctx, caller, one, Refused, 0, limit)
 	return out, err
 }
 
-// carryOut goes through the rows of a file, batch by batch.
-func (s *Service) carryOut(ctx context.Context, caller principal.Principal, begun Import, file File, rows source, first read) error {
+// carryOut processes the rows of a file, batch by batch.
+func (s *Service) carryOut(
+	ctx context.Context,
+	caller principal.Principal,
+	begun Import,
+	file File,
+	rows source,
+	first read,
+) error {
 	seen := make(map[[16]byte]struct{})
 	batch := make([]read, 0, batchRows)
 	batch = append(batch, first)
@@ -204,7 +249,10 @@ func (s *Service) carryOut(ctx context.Context, caller principal.Principal, begu
 		}
 		if last := len(batch) - 1; last >= 0 && batch[last].Number > MaxRows {
 			batch = batch[:last-(batch[last].Number-MaxRows)+1]
-			end = fault.New(fault.BodyTooLarge, "The file has more than 100,000 rows. The rows up to there were carried out; send the others as another file.")
+			end = fault.New(
+				fault.BodyTooLarge,
+				"The file has more than 100,000 rows. The rows up to there were carried out; send the others as another file.",
+			)
 		}
 		if len(batch) > 0 {
 			if err := s.add(ctx, caller, begun, batch, seen); err != nil {
@@ -223,10 +271,16 @@ func (s *Service) carryOut(ctx context.Context, caller principal.Principal, begu
 	}
 }
 
-// add judges the rows of a batch and carries the good ones out, in one transaction.
-func (s *Service) add(ctx context.Context, caller principal.Principal, begun Import, batch []read, seen map[[16]byte]struct{}) error {
+// add creates the users of a batch in one transaction.
+func (s *Service) add(
+	ctx context.Context,
+	caller principal.Principal,
+	begun Import,
+	batch []read,
+	seen map[[16]byte]struct{},
+) error {
 	var candidates []user.Candidate
-	var of []int // which row each is of
+	var of []int // the row of each user
 	for i := range batch {
 		row := &batch[i]
 		if row.Status == Refused {
@@ -252,7 +306,12 @@ func (s *Service) add(ctx context.Context, caller principal.Principal, begun Imp
 		candidates, of = append(candidates, candidate), append(of, i)
 	}
 	return s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		verdicts, err := s.users.CreateManyTx(tx, caller, candidates, user.Manner{Rehearse: begun.DryRun, Invite: begun.Invite})
+		verdicts, err := s.users.CreateManyTx(
+			tx,
+			caller,
+			candidates,
+			user.Manner{Rehearse: begun.DryRun, Invite: begun.Invite},
+		)
 		if err != nil {
 			return err
 		}
@@ -269,14 +328,14 @@ func (s *Service) add(ctx context.Context, caller principal.Principal, begun Imp
 	})
 }
 
-// mark adds a key, and tells whether it was there.
+// mark adds a key, and reports whether it was there.
 func mark(seen map[[16]byte]struct{}, key [16]byte) bool {
 	_, there := seen[key]
 	seen[key] = struct{}{}
 	return there
 }
 
-// settle takes over what became of the row's person. It is done anew when the transaction is.
+// settle records the outcome of a row's user. It runs again if the transaction is retried.
 func (r *read) settle(verdict user.Verdict) {
 	r.Row = Row{Number: r.Number, Line: r.Line}
 	if !verdict.User.IsZero() {
@@ -294,7 +353,8 @@ func (r *read) settle(verdict user.Verdict) {
 	}
 }
 
-// interrupt writes down that an import has ended early, as far as that can be written, and says where what was done can be seen.
+// interrupt records that an import ended early, if that can be recorded, and points the caller to
+// what was done.
 func (s *Service) interrupt(ctx context.Context, caller principal.Principal, begun Import, cause error) error {
 	var known *fault.Fault
 	code := fault.InternalError
@@ -304,14 +364,20 @@ func (s *Service) interrupt(ctx context.Context, caller principal.Principal, beg
 		told.Import = Path(begun.ID)
 		cause = &told
 	}
-	// Where the database is away, the silence of the import says the same after a while.
+	// Without the database, the import's silence says the same after a while.
 	_ = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error { return stop(tx, begun.ID, code) })
 	return cause
 }
 
-// Get returns an import of the caller's customer and its rows in their order: those behind a number, at most limit, and of one status unless that is empty.
-// Fault: ResourceNotFound.
-func (s *Service) Get(ctx context.Context, caller principal.Principal, one id.Import, status Status, behind, limit int) (found Import, rows []Row, err error) {
+// Get returns an import of the caller's customer, and at most limit of its rows after a number, of
+// one status or, if it is empty, of all. Fault: ResourceNotFound.
+func (s *Service) Get(
+	ctx context.Context,
+	caller principal.Principal,
+	one id.Import,
+	status Status,
+	behind, limit int,
+) (found Import, rows []Row, err error) {
 	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		if found, err = get(tx, one); err != nil {
 			return err

@@ -14,16 +14,19 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// kept is what is known of an import for the sake of its key.
+// kept is the import that an idempotency key stands for.
 type kept struct {
 	id          id.Import
-	fingerprint []byte // nil once somebody of the file was erased
+	fingerprint []byte // nil once a user of the file was erased
 }
 
-// begin writes down that an import is under way. Where its key stands for another, that one is returned if it is done, and gives its key up if it was interrupted or
-// the key is past its time; while it is under way, that is the fault IdempotencyKeyInUse.
+// begin records that an import runs. If its key stands for another import, that one is returned once
+// it is completed; an interrupted one, or one whose key has expired, gives its key up; one that still
+// runs is the fault IdempotencyKeyInUse.
 func begin(tx *postgres.Tx, caller principal.Principal, order Order, key *Key) (Import, *kept, error) {
-	begun := Import{Order: order, ID: id.New[id.Import](), State: Running, Authority: caller.Authority(), StartedAt: tx.Now}
+	begun := Import{
+		Order: order, ID: id.New[id.Import](), State: Running, Authority: caller.Authority(), StartedAt: tx.Now,
+	}
 	if caller.IsAPIKey() {
 		begun.OrderedByAPIKey = &caller.APIKey
 	} else {
@@ -34,22 +37,22 @@ func begin(tx *postgres.Tx, caller principal.Principal, order Order, key *Key) (
 		hash = key.Hash
 	}
 	for range 3 {
-		done := tx.ORM().Exec(`
-			insert into user_imports (customer_id, id, state, format, dry_run, invite, authority, ordered_by_user_id, ordered_by_api_key_id,
-				created, would_create, existing, refused, key_hash, started_at, progressed_at)
-			values (?, ?, 'running', ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, ?, ?) on conflict (customer_id, key_hash) do nothing`,
-			tx.Customer, begun.ID, order.Format, order.DryRun, order.Invite, begun.Authority, begun.OrderedByUser, begun.OrderedByAPIKey, hash, tx.Now, tx.Now)
-		if done.Error != nil {
-			return Import{}, nil, done.Error
+		inserted, err := insert(tx, begun, hash)
+		if err != nil {
+			return Import{}, nil, err
 		}
-		if done.RowsAffected == 1 {
-			return begun, nil, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserImportStarted, Target: audit.OnImport(begun.ID)})
+		if inserted {
+			return begun, nil, audit.AppendTx(tx, audit.Act{
+				Caller: caller, Action: audit.UserImportStarted, Target: audit.OnImport(begun.ID),
+			})
 		}
 		var before kept
 		var state State
 		var startedAt, progressedAt time.Time
-		err := tx.ORM().Raw("select id, state, fingerprint, started_at, progressed_at from user_imports where customer_id = ? and key_hash = ? for no key update",
-			tx.Customer, hash).Row().Scan(&before.id, &state, &before.fingerprint, &startedAt, &progressedAt)
+		err = tx.QueryRow(`
+			select id, state, fingerprint, started_at, progressed_at from user_imports
+			where customer_id = $1 and key_hash = $2 for no key update`, tx.Customer, hash).
+			Scan(&before.id, &state, &before.fingerprint, &startedAt, &progressedAt)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			continue // given up in the meantime
@@ -60,56 +63,94 @@ func begin(tx *postgres.Tx, caller principal.Principal, order Order, key *Key) (
 		case tx.Now.Sub(startedAt) < keyLifetime && state == Running && tx.Now.Sub(progressedAt) < silence:
 			return Import{}, nil, inUse()
 		}
-		if err := tx.ORM().Exec("update user_imports set key_hash = null, fingerprint = null where customer_id = ? and id = ?", tx.Customer, before.id).Error; err != nil {
+		_, err = tx.Exec(`
+			update user_imports set key_hash = null, fingerprint = null
+			where customer_id = $1 and id = $2`, tx.Customer, before.id)
+		if err != nil {
 			return Import{}, nil, err
 		}
 	}
 	return Import{}, nil, inUse()
 }
 
+// insert stores a running import, and reports whether its key was free.
+func insert(tx *postgres.Tx, begun Import, keyHash []byte) (inserted bool, err error) {
+	n, err := tx.Exec(`
+		insert into user_imports (
+			customer_id, id, state, format, dry_run, invite, authority, ordered_by_user_id, ordered_by_api_key_id,
+			created, would_create, existing, refused, key_hash, started_at, progressed_at
+		) values (
+			@customer, @id, 'running', @format, @dry_run, @invite, @authority, @user, @api_key,
+			0, 0, 0, 0, @key_hash, @now, @now
+		) on conflict (customer_id, key_hash) do nothing`,
+		postgres.Args{
+			"customer": tx.Customer, "id": begun.ID, "format": begun.Format, "dry_run": begun.DryRun,
+			"invite": begun.Invite, "authority": begun.Authority, "user": begun.OrderedByUser,
+			"api_key": begun.OrderedByAPIKey, "key_hash": keyHash, "now": tx.Now,
+		})
+	return n == 1, err
+}
+
 func inUse() error {
-	f := fault.New(fault.IdempotencyKeyInUse, "The first import with this key is still under way. Send it again in a moment.")
+	f := fault.New(fault.IdempotencyKeyInUse,
+		"The first import with this key is still under way. Send it again in a moment.")
 	f.RetryAfter = time.Second
 	return f
 }
 
-// record writes down what became of the rows of a batch.
-func record(tx *postgres.Tx, one id.Import, rows []Row, counts Counts) error {
+// record stores the outcome of the rows of a batch, and adds them to the counts.
+func record(tx *postgres.Tx, of id.Import, rows []Row, counts Counts) error {
 	sent, err := json.Marshal(rows)
 	if err != nil {
 		return err
 	}
-	return tx.ORM().Exec(`
-		with come as (
-			update user_imports set created = created + ?, would_create = would_create + ?, existing = existing + ?, refused = refused + ?, progressed_at = ?
-			where customer_id = ? and id = ?
+	_, err = tx.Exec(`
+		with progress as (
+			update user_imports set
+				created = created + @created, would_create = would_create + @would_create,
+				existing = existing + @existing, refused = refused + @refused, progressed_at = @now
+			where customer_id = @customer and id = @import
 		)
 		insert into user_import_rows (customer_id, import_id, number, line, status, user_id, reason, pointer)
-		select ?, ?, number, line, status, user_id, reason, pointer from jsonb_to_recordset(?::jsonb)
-			as row(number int, line int, status text, user_id uuid, reason text, pointer text) order by number`,
-		counts.Created, counts.WouldCreate, counts.Existing, counts.Refused, tx.Now, tx.Customer, one, tx.Customer, one, string(sent)).Error
+		select @customer, @import, number, line, status, user_id, reason, pointer
+		from jsonb_to_recordset(@rows::jsonb)
+			as row(number int, line int, status text, user_id uuid, reason text, pointer text)
+		order by number`,
+		postgres.Args{
+			"created": counts.Created, "would_create": counts.WouldCreate, "existing": counts.Existing,
+			"refused": counts.Refused, "now": tx.Now, "customer": tx.Customer, "import": of, "rows": string(sent),
+		})
+	return err
 }
 
-func complete(tx *postgres.Tx, one id.Import, fingerprint []byte) error {
-	return tx.ORM().Exec(`
-		update user_imports set state = 'completed', stopped_by = null, fingerprint = ?, progressed_at = ?, finished_at = ?
-		where customer_id = ? and id = ? and state = 'running'`, fingerprint, tx.Now, tx.Now, tx.Customer, one).Error
+func complete(tx *postgres.Tx, of id.Import, fingerprint []byte) error {
+	_, err := tx.Exec(`
+		update user_imports set
+			state = 'completed', stopped_by = null, fingerprint = @fingerprint,
+			progressed_at = @now, finished_at = @now
+		where customer_id = @customer and id = @import and state = 'running'`,
+		postgres.Args{"fingerprint": fingerprint, "now": tx.Now, "customer": tx.Customer, "import": of})
+	return err
 }
 
-func stop(tx *postgres.Tx, one id.Import, code fault.Code) error {
-	return tx.ORM().Exec(`
-		update user_imports set state = 'interrupted', stopped_by = ?, progressed_at = ?, finished_at = ? where customer_id = ? and id = ? and state = 'running'`,
-		code, tx.Now, tx.Now, tx.Customer, one).Error
+// stop marks a running import as interrupted by a fault.
+func stop(tx *postgres.Tx, of id.Import, code fault.Code) error {
+	_, err := tx.Exec(`
+		update user_imports set state = 'interrupted', stopped_by = @code, progressed_at = @now, finished_at = @now
+		where customer_id = @customer and id = @import and state = 'running'`,
+		postgres.Args{"code": code, "now": tx.Now, "customer": tx.Customer, "import": of})
+	return err
 }
 
-func get(tx *postgres.Tx, one id.Import) (found Import, err error) {
+func get(tx *postgres.Tx, of id.Import) (found Import, err error) {
 	var progressedAt time.Time
-	err = tx.Raw(`
-		select id, state, format, dry_run, invite, authority, ordered_by_user_id, ordered_by_api_key_id, created, would_create, existing, refused, stopped_by,
-			started_at, progressed_at, finished_at
-		from user_imports where customer_id = ? and id = ?`, tx.Customer, one).Row().
-		Scan(&found.ID, &found.State, &found.Format, &found.DryRun, &found.Invite, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
-			&found.Created, &found.WouldCreate, &found.Existing, &found.Refused, &found.StoppedBy, &found.StartedAt, &progressedAt, &found.FinishedAt)
+	err = tx.QueryRow(`
+		select id, state, format, dry_run, invite, authority, ordered_by_user_id, ordered_by_api_key_id,
+			created, would_create, existing, refused, stopped_by, started_at, progressed_at, finished_at
+		from user_imports where customer_id = $1 and id = $2`, tx.Customer, of).
+		Scan(&found.ID, &found.State, &found.Format, &found.DryRun, &found.Invite, &found.Authority,
+			&found.OrderedByUser, &found.OrderedByAPIKey, &found.Created, &found.WouldCreate, &found.Existing,
+			&found.Refused, &found.StoppedBy, &found.StartedAt, &progressedAt, &found.FinishedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Import{}, fault.New(fault.ResourceNotFound, "There is no such import.")
 	}
@@ -119,25 +160,21 @@ func get(tx *postgres.Tx, one id.Import) (found Import, err error) {
 	return found, err
 }
 
-func list(tx *postgres.Tx, one id.Import, status Status, behind, limit int) (rows []Row, err error) {
-	statement, arguments := "select number, line, status, user_id, coalesce(reason, ''), coalesce(pointer, '') from user_import_rows where customer_id = ? and import_id = ? and number > ?",
-		[]any{tx.Customer, one, behind}
+// list returns at most limit rows after the given number, of one status or, if it is empty, of all.
+func list(tx *postgres.Tx, of id.Import, status Status, after, limit int) ([]Row, error) {
+	scan := func(from postgres.Row) (row Row, err error) {
+		err = from.Scan(&row.Number, &row.Line, &row.Status, &row.User, &row.Reason, &row.Pointer)
+		return row, err
+	}
+	statement := `
+		select number, line, status, user_id, coalesce(reason, ''), coalesce(pointer, '')
+		from user_import_rows where customer_id = @customer and import_id = @import and number > @after`
+	arguments := postgres.Args{"customer": tx.Customer, "import": of, "after": after, "limit": limit}
 	if status != "" {
-		statement, arguments = statement+" and status = ?", append(arguments, status)
+		statement += " and status = @status"
+		arguments["status"] = status
 	}
-	found, err := tx.Raw(statement+" order by number limit ?", append(arguments, limit)...).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer found.Close() //nolint:errcheck // read to its end or given up
-	for found.Next() {
-		var row Row
-		if err := found.Scan(&row.Number, &row.Line, &row.Status, &row.User, &row.Reason, &row.Pointer); err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	return rows, found.Err()
+	return postgres.Collect(tx, scan, statement+" order by number limit @limit", arguments)
 }
 
 // ExpireRows drops at most limit rows of imports that are past their time, and tells how many.
@@ -149,7 +186,8 @@ func ExpireRows(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// Expire drops at most limit imports that are past their time and have no rows any more, and tells how many.
+// Expire drops at most limit imports that are past their time and have no rows any more, and tells
+// how many.
 func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from user_imports where (customer_id, id) in (
@@ -166,7 +204,8 @@ func ForgetKeys(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// Holdings are what this package holds of a person: that a row of an import told of the person. With the file at hand, that would say who somebody was.
+// Holdings are what this package holds of a person: that a row of an import told of the person.
+// With the file at hand, that would say who somebody was.
 func Holdings() []user.Holding { return []user.Holding{told{}} }
 
 type told struct{}
@@ -183,7 +222,8 @@ func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
 	return count, err
 }
 
-// Remove implements user.Holding. The hash of a key stays until its time is up, so that a late repetition is not carried out again.
+// Remove implements user.Holding. The hash of a key stays until its time is up, so that a late
+// repetition is not carried out again.
 func (told) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	return postgres.Counts[id.User](tx.Raw(`
 		with before as materialized (

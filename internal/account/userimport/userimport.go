@@ -1,14 +1,16 @@
 // Package userimport creates many users from a file.
 //
-// Owns: reading the two forms of such a file as a stream, what became of each of its rows, and how far each import came.
-// Does not own: who becomes a user, and who does not (user); nothing that stands in a file is kept here.
+// Owns: parsing the two formats of such a file as a stream, the outcome of each row, and the
+// progress of each import.
+// Does not own: which users are created (user). Nothing of a file's content is stored here.
 //
-// A file is read and carried out in batches. The users of a batch, their entries in the trail, their invitations, and the numbers and outcomes of the rows are
-// one transaction, so wherever an import ends, what it did is whole and written down. Sending the same file again does the rest, for what is there is left
-// as it is.
+// A file is processed in batches. The users of a batch, their entries in the trail, their
+// invitations, and the outcomes of the rows are one transaction, so an import that ends early
+// leaves complete batches, all recorded. Sending the same file again does the rest, because
+// existing users are left as they are.
 //
-//	running ──▶ completed
-//	   └──────▶ interrupted   (also one that has not come on for a while: nobody is left who could say so)
+// \trunning ──▶ completed \t └──────▶ interrupted (also an import without progress for a while: its
+// replica died)
 package userimport
 
 import (
@@ -18,20 +20,20 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 )
 
-// The bounds of an import.
+// Limits of an import.
 const (
 	MaxRows     = 100_000
 	maxRowBytes = 64 << 10
 	batchRows   = 500
 )
 
-// Lifetime is how long an import is remembered.
+// Lifetime is how long an import is kept.
 const Lifetime = 30 * 24 * time.Hour
 
-// silence is after how long one that has not come on counts as cut off.
+// silence is the time without progress after which an import counts as interrupted.
 const silence = 2 * time.Minute
 
-// Format is the form of a file. The set is closed.
+// Format is the format of a file. The set is closed.
 type Format string
 
 // The formats.
@@ -40,7 +42,7 @@ const (
 	NDJSON Format = "ndjson"
 )
 
-// State is how far an import came. The set is closed.
+// State is the progress of an import. The set is closed.
 type State string
 
 // The states.
@@ -50,14 +52,14 @@ const (
 	Interrupted State = "interrupted"
 )
 
-// Order is what is to be done with a file.
+// Order is what to do with a file.
 type Order struct {
 	Format Format
-	DryRun bool // judge every row, and change no user
-	Invite bool // invite those who are created
+	DryRun bool // judge every row, and create no user
+	Invite bool // invite the created users
 }
 
-// Import is one import, without its rows.
+// Import is an import without its rows.
 type Import struct {
 	Order
 	ID              id.Import
@@ -71,7 +73,7 @@ type Import struct {
 	FinishedAt *time.Time
 }
 
-// Counts counts rows by their status.
+// Counts are the numbers of rows by status.
 type Counts struct {
 	Created     int `json:"created"`
 	WouldCreate int `json:"would_create"`
@@ -79,7 +81,7 @@ type Counts struct {
 	Refused     int `json:"refused"`
 }
 
-// Rows is how many rows there are of any status.
+// Rows returns the number of rows of any status.
 func (c Counts) Rows() int { return c.Created + c.WouldCreate + c.Existing + c.Refused }
 
 func (c *Counts) add(status Status) {
@@ -95,10 +97,10 @@ func (c *Counts) add(status Status) {
 	}
 }
 
-// Path is where an import is found.
+// Path returns the path of an import.
 func Path(one id.Import) string { return "/v1/user-imports/" + one.String() }
 
-// Status is what became of a row. The set is closed.
+// Status is the outcome of a row. The set is closed.
 type Status string
 
 // The statuses.
@@ -109,13 +111,13 @@ const (
 	Refused     Status = "refused"
 )
 
-// Row is what became of one row.
+// Row is the outcome of one row.
 type Row struct {
-	Number  int      `json:"number"` // from 1; the header and blank lines do not count
-	Line    int      `json:"line"`   // of the file, on which the row begins
+	Number  int      `json:"number"` // from 1, without the header and blank lines
+	Line    int      `json:"line"`   // where the row starts in the file
 	Status  Status   `json:"status"`
-	User    *id.User `json:"user_id"`           // who was created or was there; nil once erased
-	Reason  Reason   `json:"reason,omitempty"`  // why it was refused
+	User    *id.User `json:"user_id"`           // who was created or existed; nil once erased
+	Reason  Reason   `json:"reason,omitempty"`  // why the row was refused
 	Pointer string   `json:"pointer,omitempty"` // the column at fault
 }
 
@@ -145,7 +147,7 @@ const (
 	addressSuppressed Reason = "address_suppressed"
 )
 
-// Explain says what a reason means to the caller: the kind of the problem, and a sentence.
+// Explain returns the kind of problem and the sentence for a reason.
 func (r Reason) Explain() (code fault.Code, detail string) {
 	switch r {
 	case wrongFieldCount:
@@ -182,7 +184,7 @@ func (r Reason) Explain() (code fault.Code, detail string) {
 	return fault.MalformedRow, "The row cannot be taken."
 }
 
-// reasonOf gives the refusals of package user their reason and the column at fault.
+// reasonOf converts the refusals of package user to a reason and the column at fault.
 func reasonOf(code fault.Code) (reason Reason, pointer string) {
 	switch code {
 	case fault.InvalidName:
