@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 GO ?= go
+# The public modules have a go.mod of their own, where ./... stops; they are built from this tree.
+MODULE := github.com/fusionspim/steward
+PUBLIC := pkg/client pkg/trailproof pkg/webhooksig
+PACKAGES := ./... $(MODULE)/pkg/...
 # Runs a command with a private PostgreSQL for tests, unless STEWARD_TEST_DATABASE_URL names one.
 WITH_DATABASE := $(GO) run ./internal/testkit/dbtest/with
 
@@ -30,11 +34,11 @@ RACE := -race -gcflags=golang.org/x/crypto/...=-race=false
 # Tests wait more than they reckon, so more of them run at once than there are processors.
 .PHONY: test
 test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
-	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m ./...
+	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)
 
 .PHONY: quick
 quick: postgres chromium ## Run the tests without the race detector
-	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m ./...
+	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)
 
 .PHONY: drill
 drill: postgres ## Restore a backup and show that nobody who was erased since comes back
@@ -52,25 +56,27 @@ bench: postgres ## Compare with an ideal server on the same database, and run th
 .PHONY: generate
 generate: ## Generate code from openapi.yaml
 	$(GO) tool oapi-codegen -config api/oapi-codegen.yaml openapi.yaml
-	$(GO) tool oapi-codegen -config pkg/client/oapi-codegen.yaml openapi.yaml
+	$(GO) tool oapi-codegen -config pkg/client/api/oapi-codegen.yaml openapi.yaml
 
 .PHONY: verify
 verify: ## Fail if generated code is not what openapi.yaml gives
 	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
-	cp api/api.gen.go pkg/client/client.gen.go "$$before"; \
+	cp --parents api/api.gen.go pkg/client/api/api.gen.go "$$before"; \
 	$(MAKE) --no-print-directory generate; \
-	for file in api/api.gen.go pkg/client/client.gen.go; do \
-	  cmp "$$file" "$$before/$$(basename $$file)" || { echo "$$file is not what openapi.yaml gives; commit what make generate made" >&2; exit 1; }; \
+	for file in api/api.gen.go pkg/client/api/api.gen.go; do \
+	  cmp "$$file" "$$before/$$file" || { echo "$$file is not what openapi.yaml gives; commit what make generate made" >&2; exit 1; }; \
 	done
-	$(GO) mod tidy -diff
-	$(GO) mod verify
+	@for module in . $(PUBLIC); do \
+	  (cd $$module && echo "$(GO) mod tidy -diff; $(GO) mod verify # in $$module" && $(GO) mod tidy -diff && $(GO) mod verify) || exit 1; \
+	done
 
 .PHONY: lint
 lint: ## Check format, go vet and staticcheck
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	@for module in $(PUBLIC); do echo "$(GO) vet ./... # in $$module"; (cd $$module && $(GO) vet ./...) || exit 1; done
+	$(GO) tool staticcheck $(PACKAGES)
 
 .PHONY: postgres
 postgres: ## Make sure that PostgreSQL's programs are here, or say how to get them

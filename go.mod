@@ -9,6 +9,9 @@ require (
 	github.com/chromedp/chromedp v0.23.0
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6
 	github.com/emersion/go-smtp v0.25.1
+	github.com/fusionspim/steward/pkg/client v0.0.0
+	github.com/fusionspim/steward/pkg/trailproof v0.0.0
+	github.com/fusionspim/steward/pkg/webhooksig v0.0.0
 	github.com/getkin/kin-openapi v0.153.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/uuid v1.6.0
@@ -28,7 +31,6 @@ require (
 	github.com/riverqueue/river/riverdriver/riverdatabasesql v0.51.1
 	github.com/riverqueue/river/rivertype v0.51.1
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
-	github.com/transparency-dev/formats v0.1.1
 	github.com/transparency-dev/merkle v0.0.2
 	github.com/wneessen/go-mail v0.8.1
 	go.uber.org/goleak v1.3.0
@@ -108,4 +110,11 @@ require (
 tool (
 	github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen
 	honnef.co/go/tools/cmd/staticcheck
+)
+
+// The public modules are built from this tree.
+replace (
+	github.com/fusionspim/steward/pkg/client => ./pkg/client
+	github.com/fusionspim/steward/pkg/trailproof => ./pkg/trailproof
+	github.com/fusionspim/steward/pkg/webhooksig => ./pkg/webhooksig
 )

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 func main() {
@@ -243,9 +244,9 @@ func record(ctx context.Context, steward *client.Client, outcomes []outcome) err
 	}
 	for row, result := range results.Data {
 		switch result.Status {
-		case client.AuditEntryResultStatusRefused:
+		case api.AuditEntryResultStatusRefused:
 			return fmt.Errorf("an audit entry was refused: %s", result.Problem.Detail)
-		case client.AuditEntryResultStatusCreated:
+		case api.AuditEntryResultStatusCreated:
 			outcomes[actors[row]].entries++
 		}
 	}
@@ -263,7 +264,7 @@ func erase(ctx context.Context, steward *client.Client, one *outcome) error {
 	case err == nil:
 		one.fate = deleted
 	case client.IsProblem(err, client.ProblemAuditTrailIncomplete):
-		if _, err := steward.RedactUser(ctx, one.id, client.RedactionReasonLeftEmployment); err != nil {
+		if _, err := steward.RedactUser(ctx, one.id, client.ReasonLeftEmployment); err != nil {
 			return err
 		}
 		one.fate = redacted

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 const file = "testdata/people.ndjson"
@@ -257,7 +258,7 @@ func erasedAreGone(t *testing.T, steward *client.Client, listed map[client.ID]cl
 		switch one.fate {
 		case redacted:
 			user := listed[one.id]
-			if user.Status != client.UserStatusRedacted || user.FirstName != nil || user.LastName != nil ||
+			if user.Status != api.UserStatusRedacted || user.FirstName != nil || user.LastName != nil ||
 				user.Email != nil ||
 				user.Label == nil ||
 				user.Receipt == nil {

@@ -36,6 +36,7 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // publishedKeys are the keys as the service publishes them.
@@ -74,7 +75,7 @@ func TestReceiptsAreSigned(t *testing.T) {
 	deleted, redacted := s.Person(t, acme, principal.User, "d@acme.example"), s.Person(t, acme, principal.User, "r@acme.example")
 	refersTo(t, s, acme, redacted.ID)
 	var plan struct {
-		Keeps []client.Kept
+		Keeps []api.Kept
 	}
 	s.Call(t, "GET", "/v1/users/"+redacted.ID.String()+"/erasure-plan", key).Want(t, http.StatusOK).Into(t, &plan)
 
@@ -86,7 +87,7 @@ func TestReceiptsAreSigned(t *testing.T) {
 	keys := publishedKeys(t, s)
 	for kind, answer := range answers {
 		signed := verified(t, answer.Body, keys)
-		if string(signed.Receipt.Kind) != kind || signed.Receipt.State != client.ErasureReceiptStatePending || !signed.SignedAt.Equal(signed.Receipt.CompletedAt.Truncate(time.Second)) {
+		if string(signed.Receipt.Kind) != kind || signed.Receipt.State != api.ErasureReceiptStatePending || !signed.SignedAt.Equal(signed.Receipt.CompletedAt.Truncate(time.Second)) {
 			t.Errorf("%+v", signed)
 		}
 		again := s.Call(t, "GET", "/v1/erasure-receipts/"+answer.Text(t, "id"), key).Want(t, http.StatusOK)
@@ -104,7 +105,7 @@ func TestReceiptsAreSigned(t *testing.T) {
 		}
 		independently(t, shown.Jws, keys, again.Body)
 	}
-	if kept := verified(t, answers["redaction"].Body, keys).Receipt.Kept; !reflect.DeepEqual(kept, plan.Keeps) || len(kept) != 2 || kept[1].Why != client.KeptWhySuppression {
+	if kept := verified(t, answers["redaction"].Body, keys).Receipt.Kept; !reflect.DeepEqual(kept, plan.Keeps) || len(kept) != 2 || kept[1].Why != api.KeptWhySuppression {
 		t.Errorf("kept is %+v, and was to be %+v", kept, plan.Keeps)
 	}
 	for what, options := range map[string][]apptest.Option{"the same request": order, "redacting again": {key}} {
@@ -456,7 +457,7 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	if !strings.Contains(metrics.Body.String(), "\nsteward_receipts_pending 1\n") || !strings.Contains(metrics.Body.String(), "\nsteward_receipts_pending_oldest_seconds 0\n") {
 		t.Error("the metrics do not tell of it")
 	}
-	if state := stateOf(t, s, acme, path).Receipt; state.State != client.ErasureReceiptStatePending || state.LiveCompleteAt != nil {
+	if state := stateOf(t, s, acme, path).Receipt; state.State != api.ErasureReceiptStatePending || state.LiveCompleteAt != nil {
 		t.Errorf("%+v", state)
 	}
 	if _, err := looking.Exec(t.Context(), "rollback"); err != nil {
@@ -465,7 +466,7 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	s.Database.Clock.Advance(time.Hour)
 	settles(t, s, 1)
 	after := stateOf(t, s, acme, path)
-	if after.Receipt.State != client.ErasureReceiptStateLiveComplete || after.Receipt.LiveCompleteAt == nil || !after.SignedAt.Equal(s.Database.Clock.Now().Truncate(time.Second)) {
+	if after.Receipt.State != api.ErasureReceiptStateLiveComplete || after.Receipt.LiveCompleteAt == nil || !after.SignedAt.Equal(s.Database.Clock.Now().Truncate(time.Second)) {
 		t.Errorf("%+v", after)
 	}
 	if tag := s.Call(t, "GET", path, apptest.As(acme.APIKey)).Want(t, http.StatusOK).Header.Get("ETag"); tag != `"2"` {
@@ -499,7 +500,7 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	settles(t, s, 1)
-	if state := stateOf(t, s, acme, restored).Receipt.State; state != client.ErasureReceiptStateLiveComplete {
+	if state := stateOf(t, s, acme, restored).Receipt.State; state != api.ErasureReceiptStateLiveComplete {
 		t.Error(state)
 	}
 }
@@ -706,7 +707,7 @@ func TestManyReceiptsComeForwardTogether(t *testing.T) {
 	}
 	var some string
 	peek(t, s, "select id::text from erasure_receipts where customer_id = $1 limit 1", &some, other.ID)
-	if signed := stateOf(t, s, other, "/v1/erasure-receipts/"+some); signed.Receipt.State != client.ErasureReceiptStateFinal || signed.Receipt.FinalAt == nil {
+	if signed := stateOf(t, s, other, "/v1/erasure-receipts/"+some); signed.Receipt.State != api.ErasureReceiptStateFinal || signed.Receipt.FinalAt == nil {
 		t.Errorf("%+v", signed)
 	}
 }
@@ -740,7 +741,7 @@ func TestMaintenanceThatCannotBeIsNamed(t *testing.T) {
 			if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hidden") {
 				t.Errorf("%v", err)
 			}
-			if state := stateOf(t, s, acme, path).Receipt.State; state != client.ErasureReceiptStatePending {
+			if state := stateOf(t, s, acme, path).Receipt.State; state != api.ErasureReceiptStatePending {
 				t.Error(state)
 			}
 		})
@@ -789,7 +790,7 @@ func TestReceiptsAreFinalWhenNoBackupIsLeft(t *testing.T) {
 	}
 	finish("with a backup of afterwards alone", 1, "")
 	signed := stateOf(t, s, acme, path)
-	if signed.Receipt.State != client.ErasureReceiptStateFinal || !signed.Receipt.FinalAt.Equal(s.Database.Clock.Now()) || signed.Receipt.BackupsExpireAt == nil {
+	if signed.Receipt.State != api.ErasureReceiptStateFinal || !signed.Receipt.FinalAt.Equal(s.Database.Clock.Now()) || signed.Receipt.BackupsExpireAt == nil {
 		t.Errorf("%+v", signed)
 	}
 	finish("a second time", 0, "")

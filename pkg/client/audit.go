@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // What one request takes of audit entries.
@@ -37,7 +39,7 @@ func (c *Client) RecordAuditEntries(ctx context.Context, entries []NewAuditEntry
 		if err != nil {
 			return results, fmt.Errorf("steward: entry %d cannot be written as JSON: %w", start+count, err)
 		}
-		answer, err := into[AuditEntryResults](&call{})(c.raw.CreateAuditEntries(ctx, &CreateAuditEntriesParams{}, batch))
+		answer, err := into[AuditEntryResults](&call{})(c.raw.CreateAuditEntries(ctx, &api.CreateAuditEntriesParams{}, batch))
 		if err != nil {
 			var problem *Problem
 			if errors.As(err, &problem) {
@@ -112,8 +114,8 @@ type AuditFilter struct {
 // AuditEntries lists the audit trail, newest first by the time of recording, one request for each page as the loop gets there. After an error the loop ends. A
 // redacted actor shows as redacted. It needs the scope audit:read.
 func (c *Client) AuditEntries(ctx context.Context, filter AuditFilter) iter.Seq2[AuditEntry, error] {
-	params := ListAuditEntriesParams{
-		Action: optional(filter.Action), TargetType: optional(filter.TargetType), TargetID: optional(filter.TargetID), Limit: optional(Limit(filter.PageSize)),
+	params := api.ListAuditEntriesParams{
+		Action: optional(filter.Action), TargetType: optional(filter.TargetType), TargetID: optional(filter.TargetID), Limit: optional(api.Limit(filter.PageSize)),
 	}
 	if filter.ActorUserID != uuid.Nil {
 		params.ActorUserID = &filter.ActorUserID
@@ -124,10 +126,10 @@ func (c *Client) AuditEntries(ctx context.Context, filter AuditFilter) iter.Seq2
 	if !filter.To.IsZero() {
 		params.To = &filter.To
 	}
-	return paged(func(cursor *Cursor) ([]AuditEntry, *NextCursor, error) {
+	return paged(func(cursor *api.Cursor) ([]AuditEntry, *api.NextCursor, error) {
 		params := params // the same iterator may run more than once
 		params.Cursor = cursor
-		page, err := into[AuditEntryPage](&call{})(c.raw.ListAuditEntries(ctx, &params))
+		page, err := into[api.AuditEntryPage](&call{})(c.raw.ListAuditEntries(ctx, &params))
 		return page.Data, page.NextCursor, err
 	})
 }

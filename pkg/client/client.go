@@ -8,11 +8,13 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // Client calls one service with one credential. Make one with [New] and keep it: it is safe for concurrent use and reuses connections.
 type Client struct {
-	raw     *Raw
+	raw     *api.Client
 	session *session // nil without WithSession
 }
 
@@ -23,7 +25,7 @@ type settings struct {
 	http      *http.Client
 	userAgent string
 	apiKey    string
-	signIn    *SignIn
+	signIn    *api.SignIn
 	retries   Retries
 }
 
@@ -38,15 +40,29 @@ func WithAPIKey(key string) Option {
 	}
 }
 
-// WithSession calls as a person: an administrator or user of the customer with that slug. Operators' customer is "fusions".
+// Login is what a person signs in with. Printing one shows no password.
+type Login struct {
+	Customer string // the slug of the customer; that of operators is "fusions"
+	Email    string
+	Password string
+}
+
+// String implements fmt.Stringer, without the address and the password.
+func (l Login) String() string { return "login of " + l.Customer }
+
+// GoString implements fmt.GoStringer, as String does.
+func (l Login) GoString() string { return l.String() }
+
+// WithSession calls as a person: an administrator or user of a customer.
 //
-// Nothing is sent before the first request needs a token, so wrong credentials show there, as the problem [ProblemInvalidCredentials].
-func WithSession(customer, email, password string) Option {
+// Nothing is sent before the first request needs a token, so a wrong login fails there, with the problem
+// [ProblemInvalidCredentials].
+func WithSession(login Login) Option {
 	return func(s *settings) error {
-		if customer == "" || email == "" || password == "" {
+		if login.Customer == "" || login.Email == "" || login.Password == "" {
 			return errors.New("steward: a session needs a customer, an e-mail address and a password")
 		}
-		s.signIn = &SignIn{Customer: customer, Email: email, Password: password}
+		s.signIn = &api.SignIn{Customer: login.Customer, Email: login.Email, Password: login.Password}
 		return nil
 	}
 }
@@ -114,15 +130,16 @@ func New(baseURL string, options ...Option) (*Client, error) {
 		sender.credential = apiKey(hide(chosen.apiKey))
 	case chosen.signIn != nil:
 		unauthenticated := *sender
-		client.session = &session{raw: &Raw{Server: base.String(), Client: &unauthenticated}, signIn: hide(*chosen.signIn)}
+		client.session = &session{raw: &api.Client{Server: base.String(), Client: &unauthenticated}, signIn: hide(*chosen.signIn)}
 		sender.credential = client.session
 	}
-	client.raw = &Raw{Server: base.String(), Client: sender}
+	client.raw = &api.Client{Server: base.String(), Client: sender}
 	return client, nil
 }
 
-// Raw has every operation of the contract, with this client's credential and retries.
-func (c *Client) Raw() *Raw { return c.raw }
+// Raw has every operation of the contract, with this client's credential and retries. Use it for what
+// has no method here.
+func (c *Client) Raw() *api.Client { return c.raw }
 
 // String names the service, and no secret.
 func (c *Client) String() string { return fmt.Sprintf("steward client of %s", c.raw.Server) }
@@ -143,7 +160,7 @@ func defaultHTTPClient() *http.Client {
 
 // sdkVersion is the version of the module that this package came with.
 func sdkVersion() string {
-	const module = "github.com/fusionspim/steward"
+	const module = "github.com/fusionspim/steward/pkg/client"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dependency := range info.Deps {
 			if dependency.Path == module {
@@ -167,7 +184,8 @@ type call struct {
 // nothing. It counts where the contract knows If-Match: UpdateUser, DeleteUser, RedactUser, SetUserAlerts, SetMyAlerts, UpdateCustomer.
 func IfMatch(etag string) CallOption { return func(c *call) { c.ifMatch = &etag } }
 
-// StoreETag stores the ETag of the resource that the call answers with, for [IfMatch]. Where a call has no such resource it stores "".
+// StoreETag stores the ETag of the resource that the call returns, for [IfMatch]. A call that fails
+// stores nothing; one whose resource has no ETag stores "".
 func StoreETag(into *string) CallOption { return func(c *call) { c.etag = into } }
 
 // IdempotencyKey gives a POST a key of the caller's own: 1 to 255 visible ASCII characters. Within 24 hours, another call with the same key and content answers

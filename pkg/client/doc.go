@@ -21,7 +21,7 @@
 //
 //	receipt, err := steward.DeleteUser(ctx, id)
 //	if client.IsProblem(err, client.ProblemAuditTrailIncomplete) {
-//		receipt, err = steward.RedactUser(ctx, id, client.RedactionReasonLeftEmployment)
+//		receipt, err = steward.RedactUser(ctx, id, client.ReasonLeftEmployment)
 //	}
 //
 // The text of a Problem never holds what was sent, so it can be logged. Any other error means that no answer was had: the connection failed, or the
@@ -41,5 +41,14 @@
 //
 // # Everything else
 //
-// [Client.Raw] has every operation of the contract as it is, over the same credential and retries.
+// [Client.Raw] has every operation of the contract as it is, with the same credential and retries.
+// Package api has their types.
+//
+// # Stability
+//
+// The module follows semantic versioning. Until v1, a minor version may change the API, and the
+// changelog says how. What the contract adds under /v1 appears in minor versions; treat unknown values
+// of statuses, kinds and codes as such, and ignore members that are new.
+//
+// The module needs Go 1.23, and two modules besides itself: uuid and nullable.
 package client

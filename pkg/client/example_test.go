@@ -30,7 +30,7 @@ func Example() {
 	}
 
 	// Correct only the version that was seen.
-	if _, err = steward.UpdateUser(ctx, user.ID, client.UserPatch{LastName: new("Haddad-Lind")}, client.IfMatch(etag)); err != nil {
+	if _, err = steward.UpdateUser(ctx, user.ID, client.UserPatch{LastName: client.Ptr("Haddad-Lind")}, client.IfMatch(etag)); err != nil {
 		log.Fatal(err)
 	}
 	if _, err = steward.SetUserAlerts(ctx, user.ID, false); err != nil {
@@ -60,11 +60,11 @@ func Example() {
 	// Delete where the trail stays complete, redact where it would not.
 	receipt, err := steward.DeleteUser(ctx, user.ID)
 	var problem *client.Problem
-	if errors.As(err, &problem) && problem.Slug() == client.ProblemAuditTrailIncomplete {
+	if errors.As(err, &problem) && problem.Code() == client.ProblemAuditTrailIncomplete {
 		for _, reference := range problem.References {
 			fmt.Printf("%d entries by %s since %s\n", reference.Count, reference.Source, reference.FirstAt)
 		}
-		receipt, err = steward.RedactUser(ctx, user.ID, client.RedactionReasonLeftEmployment)
+		receipt, err = steward.RedactUser(ctx, user.ID, client.ReasonLeftEmployment)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -74,7 +74,7 @@ func Example() {
 
 // A person's tool signs in, and is told by the service what is held and whom to ask.
 func ExampleWithSession() {
-	steward, err := client.New("https://steward.example", client.WithSession("acme", "noor.haddad@acme.example", os.Getenv("PASSWORD")))
+	steward, err := client.New("https://steward.example", client.WithSession(client.Login{Customer: "acme", Email: "noor.haddad@acme.example", Password: os.Getenv("PASSWORD")}))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"iter"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // ImportFormat is the form of a file of people.
@@ -32,12 +34,12 @@ type ImportOptions struct {
 // was done before.
 func (c *Client) ImportUsers(ctx context.Context, format ImportFormat, file io.Reader, how ImportOptions, options ...CallOption) (UserImport, error) {
 	call := gather(options)
-	params := CreateUserImportParams{IdempotencyKeyHeader: call.idempotencyKey}
+	params := api.CreateUserImportParams{IdempotencyKey: call.idempotencyKey}
 	if how.DryRun {
 		params.DryRun = &how.DryRun
 	}
 	if how.WithoutMail {
-		params.Invite = new(false)
+		params.Invite = Ptr(false)
 	}
 	return into[UserImport](call)(c.raw.CreateUserImportWithBody(ctx, &params, string(format), file))
 }
@@ -46,14 +48,14 @@ func (c *Client) ImportUsers(ctx context.Context, format ImportFormat, file io.R
 //
 // Problems: [ProblemNotFound], also of an import that is older than 30 days.
 func (c *Client) UserImport(ctx context.Context, id ID) (UserImport, error) {
-	return into[UserImport](&call{})(c.raw.GetUserImport(ctx, id, &GetUserImportParams{}))
+	return into[UserImport](&call{})(c.raw.GetUserImport(ctx, id, &api.GetUserImportParams{}))
 }
 
 // UserImportRows lists what became of the rows of an import, in the order of the file; an empty status lists all. After an error the loop ends. It needs the scope
 // users:write.
 func (c *Client) UserImportRows(ctx context.Context, id ID, status UserImportRowStatus) iter.Seq2[UserImportRow, error] {
-	params := GetUserImportParams{Status: optional(status), Limit: optional(Limit(200))}
-	return paged(func(cursor *Cursor) ([]UserImportRow, *NextCursor, error) {
+	params := api.GetUserImportParams{Status: optional(status), Limit: optional(api.Limit(200))}
+	return paged(func(cursor *api.Cursor) ([]UserImportRow, *api.NextCursor, error) {
 		params := params // the same iterator may run more than once
 		params.Cursor = cursor
 		page, err := into[UserImport](&call{})(c.raw.GetUserImport(ctx, id, &params))

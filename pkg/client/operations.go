@@ -3,16 +3,18 @@ package client
 import (
 	"context"
 	"iter"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // CreateUser creates a user: first and last name of 1 to 100 characters of any script, an e-mail address that no other living user of the customer has, and a
-// role, which is [UserRoleUser] if left out. The user is opted in to alerts. It needs the scope users:write.
+// role, which is [RoleUser] if left out. The user is opted in to alerts. It needs the scope users:write.
 //
 // Problems: [ProblemEmailTaken], [ProblemInvalidName], [ProblemInvalidEmail], [ProblemForeignMailDomain]; with an [IdempotencyKey] of one's own also
 // [ProblemIdempotencyKeyReused] and [ProblemIdempotencyErased].
 func (c *Client) CreateUser(ctx context.Context, user NewUser, options ...CallOption) (User, error) {
 	call := gather(options)
-	return into[User](call)(c.raw.CreateUser(ctx, &CreateUserParams{IdempotencyKeyHeader: call.idempotencyKey}, user))
+	return into[User](call)(c.raw.CreateUser(ctx, &api.CreateUserParams{IdempotencyKey: call.idempotencyKey}, user))
 }
 
 // GetUser views a user. A redacted user is still there, with nothing personal: FirstName, LastName and Email are nil, and Label says what to call the user.
@@ -42,14 +44,14 @@ type UserFilter struct {
 //		...
 //	}
 func (c *Client) Users(ctx context.Context, filter UserFilter) iter.Seq2[User, error] {
-	params := ListUsersParams{
+	params := api.ListUsersParams{
 		Email: optional(filter.Email), Q: optional(filter.Query), Status: optional(filter.Status), Role: optional(filter.Role),
-		AlertsOptedIn: filter.AlertsOptedIn, Limit: optional(Limit(filter.PageSize)),
+		AlertsOptedIn: filter.AlertsOptedIn, Limit: optional(api.Limit(filter.PageSize)),
 	}
-	return paged(func(cursor *Cursor) ([]User, *NextCursor, error) {
+	return paged(func(cursor *api.Cursor) ([]User, *api.NextCursor, error) {
 		params := params // the same iterator may run more than once
 		params.Cursor = cursor
-		page, err := into[UserPage](&call{})(c.raw.ListUsers(ctx, &params))
+		page, err := into[api.UserPage](&call{})(c.raw.ListUsers(ctx, &params))
 		return page.Data, page.NextCursor, err
 	})
 }
@@ -64,13 +66,13 @@ func (c *Client) FindUser(ctx context.Context, email string) (User, bool, error)
 
 // UpdateUser corrects a user; members of the patch that are nil stay as they are. Disabling a user ends the user's sessions. It needs the scope users:write.
 //
-//	user, err := steward.UpdateUser(ctx, id, client.UserPatch{LastName: new("Haddad-Lind")}, client.IfMatch(etag))
+//	user, err := steward.UpdateUser(ctx, id, client.UserPatch{LastName: client.Ptr("Haddad-Lind")}, client.IfMatch(etag))
 //
 // Problems: those of [Client.CreateUser], [ProblemNotFound], [ProblemUserRedacted], [ProblemLastAdministrator], and with [IfMatch]
 // [ProblemPreconditionFailed].
 func (c *Client) UpdateUser(ctx context.Context, id ID, patch UserPatch, options ...CallOption) (User, error) {
 	call := gather(options)
-	return into[User](call)(c.raw.UpdateUserWithApplicationMergePatchPlusJSONBody(ctx, id, &UpdateUserParams{IfMatchHeader: call.ifMatch}, patch))
+	return into[User](call)(c.raw.UpdateUserWithApplicationMergePatchPlusJSONBody(ctx, id, &api.UpdateUserParams{IfMatch: call.ifMatch}, patch))
 }
 
 // ErasurePlan tells what deleting or redacting a user would do, and changes nothing. It needs the scope users:read.
@@ -87,7 +89,7 @@ func (c *Client) ErasurePlan(ctx context.Context, id ID) (ErasurePlan, error) {
 // [ProblemPreconditionFailed].
 func (c *Client) DeleteUser(ctx context.Context, id ID, options ...CallOption) (ErasureReceipt, error) {
 	call := gather(options)
-	return into[ErasureReceipt](call)(c.raw.DeleteUser(ctx, id, &DeleteUserParams{IfMatchHeader: call.ifMatch}))
+	return into[ErasureReceipt](call)(c.raw.DeleteUser(ctx, id, &api.DeleteUserParams{IfMatch: call.ifMatch}))
 }
 
 // RedactUser removes everything personal of a user for good, and leaves the id and a label without meaning, so that the audit trail stays whole. An empty reason
@@ -96,8 +98,8 @@ func (c *Client) DeleteUser(ctx context.Context, id ID, options ...CallOption) (
 // Problems: [ProblemNotFound], [ProblemLastAdministrator], and with [IfMatch] [ProblemPreconditionFailed].
 func (c *Client) RedactUser(ctx context.Context, id ID, reason RedactionReason, options ...CallOption) (ErasureReceipt, error) {
 	call := gather(options)
-	params := RedactUserParams{IfMatchHeader: call.ifMatch, IdempotencyKeyHeader: call.idempotencyKey}
-	return into[ErasureReceipt](call)(c.raw.RedactUser(ctx, id, &params, RedactionOrder{Reason: reason}))
+	params := api.RedactUserParams{IfMatch: call.ifMatch, IdempotencyKey: call.idempotencyKey}
+	return into[ErasureReceipt](call)(c.raw.RedactUser(ctx, id, &params, api.RedactionOrder{Reason: reason}))
 }
 
 // ErasureReceipt views the receipt of a deletion or redaction. It needs the scope users:read.
@@ -119,7 +121,7 @@ func (c *Client) UserAlerts(ctx context.Context, id ID, options ...CallOption) (
 // Problems: [ProblemNotFound], [ProblemUserRedacted], and with [IfMatch] [ProblemPreconditionFailed].
 func (c *Client) SetUserAlerts(ctx context.Context, id ID, optedIn bool, options ...CallOption) (Alerts, error) {
 	call := gather(options)
-	return into[Alerts](call)(c.raw.SetUserAlerts(ctx, id, &SetUserAlertsParams{IfMatchHeader: call.ifMatch}, AlertsChange{OptedIn: optedIn}))
+	return into[Alerts](call)(c.raw.SetUserAlerts(ctx, id, &api.SetUserAlertsParams{IfMatch: call.ifMatch}, api.AlertsChange{OptedIn: optedIn}))
 }
 
 // Me views the person who is signed in, with guidance on having details amended. It needs a session.
@@ -137,7 +139,7 @@ func (c *Client) MyAlerts(ctx context.Context, options ...CallOption) (Alerts, e
 // Problems: with [IfMatch] [ProblemPreconditionFailed].
 func (c *Client) SetMyAlerts(ctx context.Context, optedIn bool, options ...CallOption) (Alerts, error) {
 	call := gather(options)
-	return into[Alerts](call)(c.raw.SetMyAlerts(ctx, &SetMyAlertsParams{IfMatchHeader: call.ifMatch}, AlertsChange{OptedIn: optedIn}))
+	return into[Alerts](call)(c.raw.SetMyAlerts(ctx, &api.SetMyAlertsParams{IfMatch: call.ifMatch}, api.AlertsChange{OptedIn: optedIn}))
 }
 
 // ChangeMyPassword amends the password of the person who is signed in and ends the person's other sessions. A password has 15 to 128 characters of any kind.
@@ -146,7 +148,7 @@ func (c *Client) SetMyAlerts(ctx context.Context, optedIn bool, options ...CallO
 // Problems: [ProblemCurrentPasswordWrong], [ProblemWeakPassword].
 func (c *Client) ChangeMyPassword(ctx context.Context, current, changed string) error {
 	// Once it is changed, the current password is another one: sent again it would be refused although it was done.
-	response, err := c.raw.ChangeMyPassword(context.WithValue(ctx, onlyOnce{}, true), PasswordChange{CurrentPassword: current, NewPassword: changed})
+	response, err := c.raw.ChangeMyPassword(context.WithValue(ctx, onlyOnce{}, true), api.PasswordChange{CurrentPassword: current, NewPassword: changed})
 	if _, err = (&call{}).read(response, err); err == nil && c.session != nil {
 		c.session.passwordChanged(changed)
 	}
@@ -164,13 +166,13 @@ func (c *Client) SignOut(ctx context.Context) error {
 // CreateAPIKey makes an API key. CreatedAPIKey.APIKey is the key itself, which is shown this once. It needs an administrator's session.
 func (c *Client) CreateAPIKey(ctx context.Context, key NewAPIKey, options ...CallOption) (CreatedAPIKey, error) {
 	call := gather(options)
-	return into[CreatedAPIKey](call)(c.raw.CreateAPIKey(ctx, &CreateAPIKeyParams{IdempotencyKeyHeader: call.idempotencyKey}, key))
+	return into[CreatedAPIKey](call)(c.raw.CreateAPIKey(ctx, &api.CreateAPIKeyParams{IdempotencyKey: call.idempotencyKey}, key))
 }
 
 // APIKeys lists the customer's API keys, newest first, revoked and expired ones included. It needs an administrator's session.
 func (c *Client) APIKeys(ctx context.Context) iter.Seq2[APIKey, error] {
-	return paged(func(cursor *Cursor) ([]APIKey, *NextCursor, error) {
-		page, err := into[APIKeyPage](&call{})(c.raw.ListAPIKeys(ctx, &ListAPIKeysParams{Cursor: cursor}))
+	return paged(func(cursor *api.Cursor) ([]APIKey, *api.NextCursor, error) {
+		page, err := into[api.APIKeyPage](&call{})(c.raw.ListAPIKeys(ctx, &api.ListAPIKeysParams{Cursor: cursor}))
 		return page.Data, page.NextCursor, err
 	})
 }
@@ -194,7 +196,7 @@ func (c *Client) Customer(ctx context.Context, options ...CallOption) (Customer,
 // Problems: with [IfMatch] [ProblemPreconditionFailed].
 func (c *Client) UpdateCustomer(ctx context.Context, patch CustomerPatch, options ...CallOption) (Customer, error) {
 	call := gather(options)
-	return into[Customer](call)(c.raw.UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx, &UpdateCustomerParams{IfMatchHeader: call.ifMatch}, patch))
+	return into[Customer](call)(c.raw.UpdateCustomerWithApplicationMergePatchPlusJSONBody(ctx, &api.UpdateCustomerParams{IfMatch: call.ifMatch}, patch))
 }
 
 // RaiseAlert raises an alert: everybody who is active and opted in gets one mail. It returns before they are sent. An alert with the DedupeKey and severity of one that
@@ -203,7 +205,7 @@ func (c *Client) UpdateCustomer(ctx context.Context, patch CustomerPatch, option
 // Problems: [ProblemMalformedRequest]; with an [IdempotencyKey] of one's own also [ProblemIdempotencyKeyReused].
 func (c *Client) RaiseAlert(ctx context.Context, alert NewAlert, options ...CallOption) (Alert, error) {
 	call := gather(options)
-	return into[Alert](call)(c.raw.RaiseAlert(ctx, &RaiseAlertParams{IdempotencyKeyHeader: call.idempotencyKey}, alert))
+	return into[Alert](call)(c.raw.RaiseAlert(ctx, &api.RaiseAlertParams{IdempotencyKey: call.idempotencyKey}, alert))
 }
 
 // GetAlert views an alert and how many of its mails are in which state. It needs the scope alerts:write.
@@ -215,8 +217,8 @@ func (c *Client) GetAlert(ctx context.Context, id ID, options ...CallOption) (Al
 
 // Alerts lists the alerts of the last 90 days, newest first, one request for each page as the loop gets there. It needs the scope alerts:write.
 func (c *Client) Alerts(ctx context.Context) iter.Seq2[Alert, error] {
-	return paged(func(cursor *Cursor) ([]Alert, *NextCursor, error) {
-		page, err := into[AlertPage](&call{})(c.raw.ListAlerts(ctx, &ListAlertsParams{Cursor: cursor}))
+	return paged(func(cursor *api.Cursor) ([]Alert, *api.NextCursor, error) {
+		page, err := into[api.AlertPage](&call{})(c.raw.ListAlerts(ctx, &api.ListAlertsParams{Cursor: cursor}))
 		return page.Data, page.NextCursor, err
 	})
 }
@@ -237,9 +239,9 @@ func optional[T comparable](value T) *T {
 }
 
 // paged yields the rows of all pages.
-func paged[T any](fetch func(*Cursor) ([]T, *NextCursor, error)) iter.Seq2[T, error] {
+func paged[T any](fetch func(*api.Cursor) ([]T, *api.NextCursor, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for cursor := (*Cursor)(nil); ; {
+		for cursor := (*api.Cursor)(nil); ; {
 			rows, next, err := fetch(cursor)
 			if err != nil {
 				var none T

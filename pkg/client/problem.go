@@ -3,119 +3,90 @@ package client
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"path"
 	"slices"
-	"strings"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
-// The kinds of problem that a program acts upon, for [IsProblem]. Each has a page at /problems/ of the service; more kinds may come.
+// Problem is the problem document (RFC 9457) that the service refused a request with. Its text and its
+// members never hold what was sent.
+type Problem = api.Problem
+
+// ProblemCode is the kind of a problem, as [Problem.Code] returns it: the last part of its type, which is
+// the path of a page of the service that explains it. More kinds may come.
+type ProblemCode = api.ProblemCode
+
+// The kinds of problems, by their status. The methods of [Client] name those that matter to them.
 const (
-	ProblemMalformedRequest     = "malformed-request"         // 400: against the contract; Errors points to the members
-	ProblemUnauthorized         = "unauthorized"              // 401: the key is revoked or expired, the session has ended
-	ProblemInvalidCredentials   = "invalid-credentials"       // 401: nobody signs in with these
-	ProblemRoleNotAllowed       = "role-not-allowed"          // 403
-	ProblemInsufficientScope    = "insufficient-scope"        // 403: the API key lacks the scope
-	ProblemNotFound             = "not-found"                 // 404: not there, or another customer's
-	ProblemEmailTaken           = "email-taken"               // 409: another living user has the address
-	ProblemAuditTrailIncomplete = "audit-trail-incomplete"    // 409: References says what refers to the user, Redaction where to redact instead
-	ProblemUserRedacted         = "user-redacted"             // 409: final; Receipt is the path of the receipt
-	ProblemLastAdministrator    = "last-administrator"        // 409: nobody else could administer the customer
-	ProblemSourceIDReused       = "source-id-reused"          // 409: another entry has that source_id
-	ProblemIdempotencyKeyInUse  = "idempotency-key-in-use"    // 409: the first request is still under way
-	ProblemIdempotencyErased    = "idempotency-answer-erased" // 409: the answer to this key went with its person
-	ProblemPreconditionFailed   = "precondition-failed"       // 412: the resource changed since IfMatch's ETag
-	ProblemIdempotencyKeyReused = "idempotency-key-reused"    // 422: the key stands for another request
-	ProblemWeakPassword         = "weak-password"             // 422
-	ProblemCurrentPasswordWrong = "current-password-wrong"    // 422
-	ProblemInvalidName          = "invalid-name"              // 422
-	ProblemInvalidEmail         = "invalid-email"             // 422
-	ProblemForeignMailDomain    = "foreign-mail-domain"       // 422: outside the customer's mail domains
-	ProblemUnknownActor         = "unknown-actor"             // 422: no living user of this customer has that id
-	ProblemInvalidEntry         = "invalid-entry"             // 422
-	ProblemMalformedRow         = "malformed-row"             // of a row of an import: not of the form of its file
-	ProblemDuplicateRow         = "duplicate-row"             // of a row of an import: an earlier row has the same address
-	ProblemUserDiffers          = "user-differs"              // of a row of an import: a user with the address has another name or role
-	ProblemAddressSuppressed    = "address-suppressed"        // of a row of an import: a person with the address was erased
-	ProblemTooManyAttempts      = "too-many-attempts"         // 429: wait as long as Retry-After says
-	ProblemInternalError        = "internal-error"            // 500: give RequestID to the support
-	ProblemUnavailable          = "service-unavailable"       // 503
+	ProblemMalformedRequest     ProblemCode = "malformed-request"         // 400: Errors points to the members at fault
+	ProblemMalformedCursor      ProblemCode = "malformed-cursor"          // 400: not one of this list and filters
+	ProblemUnauthorized         ProblemCode = "unauthorized"              // 401: no valid credential was sent
+	ProblemInvalidCredentials   ProblemCode = "invalid-credentials"       // 401: no sign-in with these
+	ProblemSecondFactorRequired ProblemCode = "second-factor-required"    // 401: sign in with a one-time code
+	ProblemRoleNotAllowed       ProblemCode = "role-not-allowed"          // 403: for another role
+	ProblemInsufficientScope    ProblemCode = "insufficient-scope"        // 403: the API key lacks the scope
+	ProblemSecondFactorToSetUp  ProblemCode = "second-factor-to-set-up"   // 403: required, and not set up yet
+	ProblemSecondOperatorNeeded ProblemCode = "second-operator-needed"    // 403: another operator must approve
+	ProblemCrossOrigin          ProblemCode = "cross-origin"              // 403: sent by a page of another site
+	ProblemNotFound             ProblemCode = "not-found"                 // 404: absent, or another customer's
+	ProblemMethodNotAllowed     ProblemCode = "method-not-allowed"        // 405: the path has no such method
+	ProblemNotAcceptableType    ProblemCode = "not-acceptable"            // 406: Accept excludes every answer
+	ProblemEmailTaken           ProblemCode = "email-taken"               // 409: another user has the address
+	ProblemAuditTrailIncomplete ProblemCode = "audit-trail-incomplete"    // 409: References count what is left
+	ProblemUserRedacted         ProblemCode = "user-redacted"             // 409: final; see Receipt
+	ProblemLastAdministrator    ProblemCode = "last-administrator"        // 409: no other could administer
+	ProblemSecondFactorExists   ProblemCode = "second-factor-exists"      // 409: the account has one already
+	ProblemSecondFactorMissing  ProblemCode = "second-factor-missing"     // 409: the account has none
+	ProblemSecondFactorNeeded   ProblemCode = "second-factor-needed"      // 409: it is required
+	ProblemAPIKeyRevoked        ProblemCode = "api-key-revoked"           // 409: or expired
+	ProblemJobNotRetryable      ProblemCode = "job-not-retryable"         // 409: it is running or done
+	ProblemWebhookLimit         ProblemCode = "webhook-endpoint-limit"    // 409: 20 endpoints exist
+	ProblemWebhookPaused        ProblemCode = "webhook-endpoint-paused"   // 409: activate it first
+	ProblemRequestClosed        ProblemCode = "request-closed"            // 409: closed before
+	ProblemBundleNotReady       ProblemCode = "bundle-not-ready"          // 409: not made yet
+	ProblemOffboardingUnderWay  ProblemCode = "offboarding-under-way"     // 409: one was begun before
+	ProblemOffboardingState     ProblemCode = "offboarding-state"         // 409: not in this state
+	ProblemBundleTooLarge       ProblemCode = "bundle-too-large"          // 409: more data than a bundle takes
+	ProblemSlugTaken            ProblemCode = "slug-taken"                // 409: another customer has it
+	ProblemBackupUnderWay       ProblemCode = "backup-under-way"          // 409: one at a time
+	ProblemSourceIDReused       ProblemCode = "source-id-reused"          // 409: another entry has the SourceID
+	ProblemEntryNotSealed       ProblemCode = "entry-not-sealed"          // 409: try again in a second
+	ProblemTrailShorter         ProblemCode = "trail-shorter"             // 409: fewer entries than since_size
+	ProblemIdempotencyKeyInUse  ProblemCode = "idempotency-key-in-use"    // 409: the first request still runs
+	ProblemIdempotencyErased    ProblemCode = "idempotency-answer-erased" // 409: erased with its person
+	ProblemLinkUsedUp           ProblemCode = "link-used-up"              // 410: used, replaced or too old
+	ProblemEventGone            ProblemCode = "event-gone"                // 410: older than 90 days
+	ProblemBundleGone           ProblemCode = "bundle-gone"               // 410: collected, expired or erased
+	ProblemPreconditionFailed   ProblemCode = "precondition-failed"       // 412: changed since the ETag
+	ProblemBodyTooLarge         ProblemCode = "body-too-large"            // 413: over the limit
+	ProblemUnsupportedMediaType ProblemCode = "unsupported-media-type"    // 415: not a type of this operation
+	ProblemIdempotencyKeyReused ProblemCode = "idempotency-key-reused"    // 422: used for another request
+	ProblemInvalidWebhookURL    ProblemCode = "invalid-webhook-url"       // 422: not a public https URL
+	ProblemOneTimeCodeWrong     ProblemCode = "one-time-code-wrong"       // 422: wrong or used before
+	ProblemWeakPassword         ProblemCode = "weak-password"             // 422: too short or too common
+	ProblemCurrentPasswordWrong ProblemCode = "current-password-wrong"    // 422: nothing was changed
+	ProblemInvalidRecipient     ProblemCode = "invalid-recipient"         // 422: not an age public key
+	ProblemInvalidName          ProblemCode = "invalid-name"              // 422: not a name
+	ProblemInvalidEmail         ProblemCode = "invalid-email"             // 422: not an address that gets mail
+	ProblemForeignMailDomain    ProblemCode = "foreign-mail-domain"       // 422: outside the customer's domains
+	ProblemMalformedRow         ProblemCode = "malformed-row"             // 422: of an import: not readable
+	ProblemDuplicateRow         ProblemCode = "duplicate-row"             // 422: of an import: address twice
+	ProblemUserDiffers          ProblemCode = "user-differs"              // 422: of an import: other details
+	ProblemAddressSuppressed    ProblemCode = "address-suppressed"        // 422: of an import: erased person
+	ProblemUnknownActor         ProblemCode = "unknown-actor"             // 422: not a user of the customer
+	ProblemInvalidEntry         ProblemCode = "invalid-entry"             // 422: not an entry
+	ProblemTooManyAttempts      ProblemCode = "too-many-attempts"         // 429: wait for Retry-After
+	ProblemInternalError        ProblemCode = "internal-error"            // 500: report the RequestID
+	ProblemUnavailable          ProblemCode = "service-unavailable"       // 503: try again later
+	ProblemReplayingErasures    ProblemCode = "replaying-erasures"        // 503: closed until erasures are replayed
+	ProblemBackupsNotSetUp      ProblemCode = "backups-not-set-up"        // 503: backups are not configured
 )
 
-// Slug is the kind of the problem: the last part of Type, such as "user-redacted". It is empty when no problem document was answered, as by a proxy.
-func (p *Problem) Slug() string {
-	if strings.Contains(p.Type, "/") {
-		return path.Base(p.Type)
-	}
-	return ""
-}
-
-// Error implements error. The text names status, kind and request, and the members at fault. It holds nothing that was sent.
-func (p *Problem) Error() string {
-	kind := p.Slug()
-	if kind == "" {
-		kind = p.Title
-	}
-	text := fmt.Sprintf("steward: %d %s: %s", p.Status, kind, p.Detail)
-	for _, member := range p.Errors[:min(len(p.Errors), 5)] {
-		text += fmt.Sprintf(" %s %s.", member.Pointer, strings.TrimSuffix(member.Detail, "."))
-	}
-	if p.RequestID != "" {
-		text += " (request " + p.RequestID + ")"
-	}
-	return text
-}
-
-// IsProblem tells whether an error is a problem of one of the kinds, such as "user-redacted" ([ProblemUserRedacted]).
-func IsProblem(err error, slugs ...string) bool {
+// IsProblem reports whether an error is a problem of one of the kinds.
+func IsProblem(err error, codes ...ProblemCode) bool {
 	var problem *Problem
-	return errors.As(err, &problem) && slices.Contains(slugs, problem.Slug())
-}
-
-// longestAnswer is the most that is read of an answer that becomes a value, in bytes. The longest that the contract knows is far below.
-const longestAnswer = 64 << 20
-
-// readAnswer reads an answer to its end. Whatever is not a success is a problem.
-func readAnswer(response *http.Response) ([]byte, *Problem, error) {
-	body, err := io.ReadAll(io.LimitReader(response.Body, longestAnswer))
-	if closeErr := response.Body.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return nil, nil, unreadable(response, err)
-	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return body, problemOf(response, body), nil
-	}
-	return body, nil, nil
-}
-
-// problemOf reads a problem document. From something that is none it makes one, so that callers see one kind of error.
-func problemOf(response *http.Response, body []byte) *Problem {
-	if isJSON(response) {
-		var problem Problem
-		if err := json.Unmarshal(body, &problem); err == nil && problem.Type != "" {
-			problem.Status = int32(response.StatusCode)
-			return &problem
-		}
-	}
-	return &Problem{
-		Type: "about:blank", Title: http.StatusText(response.StatusCode), Status: int32(response.StatusCode),
-		Detail:    "The answer is no problem document; something between here and the service may have given it.",
-		RequestID: response.Header.Get("X-Request-Id"),
-	}
-}
-
-func isJSON(response *http.Response) bool {
-	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
-}
-
-func unreadable(response *http.Response, err error) error {
-	return fmt.Errorf("steward: the answer %d to %s %s cannot be read: %w", response.StatusCode, response.Request.Method, response.Request.URL.Path, err)
+	return errors.As(err, &problem) && slices.Contains(codes, problem.Code())
 }
 
 // into reads the answer of a call as a value.
@@ -126,7 +97,7 @@ func into[T any](c *call) func(*http.Response, error) (T, error) {
 			return value, err
 		}
 		if err := json.Unmarshal(body, &value); err != nil {
-			return value, unreadable(response, err)
+			return value, api.Unreadable(response, err)
 		}
 		return value, nil
 	}
@@ -137,7 +108,7 @@ func (c *call) read(response *http.Response, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, problem, err := readAnswer(response)
+	body, problem, err := api.ReadAnswer(response)
 	if err != nil {
 		return nil, err
 	}

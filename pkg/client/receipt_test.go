@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // signer signs receipts as a service does.
@@ -58,7 +59,7 @@ func TestVerifyReceipt(t *testing.T) {
 	} {
 		signed, err := client.VerifyReceipt([]byte(text), keys)
 		if err != nil || signed.Issuer != "https://steward.example" || signed.KeyID != us.key.Kid || signed.SignedAt.Unix() != 1764000000 || signed.Receipt.Jws != good ||
-			signed.Receipt.Kind != client.ErasureReceiptKindDeletion {
+			signed.Receipt.Kind != api.ErasureReceiptKindDeletion {
 			t.Errorf("%s: %v %+v", name, err, signed)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 const (
@@ -17,10 +19,10 @@ const (
 
 // session is a credential that signs in, refreshes, and signs in again when the session has ended. Of many callers that need a new token, one gets it for all.
 type session struct {
-	raw *Raw // without a credential
+	raw *api.Client // without a credential
 
 	mutex   sync.Mutex
-	signIn  hidden[SignIn]
+	signIn  hidden[api.SignIn]
 	current hidden[grant]
 	flight  *flight // the exchange that is under way
 }
@@ -108,7 +110,7 @@ func (s *session) renew(ctx context.Context, held grant) (grant, error) {
 	s.mutex.Lock()
 	signIn := s.signIn.value()
 	s.mutex.Unlock()
-	answer, err := s.raw.CreateSessionWithResponse(ctx, &CreateSessionParams{}, signIn)
+	answer, err := s.raw.CreateSessionWithResponse(ctx, &api.CreateSessionParams{}, signIn)
 	switch {
 	case err != nil:
 		return grant{}, err
@@ -117,7 +119,7 @@ func (s *session) renew(ctx context.Context, held grant) (grant, error) {
 	case answer.Problem != nil:
 		return grant{}, answer.Problem
 	}
-	return grant{}, problemOf(answer.HTTPResponse, nil)
+	return grant{}, api.ProblemOf(answer.HTTPResponse, nil)
 }
 
 // exchange exchanges the refresh token. Ended means that it is good for nothing any more.
@@ -125,14 +127,14 @@ func (s *session) exchange(ctx context.Context, held grant) (renewed grant, ende
 	if held.refresh == "" {
 		return grant{}, true, nil
 	}
-	answer, err := s.raw.RefreshSessionWithResponse(ctx, &RefreshSessionParams{IdempotencyKeyHeader: &held.refreshKey}, Refresh{RefreshToken: held.refresh})
+	answer, err := s.raw.RefreshSessionWithResponse(ctx, &api.RefreshSessionParams{IdempotencyKey: &held.refreshKey}, api.Refresh{RefreshToken: held.refresh})
 	switch {
 	case err != nil:
 		return grant{}, false, err
 	case answer.JSON200 != nil:
 		return granted(*answer.JSON200), false, nil
 	case answer.Problem == nil:
-		return grant{}, false, problemOf(answer.HTTPResponse, nil)
+		return grant{}, false, api.ProblemOf(answer.HTTPResponse, nil)
 	case transient(answer.Problem):
 		return grant{}, false, answer.Problem
 	}
@@ -141,10 +143,10 @@ func (s *session) exchange(ctx context.Context, held grant) (renewed grant, ende
 
 // transient tells whether a refused exchange may succeed later.
 func transient(problem *Problem) bool {
-	return problem.Status >= 500 || problem.Status == http.StatusTooManyRequests || problem.Slug() == ProblemIdempotencyKeyInUse
+	return problem.Status >= 500 || problem.Status == http.StatusTooManyRequests || problem.Code() == ProblemIdempotencyKeyInUse
 }
 
-func granted(tokens Tokens) grant {
+func granted(tokens api.Tokens) grant {
 	now, life := time.Now(), time.Duration(tokens.ExpiresIn)*time.Second
 	return grant{
 		access: tokens.AccessToken, refresh: tokens.RefreshToken, refreshKey: uuid.NewString(),

@@ -1,3 +1,5 @@
+//go:build go1.25
+
 package client_test
 
 import (
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // gate is a server that knows sessions: it takes the newest access token alone.
@@ -37,7 +40,7 @@ func openGate(t *testing.T, lifetime int) *gate {
 		case "POST /v1/sessions":
 			g.signIns++
 			saw := g.saw()
-			var sent client.SignIn
+			var sent api.SignIn
 			_ = json.Unmarshal([]byte(saw[len(saw)-1].body), &sent)
 			if sent.Password != g.password {
 				write(w, 401, problem(401, "invalid-credentials"))
@@ -101,7 +104,7 @@ func (g *gate) change(how func()) {
 
 func (g *gate) person(t *testing.T) *client.Client {
 	t.Helper()
-	return g.client(t, client.WithSession("acme", "a@acme.example", "secret"))
+	return g.client(t, client.WithSession(client.Login{Customer: "acme", Email: "a@acme.example", Password: "secret"}))
 }
 
 func me(t *testing.T, c *client.Client) {
@@ -192,7 +195,7 @@ func TestEndedSessionSignsInAgain(t *testing.T) {
 func TestWrongPasswordIsTheCallersProblem(t *testing.T) {
 	t.Parallel()
 	g := openGate(t, 600)
-	c := g.client(t, client.WithSession("acme", "a@acme.example", "wrong"))
+	c := g.client(t, client.WithSession(client.Login{Customer: "acme", Email: "a@acme.example", Password: "wrong"}))
 	if _, err := c.Me(t.Context()); !client.IsProblem(err, client.ProblemInvalidCredentials) {
 		t.Errorf("got %v", err)
 	}
@@ -213,7 +216,7 @@ func TestACallerWhoLeavesTakesNothingFromTheOthers(t *testing.T) {
 		}
 		return http.DefaultTransport.RoundTrip(r)
 	})}
-	c := g.client(t, client.WithSession("acme", "a@acme.example", "secret"), client.WithHTTPClient(slow))
+	c := g.client(t, client.WithSession(client.Login{Customer: "acme", Email: "a@acme.example", Password: "secret"}), client.WithHTTPClient(slow))
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error)
 	go func() { _, err := c.Me(ctx); left <- err }()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // Retries says how often and how patiently a request is tried again.
@@ -137,11 +139,11 @@ func (t *transport) send(request *http.Request, token string) (*http.Response, e
 	if err != nil {
 		return nil, fmt.Errorf("steward: %w", err)
 	}
-	if isJSON(response) {
-		body, err := io.ReadAll(io.LimitReader(response.Body, longestAnswer))
+	if api.IsJSON(response) {
+		body, err := io.ReadAll(io.LimitReader(response.Body, api.LongestAnswer))
 		_ = response.Body.Close() // it is read already
 		if err != nil {
-			return nil, unreadable(response, err)
+			return nil, api.Unreadable(response, err)
 		}
 		response.Body = io.NopCloser(bytes.NewReader(body))
 	}

@@ -3,7 +3,6 @@ package trailproof
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,21 +16,36 @@ import (
 // LeafVersion is the version of the form of a leaf. It stands in every leaf; another form would have another number.
 const LeafVersion = 1
 
+// The values of Entry.Source.
+const (
+	SourceSteward     = "steward"     // Steward itself recorded the act
+	SourceIntegration = "integration" // a program of the customer's recorded it with an API key
+)
+
+// The values of Entry.ActorType. Of the four ids of actors, those that belong to the type are set.
+const (
+	ActorUser     = "user"     // ActorUserID: an administrator or another user
+	ActorSelf     = "self"     // ActorUserID: the person whom the act is about
+	ActorAPIKey   = "api_key"  // ActorAPIKeyID
+	ActorOperator = "operator" // ActorOperatorCustomerID and ActorOperatorID
+	ActorSystem   = "system"   // none: Steward acted by itself
+)
+
 // Entry is everything that is stored of an entry of the trail.
 type Entry struct {
 	CustomerID              uuid.UUID
 	ID                      uuid.UUID
-	Source                  string
-	SourceID                *string
-	ActorType               string
+	Source                  string  // SourceSteward or SourceIntegration
+	SourceID                *string // the id that the integration gave the entry, if any
+	ActorType               string  // ActorUser, ActorSelf, ActorAPIKey, ActorOperator or ActorSystem
 	ActorUserID             *uuid.UUID
 	ActorAPIKeyID           *uuid.UUID
 	ActorOperatorCustomerID *uuid.UUID
 	ActorOperatorID         *uuid.UUID
-	Action                  string
-	TargetType              string
+	Action                  string // such as user.corrected; an integration has actions of its own
+	TargetType              string // such as user; an integration has types of its own
 	TargetID                string
-	Changed                 []string
+	Changed                 []string        // names of the columns or fields that changed, never values
 	Details                 json.RawMessage // nil: none
 	OccurredAt              time.Time       // to the microsecond
 	RecordedAt              time.Time       // to the microsecond
@@ -40,12 +54,16 @@ type Entry struct {
 // AppendLeaf appends the leaf of an entry, which is a JSON object (RFC 8259) in UTF-8 and in one form alone:
 //
 //   - no white space; the members in the order of their names' bytes, in the details too;
-//   - every member is there, as null where there is nothing; only details are left away where there are none;
+//   - every member is there, as null where there is nothing; only details are left out where there are none;
 //   - ids in the form of RFC 9562 in lower case; times as 2006-01-02T15:04:05.000000Z;
 //   - texts with the escapes \" \\ \b \f \n \r \t, \u00xx in lower case for the other control characters up to U+001F, and everything else as it is;
 //   - numbers of the details with all their digits and without an exponent, as PostgreSQL writes what it keeps.
 //
-// Two entries that differ in anything have different leaves. It returns an error for what no entry can hold: text that is not UTF-8, details that are not JSON.
+// Two entries that differ in anything have different leaves. It is for programs that write a trail: who
+// verifies one gets leaves from the service.
+//
+// The only error is [ErrLeaf], for what no entry can hold: text that is not UTF-8, details that are not
+// JSON.
 func AppendLeaf(leaf []byte, e *Entry) ([]byte, error) {
 	leaf = append(leaf, `{"action":`...)
 	leaf = appendText(leaf, e.Action)
@@ -83,7 +101,7 @@ func AppendLeaf(leaf []byte, e *Entry) ([]byte, error) {
 	leaf = strconv.AppendInt(append(leaf, `,"version":`...), LeafVersion, 10)
 	leaf = append(leaf, '}')
 	if !utf8.Valid(leaf) {
-		return nil, errors.New("trailproof: an entry holds text that is not UTF-8")
+		return nil, fmt.Errorf("%w: it holds text that is not UTF-8", ErrLeaf)
 	}
 	return leaf, nil
 }
@@ -109,17 +127,17 @@ type wireLeaf struct {
 	Version                 int             `json:"version"`
 }
 
-// ParseLeaf reads a leaf. Whatever is not exactly the leaf of an entry, byte for byte, is an error.
+// ParseLeaf reads a leaf. Whatever is not exactly the leaf of an entry, byte for byte, is an [ErrLeaf].
 func ParseLeaf(leaf []byte) (Entry, error) {
 	var wire wireLeaf
 	if err := json.Unmarshal(leaf, &wire); err != nil {
-		return Entry{}, fmt.Errorf("trailproof: not a leaf: %w", err)
+		return Entry{}, fmt.Errorf("%w: %w", ErrLeaf, err)
 	}
 	if wire.Version != LeafVersion {
-		return Entry{}, fmt.Errorf("trailproof: a leaf of the unknown version %d", wire.Version)
+		return Entry{}, fmt.Errorf("%w: its version is %d", ErrLeaf, wire.Version)
 	}
 	if wire.Action == nil {
-		return Entry{}, errors.New("trailproof: not a leaf")
+		return Entry{}, fmt.Errorf("%w: it has no action", ErrLeaf)
 	}
 	entry := Entry{
 		CustomerID: wire.CustomerID, ID: wire.ID, Source: wire.Source, SourceID: wire.SourceID, ActorType: wire.ActorType, ActorUserID: wire.ActorUserID,
@@ -131,7 +149,7 @@ func ParseLeaf(leaf []byte) (Entry, error) {
 		return Entry{}, err
 	}
 	if !bytes.Equal(again, leaf) {
-		return Entry{}, errors.New("trailproof: a leaf that is not in its one form")
+		return Entry{}, fmt.Errorf("%w: it is not in its one form", ErrLeaf)
 	}
 	return entry, nil
 }
@@ -195,7 +213,7 @@ func appendText(to []byte, text string) []byte {
 // appendCanonical appends a JSON text in its one form.
 func appendCanonical(to []byte, text []byte) ([]byte, error) {
 	if !json.Valid(text) || !utf8.Valid(text) {
-		return nil, errors.New("trailproof: details that are not JSON in UTF-8")
+		return nil, fmt.Errorf("%w: its details are not JSON in UTF-8", ErrLeaf)
 	}
 	reader := jsonReader{text: text}
 	return reader.value(to)
@@ -230,7 +248,7 @@ func (r *jsonReader) value(to []byte) ([]byte, error) {
 	}
 	literal := r.text[from:r.at]
 	if first := literal[0]; (first == '-' || first >= '0' && first <= '9') && bytes.ContainsAny(literal, "eE") {
-		return nil, errors.New("trailproof: details with a number that has an exponent")
+		return nil, fmt.Errorf("%w: its details have a number with an exponent", ErrLeaf)
 	}
 	return append(to, literal...), nil
 }
@@ -275,7 +293,7 @@ func (r *jsonReader) object(to []byte) ([]byte, error) {
 			for i, one := range members {
 				if i > 0 {
 					if members[i-1].name == one.name {
-						return nil, errors.New("trailproof: details with a member that comes twice")
+						return nil, fmt.Errorf("%w: its details have a member twice", ErrLeaf)
 					}
 					to = append(to, ',')
 				}
@@ -311,13 +329,16 @@ func (r *jsonReader) string() (text string, err error) {
 		return string(r.text[from+1 : r.at-1]), nil
 	}
 	if surrogateAlone(r.text[from:r.at]) {
-		return "", errors.New("trailproof: details with half a character")
+		return "", fmt.Errorf("%w: its details have half a character", ErrLeaf)
 	}
-	err = json.Unmarshal(r.text[from:r.at], &text)
-	return text, err
+	if err := json.Unmarshal(r.text[from:r.at], &text); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrLeaf, err)
+	}
+	return text, nil
 }
 
-// surrogateAlone tells whether a text has an escaped surrogate without its other half, which encoding/json would replace in silence.
+// surrogateAlone reports whether a text has an escaped surrogate without its other half, which
+// encoding/json would silently replace.
 func surrogateAlone(quoted []byte) bool {
 	escaped := func(at int) (unit uint64, ok bool) {
 		if at+6 > len(quoted) || quoted[at] != '\\' || quoted[at+1] != 'u' {

@@ -1,7 +1,7 @@
 package webhooksig_test
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,53 +12,75 @@ import (
 	"github.com/fusionspim/steward/pkg/webhooksig"
 )
 
-// A receiver: verify, answer soon, and do each event once.
-func Example() {
-	const shown = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDpOfBwGDS3Lk=" // when the endpoint was made
-	secrets, err := webhooksig.ParseSecrets(shown)                     // two while the secret is being rotated
+// shownSecret is the secret that Steward showed when the endpoint was created.
+const shownSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDpOfBwGDS3Lk="
+
+// send makes the request that Steward would send.
+func send(receiver http.Handler, secrets []webhooksig.Secret) int {
+	const body = `{"id":"019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071","type":"user.redacted","timestamp":"2026-03-01T12:00:00Z",` +
+		`"data":{"user_id":"019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072"}}`
+	request := httptest.NewRequest(http.MethodPost, "/webhooks/steward", strings.NewReader(body))
+	message := webhooksig.Message{ID: "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071", SignedAt: time.Now()}
+	webhooksig.Sign(secrets, request.Header, message, []byte(body))
+	answer := httptest.NewRecorder()
+	receiver.ServeHTTP(answer, request)
+	return answer.Code
+}
+
+// A whole receiver. It processes each event once, although the event arrives twice.
+func ExampleNewHandler() {
+	secrets, err := webhooksig.ParseSecrets(shownSecret) // two while the secret is being rotated
 	if err != nil {
 		panic(err)
 	}
-	seen := make(map[string]bool) // in a real receiver a table, with an index that is unique
+	seen := make(map[string]bool) // in a real receiver a table with a unique index
+	receiver := webhooksig.NewHandler(secrets, func(_ context.Context, event webhooksig.Event) error {
+		if seen[event.ID] {
+			return nil
+		}
+		seen[event.ID] = true
+		switch event.Type {
+		case webhooksig.UserRedacted, webhooksig.UserDeleted:
+			fmt.Println("remove the copies of", event.Data.UserID)
+		}
+		return nil
+	})
+
+	fmt.Println(send(receiver, secrets))
+	fmt.Println(send(receiver, secrets))
+	// Output:
+	// remove the copies of 019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072
+	// 204
+	// 204
+}
+
+// A receiver of its own kind: verify the body as it arrived, then read it.
+func ExampleVerifyNow() {
+	secrets, err := webhooksig.ParseSecrets(shownSecret)
+	if err != nil {
+		panic(err)
+	}
 	receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, webhooksig.MaxBodyBytes))
 		if err != nil {
 			http.Error(w, "too long", http.StatusRequestEntityTooLarge)
 			return
 		}
-		message, err := webhooksig.Verify(secrets, r.Header, body, time.Now(), webhooksig.DefaultTolerance)
-		if err != nil {
+		if _, err := webhooksig.VerifyNow(secrets, r.Header, body); err != nil {
 			http.Error(w, "not from Steward", http.StatusUnauthorized)
 			return
 		}
-		var event struct {
-			Type string `json:"type"`
-			Data struct {
-				UserID string `json:"user_id"`
-			} `json:"data"`
-		}
-		if err := json.Unmarshal(body, &event); err != nil {
-			http.Error(w, "not JSON", http.StatusBadRequest)
+		event, err := webhooksig.ParseEvent(body)
+		if err != nil {
+			http.Error(w, "not an event", http.StatusBadRequest)
 			return
 		}
-		if !seen[message.ID] {
-			seen[message.ID] = true
-			fmt.Println(event.Type, event.Data.UserID)
-		}
-		w.WriteHeader(http.StatusNoContent)
+		fmt.Println(event.Type, event.Data.UserID)
+		w.WriteHeader(http.StatusAccepted)
 	})
 
-	// What Steward sends, twice.
-	const body = `{"id":"019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071","type":"user.redacted","timestamp":"2026-03-01T12:00:00Z","data":{"user_id":"019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072"}}`
-	for range 2 {
-		request := httptest.NewRequest(http.MethodPost, "/webhooks/steward", strings.NewReader(body))
-		webhooksig.Sign(secrets, request.Header, webhooksig.Message{ID: "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071", SignedAt: time.Now()}, []byte(body))
-		answer := httptest.NewRecorder()
-		receiver.ServeHTTP(answer, request)
-		fmt.Println(answer.Code)
-	}
+	fmt.Println(send(receiver, secrets))
 	// Output:
 	// user.redacted 019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072
-	// 204
-	// 204
+	// 202
 }

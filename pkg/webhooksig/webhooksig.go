@@ -1,19 +1,32 @@
-// Package webhooksig tells whether a webhook came from Steward.
+// Package webhooksig verifies that a webhook came from Steward, and reads its event.
 //
-// Steward signs as Standard Webhooks asks (https://www.standardwebhooks.com): the headers webhook-id, webhook-timestamp and webhook-signature, the
-// latter with one HMAC-SHA256 for each secret that is live. While a secret is being rotated there are two, so a receiver may change over at any
-// moment of the overlap.
+// Steward signs as Standard Webhooks requires (https://www.standardwebhooks.com): the headers
+// webhook-id, webhook-timestamp and webhook-signature, the latter with one HMAC-SHA256 for each live
+// secret. While a secret is being rotated there are two, so a receiver may change over at any moment
+// of the overlap.
+//
+// [NewHandler] is a whole receiver. A receiver of its own kind reads the body and calls [VerifyNow]
+// and [ParseEvent]:
 //
 //	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, webhooksig.MaxBodyBytes))
 //	...
-//	message, err := webhooksig.Verify(secrets, r.Header, body, time.Now(), webhooksig.DefaultTolerance)
-//	if err != nil {
+//	if _, err := webhooksig.VerifyNow(secrets, r.Header, body); err != nil {
 //		http.Error(w, "not from Steward", http.StatusUnauthorized)
 //		return
 //	}
+//	event, err := webhooksig.ParseEvent(body)
 //
-// A webhook arrives at least once. Its ID is the same every time, and is the id of the event in GET /v1/events: remember it, and leave out what was
-// done already. Verify the body as it arrived, byte by byte, before anything parses it.
+// A webhook arrives at least once. Its ID is the same every time, and is the id of the event in
+// GET /v1/events: store it, and ignore an event that was processed before. Verify the body as it
+// arrived, byte by byte, before anything parses it.
+//
+// # Stability
+//
+// The module follows semantic versioning. Until v1, a minor version may change the API, and the
+// changelog says how; the form of signatures and headers does not change with it. More event types
+// may be added in any version: treat an unknown [EventType] as one to ignore.
+//
+// The module needs Go 1.22 and the standard library only.
 package webhooksig
 
 import (
@@ -52,16 +65,19 @@ const (
 )
 
 var (
-	// ErrSecret is returned for a text that is no secret: whsec_ and 24 to 64 bytes in base64. It never holds the text.
+	// ErrSecret is returned for a text that is not a secret: whsec_ and 24 to 64 bytes in base64. It never
+	// holds the text.
 	ErrSecret = errors.New("webhooksig: not a secret, which is whsec_ and base64")
-	// ErrHeaders is returned when a header is missing, repeated, or not of its form.
+	// ErrHeaders is returned when a header is missing, repeated or malformed.
 	ErrHeaders = errors.New("webhooksig: a header of the webhook is missing or malformed")
-	// ErrTooOld is returned when the webhook was signed too long ago: somebody may be sending a recorded one again.
+	// ErrTooOld is returned when the webhook was signed too long ago. It may be a recorded one that is replayed.
 	ErrTooOld = errors.New("webhooksig: the webhook is too old")
-	// ErrTooNew is returned when the webhook was signed in the future. Look at the clock of the receiver.
+	// ErrTooNew is returned when the webhook was signed in the future. Check the clock of the receiver.
 	ErrTooNew = errors.New("webhooksig: the webhook lies in the future")
 	// ErrSignature is returned when no secret made any of the signatures.
 	ErrSignature = errors.New("webhooksig: the signature is of none of the secrets")
+	// ErrEvent is returned when a body is not the JSON of an event.
+	ErrEvent = errors.New("webhooksig: the body is not an event")
 )
 
 // Secret is the secret of an endpoint. Printing one shows nothing of it.
@@ -95,12 +111,15 @@ func ParseSecrets(texts ...string) ([]Secret, error) {
 // NewSecret makes a secret. Steward makes those of its endpoints; a receiver needs one for its tests.
 func NewSecret() Secret {
 	key := make([]byte, newSecret)
-	_, _ = rand.Read(key) // never fails: the program ends instead, since Go 1.24
+	if _, err := rand.Read(key); err != nil {
+		panic("webhooksig: the system has no random numbers: " + err.Error()) // not since Go 1.24
+	}
 	return Secret{key}
 }
 
-// SecretOf makes a secret of its bytes.
-func SecretOf(key []byte) (Secret, error) {
+// SecretFromBytes makes a secret of its 24 to 64 bytes, as [Secret.Bytes] returns them. The only error is
+// [ErrSecret].
+func SecretFromBytes(key []byte) (Secret, error) {
 	if len(key) < minSecret || len(key) > maxSecret {
 		return Secret{}, ErrSecret
 	}
@@ -119,7 +138,7 @@ func (Secret) String() string { return "***" }
 // GoString implements fmt.GoStringer.
 func (Secret) GoString() string { return "***" }
 
-// Message is what is known of a webhook besides its body.
+// Message is what the headers of a webhook say.
 type Message struct {
 	ID       string    // the same whenever the webhook is sent again
 	SignedAt time.Time // when this attempt was made
@@ -144,23 +163,32 @@ func (s Secret) mac(id, seconds string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// Verify returns what the headers say of a webhook whose body one of the secrets signed, no longer than the tolerance ago by the time now. The
-// comparison takes the same time whatever is wrong with a signature. Errors: ErrHeaders, ErrTooOld, ErrTooNew, ErrSignature; ErrSecret when
-// there is no secret at all.
+// VerifyNow is [Verify] by the clock of this machine, with [DefaultTolerance].
+func VerifyNow(secrets []Secret, header http.Header, body []byte) (Message, error) {
+	return Verify(secrets, header, body, time.Now(), DefaultTolerance)
+}
+
+// Verify returns the id and the time of a webhook whose body one of the secrets signed, at most the
+// tolerance before or after now. The comparison takes the same time whatever is wrong with a
+// signature.
+//
+// Errors: [ErrHeaders], [ErrTooOld], [ErrTooNew], [ErrSignature]; [ErrSecret] when there is no secret
+// at all.
 func Verify(secrets []Secret, header http.Header, body []byte, now time.Time, tolerance time.Duration) (Message, error) {
 	for _, secret := range secrets {
 		if len(secret.key) < minSecret {
-			return Message{}, ErrSecret // the zero Secret, by which anybody could sign
+			return Message{}, ErrSecret // the zero Secret: everyone knows its key
 		}
 	}
 	if len(secrets) == 0 {
 		return Message{}, ErrSecret
 	}
-	id, okID := one(header, HeaderID)
-	text, okTime := one(header, HeaderTimestamp)
-	signatures, okSignature := one(header, HeaderSignature)
+	id, okID := single(header, HeaderID)
+	text, okTime := single(header, HeaderTimestamp)
+	signatures, okSignature := single(header, HeaderSignature)
 	seconds, err := strconv.ParseInt(text, 10, 64)
-	if !okID || !okTime || !okSignature || err != nil || strconv.FormatInt(seconds, 10) != text || seconds < 0 || seconds > lastSecond || len(id) > maxID || strings.Contains(id, ".") {
+	wellFormed := okID && okTime && okSignature && err == nil && strconv.FormatInt(seconds, 10) == text
+	if !wellFormed || seconds < 0 || seconds > lastSecond || len(id) > maxID || strings.Contains(id, ".") {
 		return Message{}, ErrHeaders
 	}
 	message := Message{ID: id, SignedAt: time.Unix(seconds, 0).UTC()}
@@ -171,7 +199,7 @@ func Verify(secrets []Secret, header http.Header, body []byte, now time.Time, to
 		return Message{}, ErrTooNew
 	}
 	good, looked := false, 0
-	for signature := range strings.FieldsSeq(signatures) {
+	for _, signature := range strings.Fields(signatures) {
 		encoded, ours := strings.CutPrefix(signature, scheme)
 		if !ours {
 			continue // of a scheme that is yet to come
@@ -193,8 +221,8 @@ func Verify(secrets []Secret, header http.Header, body []byte, now time.Time, to
 	return message, nil
 }
 
-// one returns a header that is there once.
-func one(header http.Header, name string) (string, bool) {
+// single returns a header that occurs exactly once.
+func single(header http.Header, name string) (string, bool) {
 	values := header.Values(name)
 	if len(values) != 1 || values[0] == "" {
 		return "", false

@@ -129,7 +129,7 @@ func (s *Service) makeTx(tx *postgres.Tx, keys ring) (Checkpoint, error) {
 	kept, found, err := checkpointOf(tx, head.Size)
 	if err == nil && !found {
 		kept = storedCheckpoint{size: head.Size, createdAt: tx.Now}
-		kept.note, err = keys.sign(trailproof.Checkpoint{Origin: trailproof.Origin(s.host, tx.Customer.String()), Size: uint64(head.Size), Root: head.Root, At: tx.Now})
+		kept.note, err = keys.sign(trailproof.Checkpoint{Origin: trailproof.Origin(s.host, tx.Customer.UUID), Size: uint64(head.Size), Root: head.Root, At: tx.Now})
 		if err == nil {
 			kept, err = insertCheckpoint(tx, kept)
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/fusionspim/steward/internal/base/id"
@@ -94,7 +95,8 @@ func openWith(keys []ed25519.PublicKey, text, customerID string) (trailproof.Che
 	if err != nil {
 		return trailproof.Checkpoint{}, err
 	}
-	if !trailproof.IsOriginOf(read.Origin, customerID) {
+	customer, err := uuid.Parse(customerID)
+	if err != nil || customer.String() != customerID || !trailproof.IsOriginOf(read.Origin, customer) {
 		return trailproof.Checkpoint{}, errors.New("it is one of another trail")
 	}
 	verifierKeys := make([]string, len(keys))
@@ -127,7 +129,7 @@ func Verify(ctx context.Context, db *postgres.DB, check Check) (Report, error) {
 		}
 		var whose []listed
 		for _, one := range customers {
-			if trailproof.IsOriginOf(read.Origin, one.id.String()) {
+			if trailproof.IsOriginOf(read.Origin, one.id.UUID) {
 				whose = append(whose, one)
 			}
 		}

@@ -129,7 +129,7 @@ func (s *Service) opened(of id.Customer, endpoint id.WebhookEndpoint, sealed []b
 	if err != nil {
 		return webhooksig.Secret{}, err
 	}
-	return webhooksig.SecretOf(key)
+	return webhooksig.SecretFromBytes(key)
 }
 
 // secretsOf opens the secrets that sign now.

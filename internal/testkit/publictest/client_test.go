@@ -1,4 +1,4 @@
-package client_test
+package publictest_test
 
 import (
 	"errors"
@@ -12,9 +12,12 @@ import (
 
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/pkg/client"
+	"github.com/fusionspim/steward/pkg/client/api"
 )
 
 // These tests call the real service.
+
+const noID = "00000000-0000-7000-8000-000000000000"
 
 func withKey(t *testing.T, service *apptest.Service, of apptest.Customer) *client.Client {
 	t.Helper()
@@ -27,7 +30,7 @@ func withKey(t *testing.T, service *apptest.Service, of apptest.Customer) *clien
 
 func withSession(t *testing.T, service *apptest.Service, of apptest.Customer, person apptest.Person) *client.Client {
 	t.Helper()
-	made, err := client.New(service.URL, client.WithSession(of.Slug, person.Email, apptest.Password))
+	made, err := client.New(service.URL, client.WithSession(client.Login{Customer: of.Slug, Email: person.Email, Password: apptest.Password}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +48,11 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-func wantProblem(t *testing.T, err error, slug string) *client.Problem {
+func wantProblem(t *testing.T, err error, code client.ProblemCode) *client.Problem {
 	t.Helper()
 	var found *client.Problem
-	if !errors.As(err, &found) || found.Slug() != slug {
-		t.Fatalf("got %v, want the problem %s", err, slug)
+	if !errors.As(err, &found) || found.Code() != code {
+		t.Fatalf("got %v, want the problem %s", err, code)
 	}
 	return found
 }
@@ -67,7 +70,7 @@ func TestMainJob(t *testing.T) {
 	noor := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"}, client.StoreETag(&etag),
 		client.IdempotencyKey("import-1")))
 	again := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"}, client.IdempotencyKey("import-1")))
-	if again.ID != noor.ID || etag == "" || noor.Role != client.RoleUser || noor.Status != client.UserStatusActive {
+	if again.ID != noor.ID || etag == "" || noor.Role != client.RoleUser || noor.Status != client.UserActive {
 		t.Errorf("got %+v with ETag %q, then %v", noor, etag, again.ID)
 	}
 	_, err := c.CreateUser(ctx, client.NewUser{FirstName: "Other", LastName: "Person", Email: "NOOR@acme.example"})
@@ -90,14 +93,14 @@ func TestMainJob(t *testing.T) {
 	}
 	_, err = c.UpdateUser(ctx, noor.ID, client.UserPatch{LastName: new("Late")}, client.IfMatch(seen))
 	wantProblem(t, err, client.ProblemPreconditionFailed)
-	if alerts := must[client.Alerts](t)(c.SetUserAlerts(ctx, noor.ID, false)); alerts.OptedIn || alerts.SetBy != client.AlertsSetByAPIKey {
+	if alerts := must[client.Alerts](t)(c.SetUserAlerts(ctx, noor.ID, false)); alerts.OptedIn || alerts.SetBy != api.AlertsSetByAPIKey {
 		t.Errorf("got %+v", alerts)
 	}
 	if alerts := must[client.Alerts](t)(c.UserAlerts(ctx, noor.ID)); alerts.OptedIn {
 		t.Errorf("got %+v", alerts)
 	}
 
-	if plan := must[client.ErasurePlan](t)(c.ErasurePlan(ctx, noor.ID)); !plan.CanDelete || plan.Recommended != client.ErasurePlanRecommendedDelete {
+	if plan := must[client.ErasurePlan](t)(c.ErasurePlan(ctx, noor.ID)); !plan.CanDelete || plan.Recommended != api.ErasurePlanRecommendedDelete {
 		t.Errorf("got %+v", plan)
 	}
 	occurred := service.Database.Clock.Now().Add(-time.Hour).UTC()
@@ -105,7 +108,7 @@ func TestMainJob(t *testing.T) {
 		ActorUserID: noor.ID, Action: "product.updated", Target: client.AuditTarget{Type: "product", ID: "17"}, OccurredAt: occurred, SourceID: "pim-1",
 		Details: map[string]any{"changed": []string{"price"}, "revision": 7},
 	}}))
-	if results.Created != 1 || results.Data[0].Status != client.AuditEntryResultStatusCreated || results.Data[0].SourceID != "pim-1" {
+	if results.Created != 1 || results.Data[0].Status != api.AuditEntryResultStatusCreated || results.Data[0].SourceID != "pim-1" {
 		t.Errorf("got %+v", results)
 	}
 	_, err = c.DeleteUser(ctx, noor.ID)
@@ -113,8 +116,8 @@ func TestMainJob(t *testing.T) {
 		!found.References[0].FirstAt.Equal(occurred) || found.Redaction != "/v1/users/"+noor.ID.String()+"/redaction" {
 		t.Errorf("got %+v", found)
 	}
-	receipt := must[client.ErasureReceipt](t)(c.RedactUser(ctx, noor.ID, client.RedactionReasonLeftEmployment))
-	if receipt.Kind != client.ErasureReceiptKindRedaction || receipt.UserID != noor.ID || *receipt.Reason != "left_employment" {
+	receipt := must[client.ErasureReceipt](t)(c.RedactUser(ctx, noor.ID, client.ReasonLeftEmployment))
+	if receipt.Kind != api.ErasureReceiptKindRedaction || receipt.UserID != noor.ID || *receipt.Reason != "left_employment" {
 		t.Errorf("got %+v", receipt)
 	}
 	if same := must[client.ErasureReceipt](t)(c.RedactUser(ctx, noor.ID, "")); same.ID != receipt.ID {
@@ -127,7 +130,7 @@ func TestMainJob(t *testing.T) {
 	if found := wantProblem(t, err, client.ProblemUserRedacted); found.Receipt != "/v1/erasure-receipts/"+receipt.ID.String() {
 		t.Errorf("got %+v", found)
 	}
-	if gone := must[client.User](t)(c.GetUser(ctx, noor.ID)); gone.FirstName != nil || gone.Email != nil || gone.Label == nil || gone.Status != client.UserStatusRedacted {
+	if gone := must[client.User](t)(c.GetUser(ctx, noor.ID)); gone.FirstName != nil || gone.Email != nil || gone.Label == nil || gone.Status != client.UserRedacted {
 		t.Errorf("got %+v", gone)
 	}
 	for entry, err := range c.AuditEntries(ctx, client.AuditFilter{ActorUserID: noor.ID}) {
@@ -140,7 +143,7 @@ func TestMainJob(t *testing.T) {
 	}
 
 	bo := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Bo", LastName: "Li", Email: "noor@acme.example"}))
-	if receipt := must[client.ErasureReceipt](t)(c.DeleteUser(ctx, bo.ID)); receipt.Kind != client.ErasureReceiptKindDeletion {
+	if receipt := must[client.ErasureReceipt](t)(c.DeleteUser(ctx, bo.ID)); receipt.Kind != api.ErasureReceiptKindDeletion {
 		t.Errorf("got %+v", receipt)
 	}
 	_, err = c.GetUser(ctx, bo.ID)
@@ -172,14 +175,14 @@ func TestIteratorsGoOverAllPages(t *testing.T) {
 		}
 		return got
 	}
-	users := client.UserFilter{Query: "ad", Role: client.UserRoleUser, PageSize: 2}
+	users := client.UserFilter{Query: "ad", Role: client.RoleUser, PageSize: 2}
 	if got := list(users); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if got := list(client.UserFilter{AlertsOptedIn: new(false)}); !slices.Equal(got, want[:1]) {
 		t.Errorf("got %v, want %v", got, want[:1])
 	}
-	if got := list(client.UserFilter{Status: client.UserStatusDisabled}); len(got) != 0 {
+	if got := list(client.UserFilter{Status: client.UserDisabled}); len(got) != 0 {
 		t.Errorf("got %v, want none", got)
 	}
 	some := 0
@@ -220,10 +223,10 @@ func TestAuditEntriesGoInBatches(t *testing.T) {
 	if results.Created != 2498 || results.Existing != 1 || results.Refused != 1 || len(results.Data) != 2500 {
 		t.Fatalf("got %d, %d, %d in %d rows", results.Created, results.Existing, results.Refused, len(results.Data))
 	}
-	if row := results.Data[1700]; row.Problem == nil || row.Problem.Type != "/problems/"+client.ProblemUnknownActor || row.Problem.Pointer != "/1700/actor_user_id" {
+	if row := results.Data[1700]; row.Problem == nil || row.Problem.Code() != client.ProblemUnknownActor || row.Problem.Pointer != "/1700/actor_user_id" {
 		t.Errorf("got %+v", row.Problem)
 	}
-	if row := results.Data[2400]; row.Status != client.AuditEntryResultStatusExisting || *row.ID != *results.Data[3].ID {
+	if row := results.Data[2400]; row.Status != api.AuditEntryResultStatusExisting || *row.ID != *results.Data[3].ID {
 		t.Errorf("got %+v", row)
 	}
 
@@ -295,7 +298,7 @@ func TestSessionWithTheService(t *testing.T) {
 	service.Database.Clock.Advance(8 * 24 * time.Hour) // the session ends, another begins
 	must[client.Me](t)(person.Me(ctx))
 
-	if alerts := must[client.Alerts](t)(person.SetMyAlerts(ctx, false)); alerts.OptedIn || alerts.SetBy != client.AlertsSetByUser {
+	if alerts := must[client.Alerts](t)(person.SetMyAlerts(ctx, false)); alerts.OptedIn || alerts.SetBy != api.AlertsSetByUser {
 		t.Errorf("got %+v", alerts)
 	}
 	if alerts := must[client.Alerts](t)(person.MyAlerts(ctx)); alerts.OptedIn {
@@ -322,7 +325,7 @@ func TestSessionWithTheService(t *testing.T) {
 	if changed.GuidanceText != "Ask extension 4100." {
 		t.Errorf("got %+v", changed)
 	}
-	key := must[client.CreatedAPIKey](t)(admin.CreateAPIKey(ctx, client.NewAPIKey{Name: "read", Scopes: []client.Scope{client.ScopeUsersRead}}))
+	key := must[client.CreatedAPIKey](t)(admin.CreateAPIKey(ctx, client.NewAPIKey{Name: "read", Scopes: []api.Scope{api.ScopeUsersRead}}))
 	reader, err := client.New(service.URL, client.WithAPIKey(key.APIKey))
 	if err != nil {
 		t.Fatal(err)
@@ -377,7 +380,7 @@ func TestPeopleAreImported(t *testing.T) {
 	if !slices.Equal(statuses, []string{"created", "refused", "created"}) {
 		t.Errorf("got %q", statuses)
 	}
-	if found := must[client.UserImport](t)(c.UserImport(ctx, made.ID)); found.State != client.UserImportStateCompleted || found.Rows != 3 {
+	if found := must[client.UserImport](t)(c.UserImport(ctx, made.ID)); found.State != api.UserImportStateCompleted || found.Rows != 3 {
 		t.Errorf("got %+v", found)
 	}
 	_, err := c.ImportUsers(ctx, client.ImportNDJSON, strings.NewReader(""), client.ImportOptions{})

@@ -1,0 +1,3 @@
+module github.com/fusionspim/steward/pkg/webhooksig
+
+go 1.22
