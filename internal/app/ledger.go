@@ -24,7 +24,7 @@ func (a *App) begin(ctx context.Context) error {
 	case errors.As(err, &wrong):
 	case err != nil:
 		return err
-	case survey.Behind() == 0 && !survey.Restored:
+	case survey.MissingCount() == 0 && !survey.Restored:
 		return a.open(ctx, survey)
 	}
 	a.shut(survey, wrong)
@@ -49,7 +49,7 @@ func (a *App) shut(survey *ledger.Survey, wrong *ledger.Discrepancy) {
 		a.log.Error("closed: the database and the ledger do not go together; a person has to look (steward ledger verify, then steward ledger accept)", "error", wrong)
 		return
 	}
-	a.API.Shut(fmt.Sprintf("The database is behind the record that outlives a restore of it. %d orders are being carried out again: erasures, opt-outs, revocations.", survey.Behind()), retryAfter)
+	a.API.Shut(fmt.Sprintf("The database is behind the record that outlives a restore of it. %d orders are being carried out again: erasures, opt-outs, revocations.", survey.MissingCount()), retryAfter)
 	missing := make([]any, 0, 2*len(survey.Missing)+4)
 	for kind, count := range survey.Missing {
 		missing = append(missing, string(kind), count)
@@ -65,7 +65,7 @@ func (a *App) open(ctx context.Context, survey *ledger.Survey) (err error) {
 			return err
 		}
 	}
-	if err := survey.Settle(ctx, a.DB); err != nil {
+	if err := survey.AdvancePosition(ctx, a.DB); err != nil {
 		return err
 	}
 	if !a.running {
@@ -87,7 +87,7 @@ func (a *App) Opened() <-chan struct{} { return a.opened }
 func (a *App) catchUp(ctx context.Context, said string) {
 	for ctx.Err() == nil {
 		survey, err := a.ledger.Survey(ctx, a.DB)
-		if err == nil && (survey.Behind() > 0 || survey.Restored) {
+		if err == nil && (survey.MissingCount() > 0 || survey.Restored) {
 			if said != behind {
 				a.shut(survey, nil)
 			}
@@ -145,7 +145,7 @@ func (a *App) CompareLedger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if survey.Behind() > 0 {
+	if survey.MissingCount() > 0 {
 		if err := a.carryOut(ctx, survey); err != nil {
 			return err
 		}
@@ -153,5 +153,5 @@ func (a *App) CompareLedger(ctx context.Context) error {
 			return err
 		}
 	}
-	return survey.Settle(ctx, a.DB)
+	return survey.AdvancePosition(ctx, a.DB)
 }

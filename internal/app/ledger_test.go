@@ -352,7 +352,7 @@ func TestALedgerThatDoesNotFitAsksForAPerson(t *testing.T) {
 	other := dbtest.New(t)
 	apptest.Replica(t, other).Stop()
 	apptest.ShareBlobs(t, p.database, other)
-	stays(other, "the database goes with").Stop()
+	stays(other, "the database belongs to").Stop()
 	// No ledger at all: the wrong folder.
 	nowhere := p.database.Copy(t)
 	service := stays(nowhere, "the store has no ledger")

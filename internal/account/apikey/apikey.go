@@ -269,7 +269,7 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	case !there:
 		return ledger.Absent, nil
 	case !changed:
-		return ledger.Already, nil
+		return ledger.AlreadyDone, nil
 	}
 	return ledger.Done, audit.AppendTx(tx, act)
 }

@@ -95,7 +95,7 @@ func (s *Service) CreateManyTx(tx *postgres.Tx, caller principal.Principal, cand
 	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserCreated}, targets); err != nil {
 		return nil, err
 	}
-	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserReturned}, returned); err != nil {
+	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserRecreated}, returned); err != nil {
 		return nil, err
 	}
 	if !manner.Invite || len(made) == 0 {

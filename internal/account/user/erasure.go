@@ -186,7 +186,7 @@ func keep(tx *postgres.Tx, redacted []erasure) error {
 	for i, one := range redacted {
 		users[i] = one.person.ID
 	}
-	named, err := audit.ReferencesToAllTx(tx, users)
+	named, err := audit.ReferencesToEachTx(tx, users)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Ou
 	}
 	var acts []audit.Act
 	for i, entry := range entries {
-		if outcomes[i] == ledger.Done || outcomes[i] == ledger.Instead {
+		if outcomes[i] == ledger.Done || outcomes[i] == ledger.RedactedInstead {
 			acts = append(acts, actOf(entry, outcomes[i]))
 		}
 	}
@@ -55,7 +55,7 @@ func actOf(entry ledger.Entry, outcome ledger.Outcome) audit.Act {
 		act.Action, act.Changed = audit.UserRedacted, erased
 	case ledger.Deletion:
 		act.Action = audit.UserDeleted
-		if outcome == ledger.Instead {
+		if outcome == ledger.RedactedInstead {
 			act.Action, act.Changed = audit.UserRedacted, erased
 		}
 	case ledger.AlertsSet:
@@ -126,7 +126,7 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 	if err != nil {
 		return err
 	}
-	named, err := audit.ReferencesToAllTx(tx, users)
+	named, err := audit.ReferencesToEachTx(tx, users)
 	if err != nil {
 		return err
 	}
@@ -147,13 +147,13 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 			}
 			continue
 		case person.Status == Redacted:
-			outcomes[at] = ledger.Already
+			outcomes[at] = ledger.AlreadyDone
 			continue
 		case entry.Kind == ledger.Deletion && len(named[person.ID]) > 0:
 			// The trail, which must stay whole, names the person: everything personal goes all the same.
 			label := newLabel(labelLength)
 			receipt.Kind, receipt.Label = Redaction, &label
-			outcomes[at] = ledger.Instead
+			outcomes[at] = ledger.RedactedInstead
 		default:
 			outcomes[at] = ledger.Done
 		}

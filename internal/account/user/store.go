@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -160,17 +161,24 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 	if in.address != nil {
 		email, emailKey = &in.address.Text, &in.address.Key
 	}
-	entry, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
+	clause, arguments := audit.Clause(tx, audit.Act{Caller: caller, Action: action, Target: audit.OnUser(user)}, "u")
 	if marked != nil {
 		applied, more := ledger.AppliedClause(tx, *marked)
-		entry, arguments = entry+"\n), applied as (\n"+applied, append(arguments, more...)
+		clause += "\n), applied as (\n" + applied
+		maps.Copy(arguments, more)
 	}
-	err = tx.Raw(`
+	maps.Copy(arguments, postgres.Args{
+		"customer": tx.Customer, "user": user, "now": tx.Now, "versions": condition.Array(),
+		"first_name": in.firstName, "first_name_key": keyOf(in.firstName), "last_name": in.lastName,
+		"last_name_key": keyOf(in.lastName), "email": email, "email_key": emailKey, "role": in.role, "status": in.status,
+	})
+	err = tx.QueryRow(`
 		with c as (
-			select id, mail_domain_policy, mail_domains from customers where id = ?
+			select id, mail_domain_policy, mail_domains from customers where id = @customer
 		), wanted as (
-			select ?::text as first_name, ?::text as first_name_key, ?::text as last_name, ?::text as last_name_key, ?::text as email,
-				?::text as email_key, ?::text as role, ?::text as status
+			select @first_name::text as first_name, @first_name_key::text as first_name_key,
+				@last_name::text as last_name, @last_name_key::text as last_name_key,
+				@email::text as email, @email_key::text as email_key, @role::text as role, @status::text as status
 		), b as (
 			select u.*, coalesce(c.mail_domain_policy = 'refuse' and not split_part(w.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
 				array_remove(array[
@@ -181,33 +189,29 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 					case when w.status <> u.status then 'status' end,
 					case when u.correction_lost_at is not null and num_nonnulls(w.first_name, w.last_name, w.email) > 0 then 'correction_lost_at' end], null) as changed
 			from users u join c on c.id = u.customer_id cross join wanted w
-			where u.id = ? for no key update of u
+			where u.id = @user for no key update of u
 		), u as (
 			update users u set
 				first_name = coalesce(w.first_name, u.first_name), first_name_key = coalesce(w.first_name_key, u.first_name_key),
 				last_name = coalesce(w.last_name, u.last_name), last_name_key = coalesce(w.last_name_key, u.last_name_key),
 				email = coalesce(w.email, u.email), email_key = coalesce(w.email_key, u.email_key),
 				role = coalesce(w.role, u.role), status = coalesce(w.status, u.status),
-				sessions_since = case when array['role', 'status'] && b.changed then ?::timestamptz else u.sessions_since end,
-				links_since = case when array['email', 'status'] && b.changed then greatest(?::timestamptz, u.links_since + interval '1 microsecond')
+				sessions_since = case when array['role', 'status'] && b.changed then @now::timestamptz else u.sessions_since end,
+				links_since = case when array['email', 'status'] && b.changed then greatest(@now::timestamptz, u.links_since + interval '1 microsecond')
 					else u.links_since end,
 				correction_lost_at = case when num_nonnulls(w.first_name, w.last_name, w.email) = 0 then u.correction_lost_at end,
-				version = u.version + 1, updated_at = ?::timestamptz
+				version = u.version + 1, updated_at = @now::timestamptz
 			from b, wanted w
 			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
-				and (?::bigint[] is null or b.version = any (?::bigint[]))
+				and (@versions::bigint[] is null or b.version = any (@versions::bigint[]))
 			returning u.*, b.changed
 		), entry as (
-			`+entry+`
+			`+clause+`
 		)
 		select b.is_foreign, b.version, `+columns+`
 		from b join c on true
 		join (select `+carried+` from u union all select `+carried+` from b where not exists (select from u)) u on true`,
-		append([]any{
-			tx.Customer,
-			in.firstName, keyOf(in.firstName), in.lastName, keyOf(in.lastName), email, emailKey, in.role, in.status,
-			user, tx.Now, tx.Now, tx.Now, condition.Array(), condition.Array(),
-		}, arguments...)...).Row().Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
+		arguments).Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return corrected{}, notFound()
 	}

@@ -373,7 +373,7 @@ func (s *Service) bringBack(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome
 		return "", err
 	}
 	if found.State == Deleted {
-		return ledger.Already, nil
+		return ledger.AlreadyDone, nil
 	}
 	if found.State == Requested {
 		if found, err = approveAgain(tx, found.ID, *entry.ApprovedBy, entry.At); err != nil {

@@ -115,7 +115,7 @@ func (c *Runner) List(ctx context.Context, before id.Replay, limit int) (replays
 // jobs that are not done, and mails about alerts that are not sent. What is done is written down as it goes, and at its end in the trail of Fusions.
 func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
 	made = Replay{
-		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.From(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
+		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.AppliedThrough(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
 	}
 	noted := func() error { // only once there is something to tell, for what fails at once is tried again and again
 		return c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return keep(tx, made) })
@@ -124,7 +124,7 @@ func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, e
 		if made.Dropped, err = c.drop(ctx); err != nil {
 			return made, err
 		}
-		if err := survey.Attend(ctx, c.db); err != nil { // so that what follows is not dropped again, should this be broken off
+		if err := survey.RecordOrigin(ctx, c.db); err != nil { // so that what follows is not dropped again, should this be broken off
 			return made, err
 		}
 		if err := noted(); err != nil {
@@ -141,7 +141,7 @@ func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, e
 			}
 			return made, err
 		}
-		if err := survey.Done(ctx, c.db, chunk); err != nil {
+		if err := survey.AdvancePast(ctx, c.db, chunk); err != nil {
 			return made, err
 		}
 		if err := noted(); err != nil {
@@ -180,7 +180,7 @@ func (c *Runner) record(ctx context.Context, made Replay) error {
 func (c *Runner) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
 	type work struct {
 		of      id.Customer
-		entries []ledger.Placed
+		entries []ledger.NumberedEntry
 	}
 	todo := make(chan work, len(chunk.Customers))
 	for of, entries := range chunk.Customers {
@@ -235,7 +235,7 @@ func (r *Replay) add(outcomes []outcome) {
 
 // carryOutFor does some entries of one customer in one transaction. Where one of them is the end of the customer, it alone is carried out, in as many transactions as it takes: what the others
 // are about is deleted with everything else.
-func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.Placed) (outcomes []outcome, err error) {
+func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.NumberedEntry) (outcomes []outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledg
 		if err := customer.LockTx(tx); err != nil {
 			return err
 		}
-		open, err := ledger.OpenTx(tx, entries)
+		open, err := ledger.UnappliedTx(tx, entries)
 		if err != nil {
 			return err
 		}
@@ -270,11 +270,11 @@ func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledg
 				case gone && len(ends) == 0:
 					is = ledger.Absent
 				default:
-					is = ledger.Overtaken
+					is = ledger.Superseded
 				}
 				outcomes = append(outcomes, outcome{entry.Kind, is})
 			}
-			return ledger.AppliedTx(tx, open)
+			return ledger.MarkAppliedTx(tx, open)
 		}
 		for _, wave := range waves(open) {
 			became, err := c.replay(tx, wave)
@@ -291,14 +291,14 @@ func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledg
 				return err
 			}
 		}
-		return ledger.AppliedTx(tx, open)
+		return ledger.MarkAppliedTx(tx, open)
 	})
 	return outcomes, err
 }
 
 // waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each subject, the second what is next on
 // it, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
-func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
+func waves(entries []ledger.NumberedEntry) (parts [][]ledger.NumberedEntry) {
 	depth := make(map[uuid.UUID]int)
 	for _, entry := range entries {
 		at := depth[entry.Subject]
@@ -312,14 +312,14 @@ func waves(entries []ledger.Placed) (parts [][]ledger.Placed) {
 }
 
 // replay carries out entries of which each is on somebody, or on something, of its own.
-func (c *Runner) replay(tx *postgres.Tx, entries []ledger.Placed) ([]ledger.Outcome, error) {
+func (c *Runner) replay(tx *postgres.Tx, entries []ledger.NumberedEntry) ([]ledger.Outcome, error) {
 	outcomes := make([]ledger.Outcome, len(entries))
 	var people []ledger.Entry
 	var places []int
 	for i, entry := range entries {
 		switch {
 		case entry.Superseded:
-			outcomes[i] = ledger.Overtaken
+			outcomes[i] = ledger.Superseded
 		case entry.Kind == ledger.APIKeyRevoked || entry.Kind == ledger.APIKeyEnds:
 			var err error
 			if outcomes[i], err = apikey.ReplayTx(tx, entry.Entry); err != nil {

@@ -215,7 +215,7 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	}
 	dropped, err := dropBundle(tx, entry.DataRequest())
 	if err != nil || !dropped {
-		return ledger.Already, err
+		return ledger.AlreadyDone, err
 	}
 	if err := markCollected(tx, entry.DataRequest()); err != nil {
 		return "", err

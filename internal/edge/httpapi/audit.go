@@ -124,7 +124,7 @@ func (h handlers) CreateAuditEntries(
 // recordedAnswer reports the outcome of each entry. A single entry that is refused fails the whole
 // request.
 func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntriesResponseObject, error) {
-	if refusal := outcomes[0].Refusal; !many && refusal != nil {
+	if refusal := outcomes[0].Rejection; !many && refusal != nil {
 		return nil, fault.New(refusal.Code, refusal.Detail).At(refusal.Pointer, refusal.Detail)
 	}
 	results := api.AuditEntryResults{Data: make([]api.AuditEntryResult, len(outcomes))}
@@ -138,16 +138,16 @@ func recordedAnswer(outcomes []audit.Outcome, many bool) (api.CreateAuditEntries
 			results.Created++
 		case audit.Existing:
 			results.Existing++
-		case audit.Refused:
+		case audit.Rejected:
 			results.Refused++
-			entry, _ := fault.Describe(outcome.Refusal.Code)
-			pointer := "/" + decimal(i) + outcome.Refusal.Pointer
+			entry, _ := fault.Describe(outcome.Rejection.Code)
+			pointer := "/" + decimal(i) + outcome.Rejection.Pointer
 			row.Problem = &api.RowProblem{
 				Type: "/problems/" + string(
 					entry.Code,
 				),
 				Title:   entry.Title,
-				Detail:  outcome.Refusal.Detail,
+				Detail:  outcome.Rejection.Detail,
 				Pointer: &pointer,
 			}
 		}

@@ -27,27 +27,31 @@ func (a *Alert) fields() []any {
 	}
 }
 
-// raise makes an alert together with its entry in the trail, or counts up the one whose repeat it is. It does neither, and tells so, where there is one with the key whose
-// window is over.
+// raise creates an alert and its entry in the audit trail, or counts a repeat of the open alert with
+// the same key and severity. It does neither, and reports false, if the window of that alert is over.
 func raise(tx *postgres.Tx, caller principal.Principal, fresh id.Alert, in New) (raised Alert, done bool, err error) {
-	entry, entryArguments := audit.Clause(tx, audit.Act{Caller: caller, Action: audit.AlertRaised, Target: audit.OnAlert(fresh)},
-		"(select '{}'::text[] as changed from a where a.id = ?) as made")
-	err = tx.Raw(`
+	act := audit.Act{Caller: caller, Action: audit.AlertRaised, Target: audit.OnAlert(fresh)}
+	clause, arguments := audit.Clause(tx, act, "(select '{}'::text[] as changed from a where a.id = @alert::uuid) as created")
+	maps.Copy(arguments, postgres.Args{
+		"customer": tx.Customer, "alert": fresh, "severity": in.Severity, "subject": in.Subject, "body": in.Body,
+		"key": in.DedupeKey, "joining": in.DedupeKey != nil, "now": tx.Now,
+		"wake_at": tx.Now.Add(lease), "window_start": tx.Now.Add(-Window),
+	})
+	err = tx.QueryRow(`
 		with a as (
-			insert into alerts (customer_id, id, severity, subject, body, dedupe_key, joining, times, created_at, last_raised_at, recipients, sent, digested,
-				failed, skipped, wake_at)
-			values (?, ?, ?, ?, ?, ?::text, ?, 1, ?::timestamptz, ?::timestamptz, 0, 0, 0, 0, 0, ?::timestamptz)
+			insert into alerts (customer_id, id, severity, subject, body, dedupe_key, joining, times, created_at,
+				last_raised_at, recipients, sent, digested, failed, skipped, wake_at)
+			values (@customer, @alert::uuid, @severity, @subject, @body, @key::text, @joining, 1, @now::timestamptz,
+				@now::timestamptz, 0, 0, 0, 0, 0, @wake_at::timestamptz)
 			on conflict (customer_id, dedupe_key, severity) where joining do update
 				set times = alerts.times + 1, last_raised_at = greatest(alerts.last_raised_at, excluded.last_raised_at)
-				where alerts.created_at > ?::timestamptz
+				where alerts.created_at > @window_start::timestamptz
 			returning *
 		), entry as (
-			`+entry+`
+			`+clause+`
 		)
 		select `+columns+` from a`,
-		append(append([]any{
-			tx.Customer, fresh, in.Severity, in.Subject, in.Body, in.DedupeKey, in.DedupeKey != nil, tx.Now, tx.Now, tx.Now.Add(lease), tx.Now.Add(-Window),
-		}, entryArguments...), fresh)...).Row().Scan(raised.fields()...)
+		arguments).Scan(raised.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Alert{}, false, nil
 	}

@@ -1,12 +1,15 @@
-// Package audit is the trail: who did what to what, and when.
+// Package audit is the audit trail: who did what to what, and when.
 //
-// Owns: the entries, how integrations and the service itself append them, how they are listed, and what of the trail refers to a person.
-// Does not own: people. An entry holds ids, closed words, numbers and times, never a value or free text, for what cannot be erased must not need
-// erasing. Nothing here changes or removes an entry, and the database would refuse it.
+// Owns: the entries, how integrations and the service append them, their listing, their sequence
+// and Merkle tree, and what of the trail refers to a person.
+// Does not own: people. An entry holds ids, words of closed sets, numbers and times, never a value
+// or free text, because what cannot be erased must not need erasure. Nothing here changes or
+// removes an entry, and the database would refuse it.
 //
-// The actor of an entry is a foreign key, so an actor cannot be deleted; the target is not, so what is done *to* a person never stands in
-// the way. An act of a person on the own account ("self") is recorded by its target alone: signing in and opting out do not make an
-// account undeletable.
+// The actor of an entry is a foreign key, so an actor cannot be deleted; the target is not, so an
+// act done *to* a person never prevents their deletion. An act of a person on their own account
+// ("self") is recorded with its target only: signing in and opting out do not make an account
+// undeletable.
 package audit
 
 import (
@@ -18,7 +21,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/principal"
 )
 
-// ActorType is what kind of actor did it. The set is closed.
+// ActorType is the kind of an actor. The set is closed.
 type ActorType string
 
 // The actor types.
@@ -30,23 +33,23 @@ const (
 	ActorSystem   ActorType = "system"
 )
 
-// Source is who recorded an entry. The set is closed.
+// Source is the origin of an entry. The set is closed.
 type Source string
 
 // The sources.
 const (
 	SourceIntegration Source = "integration" // by API key
-	SourceSteward     Source = "steward"     // the service, of its own acts
+	SourceSteward     Source = "steward"     // the service itself
 )
 
-// Action is what the service itself did. The set is closed.
+// Action is an act of the service itself. The set is closed.
 type Action string
 
 // The service's own actions.
 const (
 	UserCreated           Action = "user.created"
 	UserCorrected         Action = "user.corrected"
-	UserDisabled          Action = "user.disabled" // by a correction whose changes are named too
+	UserDisabled          Action = "user.disabled" // by a correction, with the names of its changes
 	UserEnabled           Action = "user.enabled"  // likewise
 	UserDeleted           Action = "user.deleted"
 	UserRedacted          Action = "user.redacted"
@@ -65,15 +68,17 @@ const (
 	BackupOrdered         Action = "backup.ordered"
 	LedgerReplayed        Action = "ledger.replayed"
 	UserImportStarted     Action = "user_import.started"
-	UserReturned          Action = "user.created_despite_erasure"
+	UserRecreated         Action = "user.created_despite_erasure"
 	JobRetried            Action = "job.retried"
 	AlertRaised           Action = "alert.raised"
 	AlertRepeated         Action = "alert.repeated"
 	AlertSent             Action = "alert.sent"
 	CheckpointPublished   Action = "audit.checkpoint_published"
 
-	DataRequestUpdated   Action = "data_subject_request.updated"   // every change of its state, the first one included
-	DataRequestViewed    Action = "data_subject_request.viewed"    // by an operator, who was shown the person
+	// every change of its state, also the first
+	DataRequestUpdated Action = "data_subject_request.updated"
+	// by an operator, who saw the person
+	DataRequestViewed    Action = "data_subject_request.viewed"
 	DataRequestCollected Action = "data_subject_request.collected" // its bundle
 
 	OffboardingBegun           Action = "customer.offboarding_begun"
@@ -83,7 +88,8 @@ const (
 	OffboardingBundleRenewed   Action = "customer.offboarding_bundle_renewed"
 	OffboardingBundleCollected Action = "customer.offboarding_bundle_collected"
 	DeletionBegun              Action = "customer.deletion_begun"
-	CustomerDeleted            Action = "customer.deleted" // with everything that was its own, in the trail of Fusions
+	// with all its data; recorded in Fusions' trail
+	CustomerDeleted Action = "customer.deleted"
 
 	WebhookEndpointCreated  Action = "webhook_endpoint.created"
 	WebhookEndpointChanged  Action = "webhook_endpoint.changed"
@@ -94,44 +100,66 @@ const (
 	WebhookDeliveryRepeated Action = "webhook_endpoint.delivery_repeated"
 )
 
-// Target is what was acted on.
+// Target is the object of an act.
 type Target struct {
 	Type string
 	ID   string
 }
 
-// Targets of the service's own acts.
-func OnUser(user id.User) Target             { return Target{"user", user.String()} }
-func OnAPIKey(key id.APIKey) Target          { return Target{"api_key", key.String()} }
-func OnBackup(backup id.Backup) Target       { return Target{"backup", backup.String()} }
-func OnReplay(replay id.Replay) Target       { return Target{"replay", replay.String()} }
+// OnUser returns the target for a user.
+func OnUser(user id.User) Target { return Target{"user", user.String()} }
+
+// OnAPIKey returns the target for an API key.
+func OnAPIKey(key id.APIKey) Target { return Target{"api_key", key.String()} }
+
+// OnBackup returns the target for a backup.
+func OnBackup(backup id.Backup) Target { return Target{"backup", backup.String()} }
+
+// OnReplay returns the target for a replay of the ledger.
+func OnReplay(replay id.Replay) Target { return Target{"replay", replay.String()} }
+
+// OnCustomer returns the target for a customer.
 func OnCustomer(customer id.Customer) Target { return Target{"customer", customer.String()} }
-func OnImport(one id.Import) Target          { return Target{"user_import", one.String()} }
-func OnJob(job int64) Target                 { return Target{"job", strconv.FormatInt(job, 10)} }
-func OnAlert(alert id.Alert) Target          { return Target{"alert", alert.String()} }
-func OnCheckpoint(size int64) Target         { return Target{"audit_checkpoint", strconv.FormatInt(size, 10)} }
+
+// OnImport returns the target for an import of users.
+func OnImport(userImport id.Import) Target { return Target{"user_import", userImport.String()} }
+
+// OnJob returns the target for a job, by its number.
+func OnJob(job int64) Target { return Target{"job", strconv.FormatInt(job, 10)} }
+
+// OnAlert returns the target for an alert.
+func OnAlert(alert id.Alert) Target { return Target{"alert", alert.String()} }
+
+// OnCheckpoint returns the target for a checkpoint, by the size of its tree.
+func OnCheckpoint(size int64) Target {
+	return Target{"audit_checkpoint", strconv.FormatInt(size, 10)}
+}
+
+// OnDataRequest returns the target for a data-subject request.
 func OnDataRequest(request id.DataRequest) Target {
 	return Target{"data_subject_request", request.String()}
 }
+
+// OnWebhookEndpoint returns the target for a webhook endpoint.
 func OnWebhookEndpoint(endpoint id.WebhookEndpoint) Target {
 	return Target{"webhook_endpoint", endpoint.String()}
 }
 
-// Act is something that the service did on somebody's order.
+// Act is an act of the service, to be recorded.
 type Act struct {
 	Caller  principal.Principal
 	Action  Action
 	Target  Target
 	Changed []string       // names of the members that changed
-	Details map[string]any // numbers, closed words, ids and times; nil: none
+	Details map[string]any // numbers, words of closed sets, ids and times; nil: none
 }
 
-// actor is how a caller shows in the trail; members that do not apply are nil.
+// actor is a caller as the trail records it; members that do not apply are nil.
 type actor struct {
 	kind             ActorType
 	user             *id.User
 	apiKey           *id.APIKey
-	operatorCustomer *id.Customer // operators are users of Fusions, not of the customer whose trail it is
+	operatorCustomer *id.Customer // operators are users of Fusions, not of the audited customer
 	operator         *id.User
 }
 
@@ -160,12 +188,12 @@ type NewEntry struct {
 	Details     json.RawMessage // nil: none
 }
 
-// Outcome is what became of one sent entry.
+// Outcome is the result for one entry that was sent.
 type Outcome struct {
-	Status   Status
-	ID       id.Entry // zero when refused
-	SourceID string
-	Refusal  *Refusal // set when refused
+	Status    Status
+	ID        id.Entry // zero if rejected
+	SourceID  string
+	Rejection *Rejection // nil unless rejected
 }
 
 // Status is the kind of an outcome. The set is closed.
@@ -174,11 +202,11 @@ type Status string
 // The statuses.
 const (
 	Created  Status = "created"
-	Existing Status = "existing" // an entry with the same source id, saying the same, was there
-	Refused  Status = "refused"
+	Existing Status = "existing" // an entry with the same source id and content exists
+	Rejected Status = "refused"
 )
 
-// Entry is one entry of the trail as it is read.
+// Entry is a stored entry of the trail.
 type Entry struct {
 	ID            id.Entry
 	Source        Source
@@ -187,8 +215,9 @@ type Entry struct {
 	ActorUserID   *id.User
 	ActorAPIKeyID *id.APIKey
 	ActorRedacted bool
-	ActorLabel    *string // what a redacted actor is called
-	// Which of Fusions' staff it was, where the actor is an operator.
+	ActorLabel    *string // pseudonym of a redacted actor
+	// OperatorCustomerID and OperatorID identify the member of Fusions' staff if the actor is an
+	// operator.
 	OperatorCustomerID *id.Customer
 	OperatorID         *id.User
 	Action             string
@@ -199,7 +228,7 @@ type Entry struct {
 	RecordedAt         time.Time
 }
 
-// Filter chooses entries; zero members choose all.
+// Filter selects entries; a zero member does not restrict.
 type Filter struct {
 	ActorUserID *id.User
 	Action      string
@@ -209,5 +238,5 @@ type Filter struct {
 	To          *time.Time // occurred before
 }
 
-// clockSkew is how far in the future an integration's clock may say that something occurred.
+// clockSkew is how far in the future the time of a sent entry may be.
 const clockSkew = 5 * time.Minute

@@ -9,62 +9,64 @@ import (
 )
 
 const (
-	sealBatch     = 2000 // entries that get their number in one transaction
-	sealCustomers = 500  // customers that are looked after in one round
+	sequenceBatch = 2000 // entries of one transaction
+	customerBatch = 500  // customers of one query
 )
 
-// Sequenced is an entry with its number: the place that it has in the trail of its customer for good. The first is 0, and none is left out.
+// Sequenced is an entry with its index, its permanent place in the audit trail of its customer.
+// Indexes start at 0 and have no gaps.
 type Sequenced struct {
 	Index int64
 	Entry Entry
 }
 
-// Follower is told of entries that have just got their numbers, in their order, within the transaction that gave them. What it does is done exactly once for each entry.
+// Follower processes entries that have just been sequenced, in their order and in the same
+// transaction. So its writes happen exactly once for each entry.
 type Follower func(tx *postgres.Tx, sequenced []Sequenced) error
 
-// Sequencer gives the entries their numbers, a moment after they were recorded. Every replica has one; for each customer one of them works at a time. Safe for concurrent use.
+// Sequencer assigns indexes to entries shortly after they are recorded. Every replica has one; only
+// one of them works on a customer at a time. Safe for concurrent use.
 type Sequencer struct {
 	db        *postgres.DB
 	followers []Follower
 }
 
-// NewSequencer makes a sequencer.
+// NewSequencer returns a sequencer that calls the followers in their order.
 func NewSequencer(db *postgres.DB, followers ...Follower) *Sequencer {
 	return &Sequencer{db: db, followers: followers}
 }
 
-// Sequence gives every entry its number that has none yet, customer by customer. A customer at whom another replica is working is left to it. The failure of one customer does
-// not hold up the others.
+// Sequence assigns an index to every entry that has none, customer by customer. It skips customers
+// on which another replica works. A customer that fails does not delay the others; the errors are
+// joined.
 func (s *Sequencer) Sequence(ctx context.Context) error {
 	var after id.Customer
 	var failed error
 	for {
-		var waiting []id.Customer
-		err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-			waiting, err = unsealedCustomers(tx, after, sealCustomers)
-			return err
+		pending, err := postgres.Platform(ctx, s.db, func(tx *postgres.Tx) ([]id.Customer, error) {
+			return pendingCustomers(tx, after, customerBatch)
 		})
 		if err != nil {
 			return errors.Join(failed, err)
 		}
-		for _, customer := range waiting {
+		for _, customer := range pending {
 			if ctx.Err() != nil {
 				return failed
 			}
 			failed = errors.Join(failed, s.sequenceCustomer(ctx, customer))
 		}
-		if len(waiting) < sealCustomers {
+		if len(pending) < customerBatch {
 			return failed
 		}
-		after = waiting[len(waiting)-1]
+		after = pending[len(pending)-1]
 	}
 }
 
-// sequenceCustomer works through the entries of one customer.
+// sequenceCustomer sequences the entries of one customer, batch by batch.
 func (s *Sequencer) sequenceCustomer(ctx context.Context, customer id.Customer) error {
-	for count := sealBatch; count == sealBatch && ctx.Err() == nil; {
+	for count := sequenceBatch; count == sequenceBatch && ctx.Err() == nil; {
 		err := s.db.InCustomer(ctx, customer, func(tx *postgres.Tx) error {
-			sequenced, err := sequenceTx(tx, sealBatch)
+			sequenced, err := sequence(tx, sequenceBatch)
 			if count = len(sequenced); err != nil || count == 0 {
 				return err
 			}

@@ -15,10 +15,11 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
-// newCustomer makes a customer, which has one entry in its trail by that.
+// newCustomer creates a customer, and with it the first entry of its trail.
 func newCustomer(t *testing.T, d *dbtest.Database, slug string) id.Customer {
 	t.Helper()
-	made, err := customer.NewService(d.DB).Create(t.Context(), customer.New{Slug: slug, Name: slug}, func(*postgres.Tx) error { return nil })
+	made, err := customer.NewService(d.DB).
+		Create(t.Context(), customer.New{Slug: slug, Name: slug}, func(*postgres.Tx) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,36 +30,36 @@ func act(of id.Customer, action audit.Action) audit.Act {
 	return audit.Act{Caller: principal.Principal{Customer: of}, Action: action, Target: audit.OnCustomer(of)}
 }
 
-// A follower that keeps what it is told, which must be every entry once and in the order of the numbers.
-type witness struct {
+// recorder is a follower that records the entries, each of which it must get once and in order.
+type recorder struct {
 	mu   sync.Mutex
 	seen map[id.Customer][]audit.Sequenced
 }
 
-func (w *witness) follow(tx *postgres.Tx, sequenced []audit.Sequenced) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.seen == nil {
-		w.seen = make(map[id.Customer][]audit.Sequenced)
+func (r *recorder) follow(tx *postgres.Tx, sequenced []audit.Sequenced) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil {
+		r.seen = make(map[id.Customer][]audit.Sequenced)
 	}
-	w.seen[tx.Customer] = append(w.seen[tx.Customer], sequenced...)
+	r.seen[tx.Customer] = append(r.seen[tx.Customer], sequenced...)
 	return nil
 }
 
-func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
+func TestEveryEntryIsSequencedOnce(t *testing.T) {
 	t.Parallel()
 	const writers, each = 4, 60
 	d := dbtest.New(t)
 	customers := []id.Customer{newCustomer(t, d, "acme"), newCustomer(t, d, "globex")}
-	var seen witness
-	sealers := []*audit.Sequencer{audit.NewSequencer(d.DB, seen.follow), audit.NewSequencer(d.Open(t), seen.follow)}
+	var seen recorder
+	sequencers := []*audit.Sequencer{audit.NewSequencer(d.DB, seen.follow), audit.NewSequencer(d.Open(t), seen.follow)}
 
 	writing, done := context.WithCancel(t.Context())
-	var sealing, appending sync.WaitGroup
-	for _, sealer := range sealers {
-		sealing.Go(func() {
+	var sequencing, appending sync.WaitGroup
+	for _, sequencer := range sequencers {
+		sequencing.Go(func() {
 			for writing.Err() == nil {
-				if err := sealer.Sequence(t.Context()); err != nil {
+				if err := sequencer.Sequence(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -69,7 +70,10 @@ func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
 			of := customers[writer%len(customers)]
 			for range each {
 				err := d.DB.InCustomer(t.Context(), of, func(tx *postgres.Tx) error {
-					return errors.Join(audit.AppendTx(tx, act(of, audit.CustomerChanged)), audit.AppendTx(tx, act(of, audit.CustomerChanged)))
+					return errors.Join(
+						audit.AppendTx(tx, act(of, audit.CustomerChanged)),
+						audit.AppendTx(tx, act(of, audit.CustomerChanged)),
+					)
 				})
 				if err != nil {
 					t.Error(err)
@@ -79,20 +83,20 @@ func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
 	}
 	appending.Wait()
 	done()
-	sealing.Wait()
-	if err := sealers[0].Sequence(t.Context()); err != nil {
+	sequencing.Wait()
+	if err := sequencers[0].Sequence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, of := range customers {
 		if n := len(seen.seen[of]); n != 1+writers/len(customers)*each*2 {
-			t.Errorf("%d entries were numbered", n)
+			t.Errorf("%d entries were sequenced", n)
 		}
 		once := make(map[id.Entry]bool)
-		for i, one := range seen.seen[of] {
-			if one.Index != int64(i) || once[one.Entry.ID] {
-				t.Fatalf("the entry %s has the number %d at the place %d", one.Entry.ID, one.Index, i)
+		for i, entry := range seen.seen[of] {
+			if entry.Index != int64(i) || once[entry.Entry.ID] {
+				t.Fatalf("entry %s has the index %d at position %d", entry.Entry.ID, entry.Index, i)
 			}
-			once[one.Entry.ID] = true
+			once[entry.Entry.ID] = true
 		}
 	}
 	superuser := d.Superuser(t)
@@ -102,52 +106,56 @@ func TestEveryEntryGetsItsNumberOnce(t *testing.T) {
 			+ (select count(*) from audit_heads h where size <> (select count(*) from audit_leaves l where l.customer_id = h.customer_id))
 			+ (select count(*) from audit_entries e where not exists (select from audit_leaves l where l.customer_id = e.customer_id and l.entry_id = e.id))`).Scan(&wrong)
 	if err != nil || wrong != 0 {
-		t.Errorf("%d things are not as they should be (%v)", wrong, err)
+		t.Errorf("%d rows are inconsistent (%v)", wrong, err)
 	}
 }
 
-// An entry that is kept late comes in behind those that were made after it.
-func TestALateEntryComesInBehind(t *testing.T) {
+// An entry that commits late gets an index after entries that were created after it.
+func TestLateEntryIsSequencedLast(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	of := newCustomer(t, d, "acme")
-	var seen witness
-	sealer := audit.NewSequencer(d.DB, seen.follow)
+	var seen recorder
+	sequencer := audit.NewSequencer(d.DB, seen.follow)
 	err := d.DB.InCustomer(t.Context(), of, func(late *postgres.Tx) error {
 		if err := audit.AppendTx(late, act(of, audit.CustomerChanged)); err != nil {
 			return err
 		}
-		err := d.DB.InCustomer(t.Context(), of, func(tx *postgres.Tx) error { return audit.AppendTx(tx, act(of, audit.APIKeyCreated)) })
-		return errors.Join(err, sealer.Sequence(t.Context()))
+		err := d.DB.InCustomer(
+			t.Context(),
+			of,
+			func(tx *postgres.Tx) error { return audit.AppendTx(tx, act(of, audit.APIKeyCreated)) },
+		)
+		return errors.Join(err, sequencer.Sequence(t.Context()))
 	})
-	if err := errors.Join(err, sealer.Sequence(t.Context())); err != nil {
+	if err := errors.Join(err, sequencer.Sequence(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	var order []string
-	for _, one := range seen.seen[of] {
-		order = append(order, one.Entry.Action)
+	for _, entry := range seen.seen[of] {
+		order = append(order, entry.Entry.Action)
 	}
 	if got, want := fmt.Sprint(order), "[customer.created api_key.created customer.changed]"; got != want {
 		t.Errorf("the order is %s, not %s", got, want)
 	}
 }
 
-// What a follower refuses is not numbered, and is offered again.
-func TestAFollowerThatFailsIsAskedAgain(t *testing.T) {
+// Entries for which a follower fails are not sequenced, and are retried.
+func TestFailedFollowerIsRetried(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	first, second := newCustomer(t, d, "acme"), newCustomer(t, d, "globex")
-	refusal := errors.New("not now")
+	failure := errors.New("not now")
 	failing := audit.NewSequencer(d.DB, func(tx *postgres.Tx, _ []audit.Sequenced) error {
 		if tx.Customer == first {
-			return refusal
+			return failure
 		}
 		return nil
 	})
-	if err := failing.Sequence(t.Context()); !errors.Is(err, refusal) {
+	if err := failing.Sequence(t.Context()); !errors.Is(err, failure) {
 		t.Errorf("%v", err)
 	}
-	var seen witness
+	var seen recorder
 	if err := audit.NewSequencer(d.DB, seen.follow).Sequence(t.Context()); err != nil {
 		t.Fatal(err)
 	}

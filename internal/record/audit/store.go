@@ -14,27 +14,37 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Clause returns the statement that records an act, to stand alone or as a part of the statement of the act itself. It records the act once for
-// each row of the relation, whose column changed (text[]) names the members that changed: no row, no entry.
-func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments []any) {
+// Clause returns the statement that records an act, to be a part of the statement of the act
+// itself. It records the act once for each row of the relation, whose column changed (text[]) has
+// the names of the members that changed: no row, no entry. Its arguments are named audit_….
+func Clause(tx *postgres.Tx, act Act, relation string) (clause string, arguments postgres.Args) {
 	by := act.actor()
 	var details *string
 	if act.Details != nil {
-		text, _ := json.Marshal(act.Details) // of these types: does not fail
+		text, _ := json.Marshal(act.Details) // cannot fail for these types
 		details = new(string(text))
 	}
-	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
-			action, target_type, target_id, changed, details, occurred_at, recorded_at)
-		select ?, ?, 'steward', ?, ?::uuid, ?::uuid, ?::uuid, ?::uuid, ?, ?, ?, changed, ?::jsonb, ?::timestamptz, ?::timestamptz from ` + relation,
-		[]any{
-			tx.Customer, id.New[id.Entry](), by.kind, by.user, by.apiKey, by.operatorCustomer, by.operator, act.Action, act.Target.Type, act.Target.ID,
-			details, tx.Now, tx.Now,
+	return `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id,
+				actor_operator_customer_id, actor_operator_id, action, target_type, target_id, changed, details,
+				occurred_at, recorded_at)
+			select @audit_customer, @audit_entry, 'steward', @audit_actor, @audit_user::uuid, @audit_api_key::uuid,
+				@audit_operator_customer::uuid, @audit_operator::uuid, @audit_action, @audit_target_type, @audit_target_id,
+				changed, @audit_details::jsonb, @audit_now::timestamptz, @audit_now::timestamptz
+			from ` + relation,
+		postgres.Args{
+			"audit_customer": tx.Customer, "audit_entry": id.New[id.Entry](), "audit_now": tx.Now,
+			"audit_actor": by.kind, "audit_user": by.user, "audit_api_key": by.apiKey,
+			"audit_operator_customer": by.operatorCustomer, "audit_operator": by.operator,
+			"audit_action": act.Action, "audit_target_type": act.Target.Type, "audit_target_id": act.Target.ID,
+			"audit_details": details,
 		}
 }
 
 func appendAct(tx *postgres.Tx, act Act) error {
-	clause, arguments := Clause(tx, act, "(select ?::text[] as changed) as act")
-	return orEnded(tx.ORM().Exec(clause, append(arguments, postgres.Strings(act.Changed))...).Error)
+	clause, arguments := Clause(tx, act, "(select @audit_changed::text[] as changed) as act")
+	arguments["audit_changed"] = append([]string{}, act.Changed...)
+	_, err := tx.Exec(clause, arguments)
+	return sessionEnded(err)
 }
 
 func appendAll(tx *postgres.Tx, acts []Act) error {
@@ -55,44 +65,59 @@ func appendAll(tx *postgres.Tx, acts []Act) error {
 	for i, act := range acts {
 		by := act.actor()
 		rows[i] = row{
-			ID: id.New[id.Entry](), Actor: by.kind, User: by.user, APIKey: by.apiKey, OperatorCustomer: by.operatorCustomer, Operator: by.operator, Action: act.Action,
-			Type: act.Target.Type, Of: act.Target.ID, Changed: append([]string{}, act.Changed...), Details: act.Details,
+			ID:               id.New[id.Entry](),
+			Actor:            by.kind,
+			User:             by.user,
+			APIKey:           by.apiKey,
+			OperatorCustomer: by.operatorCustomer,
+			Operator:         by.operator,
+			Action:           act.Action,
+			Type:             act.Target.Type,
+			Of:               act.Target.ID,
+			Changed:          append([]string{}, act.Changed...),
+			Details:          act.Details,
 		}
 	}
 	sent, err := json.Marshal(rows)
 	if err != nil {
 		return err
 	}
-	err = tx.ORM().Exec(`
-		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id, actor_operator_customer_id, actor_operator_id,
-			action, target_type, target_id, changed, details, occurred_at, recorded_at)
-		select ?, id, 'steward', actor, user_id, api_key_id, operator_customer_id, operator_id, action, type, "of", changed, details, ?::timestamptz, ?::timestamptz
-		from jsonb_to_recordset(?::jsonb) as act(id uuid, actor text, user_id uuid, api_key_id uuid, operator_customer_id uuid, operator_id uuid, action text,
-			type text, "of" text, changed text[], details jsonb) order by id`, tx.Customer, tx.Now, tx.Now, string(sent)).Error
-	return orEnded(err)
+	_, err = tx.Exec(`
+		insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, actor_api_key_id,
+			actor_operator_customer_id, actor_operator_id, action, target_type, target_id, changed, details,
+			occurred_at, recorded_at)
+		select @customer, id, 'steward', actor, user_id, api_key_id, operator_customer_id, operator_id, action, type,
+			"of", changed, details, @now::timestamptz, @now::timestamptz
+		from jsonb_to_recordset(@acts::jsonb) as act(id uuid, actor text, user_id uuid, api_key_id uuid,
+			operator_customer_id uuid, operator_id uuid, action text, type text, "of" text, changed text[], details jsonb)
+		order by id`,
+		postgres.Args{"customer": tx.Customer, "now": tx.Now, "acts": string(sent)})
+	return sessionEnded(err)
 }
 
-// orEnded tells a caller who was deleted a moment ago that the session is over.
-func orEnded(err error) error {
+// sessionEnded returns the fault Unauthorized if the caller was deleted in the meantime.
+func sessionEnded(err error) error {
 	if postgres.Violates(err, "audit_entries_actor_user") || postgres.Violates(err, "audit_entries_actor_operator") {
 		return fault.Because(err, fault.Unauthorized, "The session has ended. Sign in again.")
 	}
 	return err
 }
 
-// toMicroseconds cuts a time to what PostgreSQL keeps.
+// toMicroseconds truncates a time to the precision of PostgreSQL.
 func toMicroseconds(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// insert stores every entry that is not refused yet, refuses those whose actor is unknown or was redacted before it occurred, and leaves the
-// status of those empty whose source id is taken. One round trip, however many.
+// insert stores every entry that is not rejected yet, and rejects those whose actor is unknown or
+// was redacted before the entry occurred. It leaves the status of those empty whose source id
+// exists. One round trip, however many.
 func insert(tx *postgres.Tx, entries []NewEntry, outcomes []Outcome) error {
 	rows := make([]wireEntry, 0, len(entries))
 	for i, entry := range entries {
-		if outcomes[i].Status == Refused {
+		if outcomes[i].Status == Rejected {
 			continue
 		}
 		row := wireEntry{
-			Row: i, ID: id.New[id.Entry](), Actor: entry.ActorUserID, Action: entry.Action, TargetType: entry.Target.Type, TargetID: entry.Target.ID,
+			Row: i, ID: id.New[id.Entry](), Actor: entry.ActorUserID, Action: entry.Action,
+			TargetType: entry.Target.Type, TargetID: entry.Target.ID,
 			OccurredAt: toMicroseconds(entry.OccurredAt), Details: entry.Details,
 		}
 		if entry.SourceID != "" {
@@ -107,50 +132,59 @@ func insert(tx *postgres.Tx, entries []NewEntry, outcomes []Outcome) error {
 	if err != nil {
 		return err
 	}
-	// "of" the rows: which actor each has and how that actor stands; "stored": the good ones. A row comes back as its number with "stored",
-	// "unknown", "redacted" or "passed over".
-	found, err := tx.Raw(`
+	type notStored struct {
+		row int
+		why string
+	}
+	// "checked": the actor of each row and its state; "stored": the rows that were inserted. Every
+	// other row is returned by its number with "unknown", "redacted" or "conflict".
+	left, err := postgres.Collect(tx, func(row postgres.Row) (n notStored, err error) {
+		err = row.Scan(&n.row, &n.why)
+		return n, err
+	}, `
 		with sent as (
-			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, source_id text, actor uuid, action text, target_type text, target_id text,
-				occurred_at timestamptz, details jsonb)
-		), judged as (
-			select s.*, u.id is null as unknown, coalesce(u.status = 'redacted' and u.redacted_at < s.occurred_at, false) as redacted
+			select * from jsonb_to_recordset(@entries::jsonb) as s(row int, id uuid, source_id text, actor uuid,
+				action text, target_type text, target_id text, occurred_at timestamptz, details jsonb)
+		), checked as (
+			select s.*, u.id is null as unknown,
+				coalesce(u.status = 'redacted' and u.redacted_at < s.occurred_at, false) as redacted
 			from sent s left join lateral (
-				-- One by one by their key: a plain join reads every user once the batch is large enough.
-				select id, status, redacted_at from users where customer_id = ? and id = s.actor limit 1
+				-- One look-up by key for each: a plain join reads every user once the batch is large enough.
+				select id, status, redacted_at from users where customer_id = @customer and id = s.actor limit 1
 			) u on true
 		), stored as (
-			insert into audit_entries (customer_id, id, source, source_id, actor_type, actor_user_id, action, target_type, target_id, changed, details,
-				occurred_at, recorded_at)
-			select ?, id, 'integration', source_id, 'user', actor, action, target_type, target_id, '{}', details, occurred_at, ?::timestamptz
-			from judged where not unknown and not redacted order by row
+			insert into audit_entries (customer_id, id, source, source_id, actor_type, actor_user_id, action, target_type,
+				target_id, changed, details, occurred_at, recorded_at)
+			select @customer, id, 'integration', source_id, 'user', actor, action, target_type,
+				target_id, '{}', details, occurred_at, @now::timestamptz
+			from checked where not unknown and not redacted order by row
 			on conflict (customer_id, source_id) where source_id is not null do nothing
 			returning id
 		)
-		select row, case when unknown then 'unknown' when redacted then 'redacted' else 'passed over' end from judged
-		where id not in (select id from stored)`, string(sent), tx.Customer, tx.Customer, tx.Now).Rows()
+		select row, case when unknown then 'unknown' when redacted then 'redacted' else 'conflict' end from checked
+		where id not in (select id from stored)`,
+		postgres.Args{"entries": string(sent), "customer": tx.Customer, "now": tx.Now})
 	if err != nil {
 		return err
 	}
-	defer found.Close() //nolint:errcheck // read to its end or given up
 	for _, row := range rows {
 		outcomes[row.Row].Status, outcomes[row.Row].ID = Created, row.ID
 	}
-	for found.Next() {
-		var row int
-		var verdict string
-		if err := found.Scan(&row, &verdict); err != nil {
-			return err
-		}
-		outcomes[row].Status, outcomes[row].ID = "", id.Entry{}
-		switch verdict {
+	for _, n := range left {
+		outcome := &outcomes[n.row]
+		outcome.Status, outcome.ID = "", id.Entry{}
+		switch n.why {
 		case "unknown":
-			outcomes[row].refuse(fault.UnknownActor, "The actor is not a user of this customer, or is deleted.", "/actor_user_id")
+			outcome.reject(
+				fault.UnknownActor,
+				"The actor is not a user of this customer, or is deleted.",
+				"/actor_user_id",
+			)
 		case "redacted":
-			outcomes[row].refuse(fault.UserRedacted, "The actor was redacted before this occurred.", "/actor_user_id")
+			outcome.reject(fault.UserRedacted, "The actor was redacted before this occurred.", "/actor_user_id")
 		}
 	}
-	return found.Err()
+	return nil
 }
 
 type wireEntry struct {
@@ -165,142 +199,135 @@ type wireEntry struct {
 	Details    json.RawMessage `json:"details"`
 }
 
-const entryColumns = `e.id, e.source, e.source_id, e.actor_type, e.actor_user_id, e.actor_api_key_id, e.actor_operator_customer_id, e.actor_operator_id, coalesce(u.status = 'redacted', false), u.label,
+const entryColumns = `e.id, e.source, e.source_id, e.actor_type, e.actor_user_id, e.actor_api_key_id,
+	e.actor_operator_customer_id, e.actor_operator_id, coalesce(u.status = 'redacted', false), u.label,
 	e.action, e.target_type, e.target_id, to_jsonb(e.changed), e.details, e.occurred_at, e.recorded_at`
 
-const entriesWithActors = "from audit_entries e left join users u on u.customer_id = e.customer_id and u.id = e.actor_user_id"
+const entriesWithActors = `from audit_entries e
+	left join users u on u.customer_id = e.customer_id and u.id = e.actor_user_id`
 
-func scanEntries(rows *sql.Rows, err error) ([]Entry, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	var entries []Entry
-	for rows.Next() {
-		var e Entry
-		var changed postgres.JSON[[]string]
-		var details []byte
-		if err := rows.Scan(&e.ID, &e.Source, &e.SourceID, &e.ActorType, &e.ActorUserID, &e.ActorAPIKeyID, &e.OperatorCustomerID, &e.OperatorID, &e.ActorRedacted, &e.ActorLabel,
-			&e.Action, &e.Target.Type, &e.Target.ID, &changed, &details, &e.OccurredAt, &e.RecordedAt); err != nil {
-			return nil, err
-		}
-		e.Changed, e.Details = changed.Of, details
-		entries = append(entries, e)
-	}
-	return entries, rows.Err()
+func scanEntry(row postgres.Row) (e Entry, err error) {
+	var changed postgres.JSON[[]string]
+	var details []byte
+	err = row.Scan(&e.ID, &e.Source, &e.SourceID, &e.ActorType, &e.ActorUserID, &e.ActorAPIKeyID,
+		&e.OperatorCustomerID, &e.OperatorID, &e.ActorRedacted, &e.ActorLabel,
+		&e.Action, &e.Target.Type, &e.Target.ID, &changed, &details, &e.OccurredAt, &e.RecordedAt)
+	e.Changed, e.Details = changed.Of, details
+	return e, err
 }
 
 func list(tx *postgres.Tx, filter Filter, before id.Entry, limit int) ([]Entry, error) {
-	conditions, arguments := []string{"e.customer_id = ?"}, []any{tx.Customer}
-	and := func(condition string, argument any) {
-		conditions, arguments = append(conditions, condition), append(arguments, argument)
+	conditions := []string{"e.customer_id = @customer"}
+	arguments := postgres.Args{"customer": tx.Customer, "limit": limit}
+	and := func(condition, name string, argument any) {
+		conditions, arguments[name] = append(conditions, condition), argument
 	}
 	if !before.IsZero() {
-		and("e.id < ?", before)
+		and("e.id < @before", "before", before)
 	}
 	if filter.ActorUserID != nil {
-		and("e.actor_user_id = ?", *filter.ActorUserID)
+		and("e.actor_user_id = @actor", "actor", *filter.ActorUserID)
 	}
 	if filter.Action != "" {
-		and("e.action = ?", filter.Action)
+		and("e.action = @action", "action", filter.Action)
 	}
 	if filter.TargetType != "" {
-		and("e.target_type = ?", filter.TargetType)
+		and("e.target_type = @target_type", "target_type", filter.TargetType)
 	}
 	if filter.TargetID != "" {
-		and("e.target_id = ?", filter.TargetID)
+		and("e.target_id = @target_id", "target_id", filter.TargetID)
 	}
 	if filter.From != nil {
-		and("e.occurred_at >= ?", *filter.From)
+		and("e.occurred_at >= @from", "from", *filter.From)
 	}
 	if filter.To != nil {
-		and("e.occurred_at < ?", *filter.To)
+		and("e.occurred_at < @to", "to", *filter.To)
 	}
-	return scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where "+strings.Join(conditions, " and ")+
-		" order by e.id desc limit ?", append(arguments, limit)...).Rows())
+	return postgres.Collect(tx, scanEntry, "select "+entryColumns+" "+entriesWithActors+
+		" where "+strings.Join(conditions, " and ")+" order by e.id desc limit @limit", arguments)
 }
 
 func bySourceID(tx *postgres.Tx, sourceIDs []string) (map[string]Entry, error) {
-	entries, err := scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.source_id = any (?::text[])",
-		tx.Customer, postgres.Strings(sourceIDs)).Rows())
-	kept := make(map[string]Entry, len(entries))
+	entries, err := postgres.Collect(tx, scanEntry, "select "+entryColumns+" "+entriesWithActors+
+		" where e.customer_id = $1 and e.source_id = any ($2::text[])", tx.Customer, sourceIDs)
+	stored := make(map[string]Entry, len(entries))
 	for _, entry := range entries {
-		kept[*entry.SourceID] = entry
+		stored[*entry.SourceID] = entry
 	}
-	return kept, err
+	return stored, err
 }
 
 func references(tx *postgres.Tx, users []id.User) (map[id.User][]fault.Reference, error) {
-	rows, err := tx.Raw(`
+	type reference struct {
+		user id.User
+		fault.Reference
+	}
+	all, err := postgres.Collect(tx, func(row postgres.Row) (r reference, err error) {
+		err = row.Scan(&r.user, &r.Source, &r.Count, &r.FirstAt, &r.LastAt)
+		r.FirstAt, r.LastAt = r.FirstAt.UTC(), r.LastAt.UTC()
+		return r, err
+	}, `
 		select actor_user_id, source, count(*), min(occurred_at), max(occurred_at) from audit_entries
-		where customer_id = ? and actor_user_id = any (?) group by actor_user_id, source order by actor_user_id, source`, tx.Customer, users).Rows()
+		where customer_id = $1 and actor_user_id = any ($2)
+		group by actor_user_id, source order by actor_user_id, source`, tx.Customer, users)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
 	found := make(map[id.User][]fault.Reference)
-	for rows.Next() {
-		var user id.User
-		var reference fault.Reference
-		if err := rows.Scan(&user, &reference.Source, &reference.Count, &reference.FirstAt, &reference.LastAt); err != nil {
-			return nil, err
-		}
-		reference.FirstAt, reference.LastAt = reference.FirstAt.UTC(), reference.LastAt.UTC()
-		found[user] = append(found[user], reference)
+	for _, r := range all {
+		found[r.user] = append(found[r.user], r.Reference)
 	}
-	return found, rows.Err()
+	return found, nil
 }
 
-// unsealedCustomers returns customers who have entries without a number, in the order of their ids. It goes from one to the next by the key, however many entries there are.
-func unsealedCustomers(tx *postgres.Tx, after id.Customer, limit int) (customers []id.Customer, err error) {
-	rows, err := tx.Raw(`
-		with recursive waiting as (
-			(select customer_id from audit_unsealed where customer_id > ? order by customer_id limit 1)
+// pendingCustomers returns customers that have entries without a number, in the order of their ids.
+// It goes from one to the next by the key, however many entries there are.
+func pendingCustomers(tx *postgres.Tx, after id.Customer, limit int) ([]id.Customer, error) {
+	return postgres.Column[id.Customer](tx, `
+		with recursive pending as (
+			(select customer_id from audit_unsealed where customer_id > $1 order by customer_id limit 1)
 			union all
-			select (select u.customer_id from audit_unsealed u where u.customer_id > w.customer_id order by u.customer_id limit 1)
-			from waiting w where w.customer_id is not null
+			select (select u.customer_id from audit_unsealed u where u.customer_id > p.customer_id order by u.customer_id limit 1)
+			from pending p where p.customer_id is not null
 		)
-		select customer_id from waiting where customer_id is not null limit ?`, after, limit).Rows()
+		select customer_id from pending where customer_id is not null limit $2`, after, limit)
+}
+
+// sequence numbers the next entries of the customer, in the order of their ids, and returns them.
+// It returns none while another replica sequences that customer. It takes the same few round trips
+// however many entries there are, and writes one row for each.
+func sequence(tx *postgres.Tx, limit int) ([]Sequenced, error) {
+	_, err := tx.Exec(
+		"insert into audit_heads (customer_id, size, roots) values ($1, 0, '') on conflict do nothing",
+		tx.Customer,
+	)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var customer id.Customer
-		if err := rows.Scan(&customer); err != nil {
-			return nil, err
-		}
-		customers = append(customers, customer)
-	}
-	return customers, rows.Err()
-}
-
-// sequenceTx gives the next entries of the customer their numbers, in the order of their ids, and returns them. There are none where another replica is at it. It takes the same
-// few round trips however many there are, and writes one row for each.
-func sequenceTx(tx *postgres.Tx, limit int) ([]Sequenced, error) {
-	if err := tx.ORM().Exec("insert into audit_heads (customer_id, size, roots) values (?, 0, '') on conflict do nothing", tx.Customer).Error; err != nil {
-		return nil, err
-	}
-	var head edge
-	// A queue is empty most of the time, so the planner takes it for small, and would read and sort all of it for each batch. What takes the batch goes by keys alone.
+	var head frontier
+	// The queue is empty most of the time, so the planner expects it to be small, and would read
+	// and sort all of it for each batch. The statement that dequeues the batch must go by keys
+	// alone.
 	var planner [3]string
-	err := tx.Raw(`
-		select size, roots, set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
-		from audit_heads where customer_id = ? for update skip locked`, tx.Customer).Row().Scan(&head.size, &head.roots, &planner[0], &planner[1], &planner[2])
+	err = tx.QueryRow(`
+		select size, roots, set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+			set_config('enable_sort', 'off', true)
+		from audit_heads where customer_id = $1 for update skip locked`, tx.Customer).
+		Scan(&head.size, &head.roots, &planner[0], &planner[1], &planner[2])
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	entries, err := scanEntries(tx.Raw(`
-		with taken as (
-			delete from audit_unsealed where customer_id = ? and entry_id = any (array(
-				select entry_id from audit_unsealed where customer_id = ? order by entry_id limit ?))
+	entries, err := postgres.Collect(tx, scanEntry, `
+		with batch as (
+			delete from audit_unsealed where customer_id = @customer and entry_id = any (array(
+				select entry_id from audit_unsealed where customer_id = @customer order by entry_id limit @limit))
 			returning entry_id
 		)
-		select `+entryColumns+` `+entriesWithActors+` join taken t on t.entry_id = e.id where e.customer_id = ?`,
-		tx.Customer, tx.Customer, limit, tx.Customer).Rows())
+		select `+entryColumns+` `+entriesWithActors+` join batch b on b.entry_id = e.id where e.customer_id = @customer`,
+		postgres.Args{"customer": tx.Customer, "limit": limit})
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
@@ -318,66 +345,76 @@ func sequenceTx(tx *postgres.Tx, limit int) ([]Sequenced, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = tx.Raw(`
-		with kept as (
+	err = tx.QueryRow(`
+		with stored as (
 			insert into audit_leaves (customer_id, leaf_index, entry_id, hashes)
-			select ?, ?::bigint + at - 1, entry, hashes from unnest(?::uuid[], ?::bytea[]) with ordinality as sequenced(entry, hashes, at)
+			select @customer::uuid, @size::bigint + at - 1, entry, hashes
+			from unnest(@entries::uuid[], @hashes::bytea[]) with ordinality as sequenced(entry, hashes, at)
 		)
-		update audit_heads set size = ?, roots = ? where customer_id = ?
-		returning set_config('enable_seqscan', 'on', true), set_config('enable_bitmapscan', 'on', true), set_config('enable_sort', 'on', true)`,
-		tx.Customer, head.size, uuids(ids), hashes, after.size, after.roots, tx.Customer).Row().Scan(&planner[0], &planner[1], &planner[2])
+		update audit_heads set size = @new_size, roots = @new_roots where customer_id = @customer::uuid
+		returning set_config('enable_seqscan', 'on', true), set_config('enable_bitmapscan', 'on', true),
+			set_config('enable_sort', 'on', true)`,
+		postgres.Args{
+			"customer": tx.Customer, "size": head.size, "entries": uuids(ids), "hashes": hashes,
+			"new_size": after.size, "new_roots": after.roots,
+		}).Scan(&planner[0], &planner[1], &planner[2])
 	return sequenced, err
 }
 
-// uuids are identifiers as an argument that is a uuid[].
-func uuids(ids []id.Entry) [][16]byte {
-	out := make([][16]byte, len(ids))
-	for i, one := range ids {
-		out[i] = one.UUID
+// uuids returns identifiers as an argument of type uuid[].
+func uuids(entries []id.Entry) [][16]byte {
+	converted := make([][16]byte, len(entries))
+	for i, entry := range entries {
+		converted[i] = entry.UUID
 	}
-	return out
+	return converted
 }
 
-// head reads how far the trail of the customer is sequenced.
-func head(tx *postgres.Tx) (found edge, err error) {
-	err = tx.Raw("select size, roots from audit_heads where customer_id = ?", tx.Customer).Row().Scan(&found.size, &found.roots)
+// readHead returns the tree of the sequenced entries of the customer.
+func readHead(tx *postgres.Tx) (head frontier, err error) {
+	err = tx.QueryRow("select size, roots from audit_heads where customer_id = $1", tx.Customer).
+		Scan(&head.size, &head.roots)
 	if errors.Is(err, sql.ErrNoRows) {
-		return edge{}, nil
+		return frontier{}, nil
 	}
-	return found, err
+	return head, err
 }
 
-// placeOf finds an entry and its number, which is nil while it has none.
-func placeOf(tx *postgres.Tx, entry id.Entry) (found Entry, index *int64, ok bool, err error) {
-	entries, err := scanEntries(tx.Raw("select "+entryColumns+" "+entriesWithActors+" where e.customer_id = ? and e.id = ?", tx.Customer, entry).Rows())
-	if err != nil || len(entries) == 0 {
+// find returns an entry and its index, which is nil while it is not sequenced.
+func find(tx *postgres.Tx, entry id.Entry) (found Entry, index *int64, ok bool, err error) {
+	found, err = scanEntry(tx.QueryRow("select "+entryColumns+" "+entriesWithActors+
+		" where e.customer_id = $1 and e.id = $2", tx.Customer, entry))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Entry{}, nil, false, nil
+	}
+	if err != nil {
 		return Entry{}, nil, false, err
 	}
-	err = tx.Raw("select leaf_index from audit_leaves where customer_id = ? and entry_id = ?", tx.Customer, entry).Row().Scan(&index)
+	err = tx.QueryRow("select leaf_index from audit_leaves where customer_id = $1 and entry_id = $2", tx.Customer, entry).
+		Scan(&index)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
-	return entries[0], index, true, err
+	return found, index, true, err
 }
 
-// hashesAt reads the hashes of leaves by their numbers.
+// hashesAt returns the hashes that are stored with leaves, by index.
 func hashesAt(tx *postgres.Tx, leaves []int64) (map[int64][]byte, error) {
 	found := make(map[int64][]byte, len(leaves))
 	if len(leaves) == 0 {
 		return found, nil
 	}
-	rows, err := tx.Raw("select leaf_index, hashes from audit_leaves where customer_id = ? and leaf_index = any (?::bigint[])", tx.Customer, leaves).Rows()
-	if err != nil {
-		return nil, err
+	type row struct {
+		leaf   int64
+		hashes []byte
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var leaf int64
-		var hashes []byte
-		if err := rows.Scan(&leaf, &hashes); err != nil {
-			return nil, err
-		}
-		found[leaf] = hashes
+	rows, err := postgres.Collect(tx, func(r postgres.Row) (row row, err error) {
+		err = r.Scan(&row.leaf, &row.hashes)
+		return row, err
+	}, "select leaf_index, hashes from audit_leaves where customer_id = $1 and leaf_index = any ($2::bigint[])",
+		tx.Customer, leaves)
+	for _, r := range rows {
+		found[r.leaf] = r.hashes
 	}
-	return found, rows.Err()
+	return found, err
 }

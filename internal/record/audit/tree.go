@@ -13,63 +13,70 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// The tree over a customer's entries is that of RFC 6962. A node of it is complete once the last leaf below it is there, and never changes after. It is kept with that leaf:
-// the hashes of leaf i are those of the leaf itself and of the nodes that it completes, one for each trailing zero of i+1, from the bottom up. So every node is found by the
-// primary key of a leaf, sealing writes one row for each entry and nothing else, and a proof in a tree of n entries reads about log n rows.
+// The tree over the entries of a customer is that of RFC 6962. A node is complete once its last
+// leaf is added, and never changes afterwards. It is stored with that leaf: the hashes of leaf i
+// are those of the leaf itself and of the nodes that it completes, one for each trailing zero of
+// i+1, from the bottom up. So every node is found by the primary key of a leaf, sequencing writes
+// exactly one row for each entry, and a proof in a tree of n entries reads about log n rows.
 
 const hashSize = trailproof.HashSize
 
-// hashesOf is how long the hashes of a leaf are, in bytes.
-func hashesOf(index int64) int { return hashSize * (1 + bits.TrailingZeros64(uint64(index)+1)) }
+// hashesLength returns the length of the hashes that are stored with a leaf, in bytes.
+func hashesLength(index int64) int { return hashSize * (1 + bits.TrailingZeros64(uint64(index)+1)) }
 
-// whereIs finds a complete node: the leaf that it is kept with, and its place among the hashes of that.
-func whereIs(node compact.NodeID) (leaf int64, offset int) {
+// locate returns the leaf with which a complete node is stored, and its offset in the hashes there.
+func locate(node compact.NodeID) (leaf int64, offset int) {
 	return int64((node.Index+1)<<node.Level - 1), hashSize * int(node.Level)
 }
 
-// edge is the tree as far as adding to it needs: the roots of the complete trees that it falls into, the largest first.
-type edge struct {
+// frontier is what adding to the tree needs of it: the roots of the maximal complete subtrees, the
+// largest first.
+type frontier struct {
 	size  int64
-	roots []byte // their hashes, one after the other
+	roots []byte // their hashes, concatenated
 }
 
 func hashChildren(left, right []byte) []byte { return rfc6962.DefaultHasher.HashChildren(left, right) }
 
-func (e edge) open() (*compact.Range, error) {
-	if len(e.roots) != hashSize*bits.OnesCount64(uint64(e.size)) {
-		return nil, errors.New("audit: the head of a trail does not fit its size")
+// open returns the range of the library.
+func (f frontier) open() (*compact.Range, error) {
+	if len(f.roots) != hashSize*bits.OnesCount64(uint64(f.size)) {
+		return nil, errors.New("audit: the head of a trail has the wrong number of roots for its size")
 	}
 	var roots [][]byte
-	for at := 0; at < len(e.roots); at += hashSize {
-		roots = append(roots, e.roots[at:at+hashSize:at+hashSize])
+	for at := 0; at < len(f.roots); at += hashSize {
+		roots = append(roots, f.roots[at:at+hashSize:at+hashSize])
 	}
-	return (&compact.RangeFactory{Hash: hashChildren}).NewRange(0, uint64(e.size), roots)
+	return (&compact.RangeFactory{Hash: hashChildren}).NewRange(0, uint64(f.size), roots)
 }
 
-// grow adds leaves and returns the hashes to keep with each.
-func (e edge) grow(leaves [][]byte) (hashes [][]byte, after edge, err error) {
-	all, err := e.open()
+// grow adds leaves, and returns the hashes to store with each and the new tree.
+func (f frontier) grow(leaves [][]byte) (hashes [][]byte, after frontier, err error) {
+	all, err := f.open()
 	if err != nil {
-		return nil, edge{}, err
+		return nil, frontier{}, err
 	}
 	hashes = make([][]byte, len(leaves))
 	for i, leaf := range leaves {
-		row := make([]byte, 0, hashesOf(e.size+int64(i)))
-		if err := all.Append(trailproof.LeafHash(leaf), func(_ compact.NodeID, hash []byte) { row = append(row, hash...) }); err != nil {
-			return nil, edge{}, err
+		row := make([]byte, 0, hashesLength(f.size+int64(i)))
+		if err := all.Append(
+			trailproof.LeafHash(leaf),
+			func(_ compact.NodeID, hash []byte) { row = append(row, hash...) },
+		); err != nil {
+			return nil, frontier{}, err
 		}
 		hashes[i] = row
 	}
-	return hashes, edge{size: int64(all.End()), roots: bytes.Join(all.Hashes(), nil)}, nil
+	return hashes, frontier{size: int64(all.End()), roots: bytes.Join(all.Hashes(), nil)}, nil
 }
 
-// root is the root of the whole tree.
-func (e edge) root() ([hashSize]byte, error) {
-	all, err := e.open()
+// root returns the root hash of the whole tree.
+func (f frontier) root() ([hashSize]byte, error) {
+	all, err := f.open()
 	if err != nil {
 		return [hashSize]byte{}, err
 	}
-	if e.size == 0 {
+	if f.size == 0 {
 		return [hashSize]byte(rfc6962.DefaultHasher.EmptyRoot()), nil
 	}
 	root, err := all.GetRootHash(nil)
@@ -79,26 +86,29 @@ func (e edge) root() ([hashSize]byte, error) {
 	return [hashSize]byte(root), nil
 }
 
-// pathOf makes a proof of nodes that are read with fetch, which returns the hashes of leaves by index.
-func pathOf(needed proof.Nodes, err error, fetch func(leaves []int64) (map[int64][]byte, error)) ([][]byte, error) {
+// buildProof returns the hashes of a proof. It reads its nodes with fetch, which returns the hashes
+// of leaves by index.
+func buildProof(
+	needed proof.Nodes, err error, fetch func(leaves []int64) (map[int64][]byte, error),
+) ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	leaves := make([]int64, len(needed.IDs))
 	for i, node := range needed.IDs {
-		leaves[i], _ = whereIs(node)
+		leaves[i], _ = locate(node)
 	}
-	kept, err := fetch(leaves)
+	stored, err := fetch(leaves)
 	if err != nil {
 		return nil, err
 	}
 	hashes := make([][]byte, len(needed.IDs))
 	for i, node := range needed.IDs {
-		leaf, offset := whereIs(node)
-		if len(kept[leaf]) < offset+hashSize {
+		leaf, offset := locate(node)
+		if len(stored[leaf]) < offset+hashSize {
 			return nil, fmt.Errorf("audit: the trail lacks a hash at leaf %d", leaf)
 		}
-		hashes[i] = kept[leaf][offset : offset+hashSize : offset+hashSize]
+		hashes[i] = stored[leaf][offset : offset+hashSize : offset+hashSize]
 	}
 	return needed.Rehash(hashes, hashChildren)
 }

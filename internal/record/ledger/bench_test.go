@@ -6,7 +6,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/blob"
 )
 
-// What an act waits for: one object, shared by all who wait at the same moment.
+// BenchmarkAppend measures how long a transaction waits: for one object, which concurrent appends
+// share.
 func BenchmarkAppend(b *testing.B) {
 	for _, sync := range []string{"off", "on"} {
 		store, err := blob.Open(blob.Settings{URL: "file://" + b.TempDir() + "?sync=" + sync})

@@ -1,15 +1,22 @@
-// Package ledger writes down, outside the database, what must outlive a restore of it.
+// Package ledger records, outside the database, the acts that must survive a restore of it.
 //
-// Owns: the entries and their chain, the segments in which they are kept, appending from many transactions and replicas at once, reading and checking what is there,
-// and what the database remembers of it: which entries are applied.
-// Does not own: what an entry means and how it is carried out once more (the features; package replay conducts them), and where objects are kept (blob).
+// Owns: the entries and their hash chain, the segments in which they are stored, appending from
+// many transactions and replicas concurrently, reading and verifying the ledger, and what the
+// database records about it: which entries are applied.
+// Does not own: what an entry means and how it is replayed (the features; package replay runs
+// them), and where objects are stored (blob).
 //
-// An entry is durable before the transaction that it tells of is committed, and the transaction remembers it as applied. So whatever happens in between, an entry that is
-// not remembered tells that its act has to be carried out once more: after a crash that is the act under way, after a restore everything since the backup.
+// An entry is durable before its transaction commits, and the transaction records the entry as
+// applied. Whatever happens in between, an entry that is not recorded as applied has to be
+// replayed: after a crash that is the act that was under way, after a restore everything since the
+// backup.
 //
-// Entries are numbered from 1 on without gaps, and each holds the hash of the one before it. They lie in segments, an object each, named by the number of the first
-// entry. Objects are never written over, so of several replicas that append at once one succeeds; the others read what it wrote and append behind it. A segment
-// carries an authentication code: who can write to the store and does not have the master key can take entries away, which shows, but make none.
+// Entries are numbered from 1 without gaps, and each holds the hash of its predecessor. They are
+// stored in segments, one object each, named by the number of the first entry. Objects are never
+// overwritten, so when several replicas append at the same time one succeeds; the others read what
+// it wrote and append after it. A segment carries an authentication code: an attacker who can write
+// to the store but lacks the master key can remove entries, which is detected, but cannot forge
+// any.
 package ledger
 
 import (
@@ -28,36 +35,43 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 )
 
-// Kind is what an entry tells of. The set is closed.
+// Kind is the kind of act that an entry records. The set is closed.
 type Kind string
 
 // The kinds.
 const (
-	Redaction          Kind = "redaction"
-	Deletion           Kind = "deletion"
-	AlertsSet          Kind = "alerts_set"
-	StatusSet          Kind = "status_set"
-	RoleSet            Kind = "role_set"
-	CredentialsChanged Kind = "credentials_changed" // the password or the second factor is another: the ones of before are good no more
-	Correction         Kind = "correction"          // a name or the address is another; which, is nobody's to know here
-	APIKeyRevoked      Kind = "api_key_revoked"
-	APIKeyEnds         Kind = "api_key_ends"     // its end was brought forward
-	BundleCollected    Kind = "bundle_collected" // the bundle of a data-subject request that is handed over once was
-	Offboarding        Kind = "offboarding"      // everything of the customer is deleted
-	Void               Kind = "void"             // the act of an earlier entry did not happen
+	Redaction Kind = "redaction"
+	Deletion  Kind = "deletion"
+	AlertsSet Kind = "alerts_set"
+	StatusSet Kind = "status_set"
+	RoleSet   Kind = "role_set"
+	// CredentialsChanged records that the password or the second factor was replaced: earlier ones
+	// are no longer valid.
+	CredentialsChanged Kind = "credentials_changed"
+	// Correction records that a name or the address changed. The new value must not be known here.
+	Correction      Kind = "correction"
+	APIKeyRevoked   Kind = "api_key_revoked"
+	APIKeyEnds      Kind = "api_key_ends"     // its expiry was brought forward
+	BundleCollected Kind = "bundle_collected" // the one-time bundle of a data-subject request
+	Offboarding     Kind = "offboarding"      // everything of the customer is deleted
+	Void            Kind = "void"             // the act of an earlier entry did not happen
 )
 
-var kinds = []Kind{Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, BundleCollected, Offboarding, Void}
+var kinds = []Kind{
+	Redaction, Deletion, AlertsSet, StatusSet, RoleSet, CredentialsChanged, Correction,
+	APIKeyRevoked, APIKeyEnds, BundleCollected, Offboarding, Void,
+}
 
-// Entry is one act. It holds ids, closed words, numbers and times; the members beyond the first five are there where the kind needs them to be carried out once more.
+// Entry is one act. It holds ids, words of closed sets, numbers and times. The members after the
+// first five are set where the kind needs them for a replay.
 type Entry struct {
 	Number       int64       `json:"number"`
 	Kind         Kind        `json:"kind"`
 	At           time.Time   `json:"at"`
 	Customer     id.Customer `json:"customer"`
-	Subject      uuid.UUID   `json:"subject"` // the user, the API key, the data-subject request or the offboarding
+	Subject      uuid.UUID   `json:"subject"` // user, API key, data-subject request or offboarding
 	Receipt      *id.Receipt `json:"receipt,omitempty"`
-	Label        string      `json:"label,omitempty"` // what a redacted person is called; random
+	Label        string      `json:"label,omitempty"` // random name of a redacted person
 	Reason       string      `json:"reason,omitempty"`
 	Authority    string      `json:"authority,omitempty"`
 	OrderedBy    *id.User    `json:"ordered_by,omitempty"`
@@ -67,48 +81,51 @@ type Entry struct {
 	Status       string      `json:"status,omitempty"`
 	Role         string      `json:"role,omitempty"`
 	Until        *time.Time  `json:"until,omitempty"`
-	Of           int64       `json:"of,omitempty"` // the entry whose act did not happen
-	Previous     Hash        `json:"previous"`     // of the entry before
+	Of           int64       `json:"of,omitempty"` // number of the entry whose act did not happen
+	Previous     Hash        `json:"previous"`     // hash of the preceding entry
 }
 
-// User is the person whom the entry is about, where it is about one.
+// User returns the user that the entry is about, for the kinds that are about one.
 func (e Entry) User() id.User { return id.User{UUID: e.Subject} }
 
-// Offboarding is the offboarding that the entry is about, where it is about one.
+// Offboarding returns the offboarding that the entry is about, for the kind that is about one.
 func (e Entry) Offboarding() id.Offboarding { return id.Offboarding{UUID: e.Subject} }
 
-// DataRequest is the data-subject request that the entry is about, where it is about one.
+// DataRequest returns the data-subject request that the entry is about, for the kind that is about
+// one.
 func (e Entry) DataRequest() id.DataRequest { return id.DataRequest{UUID: e.Subject} }
 
-// APIKey is the key that the entry is about, where it is about one.
+// APIKey returns the API key that the entry is about, for the kinds that are about one.
 func (e Entry) APIKey() id.APIKey { return id.APIKey{UUID: e.Subject} }
 
-// Details are what the trail says of an entry that is carried out once more.
+// Details returns what the audit trail records about a replay of the entry.
 func (e Entry) Details() map[string]any {
 	return map[string]any{"ledger_entry": e.Number, "ordered_at": e.At}
 }
 
-// Outcome is what became of an entry that was to be carried out once more. The set is closed.
+// Outcome is the result of replaying an entry. The set is closed.
 type Outcome string
 
 // The outcomes.
 const (
-	Done      Outcome = "done"
-	Already   Outcome = "already"          // everything was so
-	Absent    Outcome = "absent"           // there is nobody, or nothing, of that id
-	Instead   Outcome = "redacted_instead" // a deletion that the trail stands in the way of
-	Overtaken Outcome = "superseded"       // a later entry on the same is applied
+	Done            Outcome = "done"
+	AlreadyDone     Outcome = "already"          // the database has that state
+	Absent          Outcome = "absent"           // the subject does not exist
+	RedactedInstead Outcome = "redacted_instead" // the audit trail prevents a deletion
+	Superseded      Outcome = "superseded"       // a later entry on the same subject is applied
 )
 
-// hasEffect tells whether there is anything to carry out.
-func (e Entry) hasEffect() bool { return e.Kind != Void }
+// needsReplay reports whether the entry has an act to replay.
+func (e Entry) needsReplay() bool { return e.Kind != Void }
 
-// settles names what the entry gives its newest value, so that an earlier entry on the same has nothing to say any more; empty for what is final or adds up.
-func (e Entry) settles() string {
+// replaces names the value that the entry sets, so that the newest entry with the same name
+// supersedes the earlier ones. It is empty for acts that are final or cumulative.
+func (e Entry) replaces() string {
 	switch e.Kind {
 	case AlertsSet, StatusSet, RoleSet:
 		return string(e.Kind) + " " + e.Customer.String() + " " + e.Subject.String()
-	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds, BundleCollected, Offboarding, Void:
+	case Redaction, Deletion, CredentialsChanged, Correction, APIKeyRevoked, APIKeyEnds,
+		BundleCollected, Offboarding, Void:
 	}
 	return ""
 }
@@ -118,23 +135,23 @@ var (
 	labelForm  = regexp.MustCompile(`^Redacted user [0-9A-HJKMNP-TV-Z]{4,32}$`)
 )
 
-// check makes sure that an entry holds nothing that could be anything of a person.
+// check returns an error if the entry holds anything that could be personal data.
 func (e Entry) check() error {
 	if !slices.Contains(kinds, e.Kind) {
-		return fmt.Errorf("ledger: no kind of entry is %q", e.Kind)
+		return fmt.Errorf("ledger: unknown kind of entry %q", e.Kind)
 	}
 	if e.Label != "" && !labelForm.MatchString(e.Label) {
-		return errors.New("ledger: the label of an entry is none that the service makes")
+		return errors.New("ledger: the label of an entry was not generated by the service")
 	}
 	for _, word := range []string{e.Reason, e.Authority, e.Status, e.Role} {
 		if word != "" && !closedWord.MatchString(word) {
-			return errors.New("ledger: an entry has something else where a closed word belongs")
+			return errors.New("ledger: an entry has free text where a word of a closed set belongs")
 		}
 	}
 	return nil
 }
 
-// Hash is the SHA-256 of an entry as it is kept.
+// Hash is the SHA-256 of an encoded entry.
 type Hash [sha256.Size]byte
 
 // MarshalText implements encoding.TextMarshaler.
@@ -143,25 +160,25 @@ func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (h *Hash) UnmarshalText(text []byte) error {
 	if len(text) != hex.EncodedLen(len(h)) {
-		return errors.New("ledger: a hash has another length")
+		return errors.New("ledger: a hash has the wrong length")
 	}
 	_, err := hex.Decode(h[:], text)
 	return err
 }
 
-// String implements fmt.Stringer.
+// String returns the hash in hexadecimal.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// Position is a place in the chain: an entry and its hash. Number 0 stands for the beginning.
+// Position is a place in the chain: the number of an entry and its hash. Number 0 is the genesis.
 type Position struct {
 	Number int64
 	Hash   Hash
 }
 
-// line is an entry as it is kept, without the end of the line. An entry has one line and no other.
-func (e Entry) line() ([]byte, error) { return json.Marshal(e) }
+// encode returns the one stored form of the entry, a line without its line feed.
+func (e Entry) encode() ([]byte, error) { return json.Marshal(e) }
 
-// parseEntry reads a line, and refuses whatever is not exactly how the entry is written.
+// parseEntry decodes a line. It refuses every line that encode does not produce.
 func parseEntry(line []byte) (Entry, error) {
 	var entry Entry
 	decoder := json.NewDecoder(bytes.NewReader(line))
@@ -169,16 +186,16 @@ func parseEntry(line []byte) (Entry, error) {
 	if err := decoder.Decode(&entry); err != nil {
 		return Entry{}, errors.New("it is not readable")
 	}
-	if again, err := entry.line(); err != nil || !bytes.Equal(again, line) {
-		return Entry{}, errors.New("it is not written as entries are")
+	if encoded, err := entry.encode(); err != nil || !bytes.Equal(encoded, line) {
+		return Entry{}, errors.New("it is not in the canonical form")
 	}
 	if entry.check() != nil {
-		return Entry{}, errors.New("it holds what no entry holds")
+		return Entry{}, errors.New("it has a value that no entry may have")
 	}
 	return entry, nil
 }
 
-// Broken is a ledger that is not as it was written. It names the first place where that shows.
+// Broken is the error for a ledger that was altered. It names the first place where that shows.
 type Broken struct {
 	Segment int64 // the number of its first entry, by which it is named
 	Entry   int64 // 0: the segment as a whole

@@ -46,7 +46,7 @@ func newStore(t testing.TB) blob.Store {
 	return store
 }
 
-// open opens a ledger as a replica would that has found where it ends.
+// open opens a ledger as a replica does after finding its end.
 func open(t testing.TB, store blob.Store) *Ledger {
 	t.Helper()
 	l := New(store, newBox(t, 1), clock.System(), slog.New(slog.DiscardHandler))
@@ -54,37 +54,42 @@ func open(t testing.TB, store blob.Store) *Ledger {
 	if err := l.create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, head, err := begin(t.Context(), store, l.box)
+	_, head, err := readGenesis(t.Context(), store, l.box)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for one, err := range follow(t.Context(), store, l.box, head) {
+	for segment, err := range segmentsAfter(t.Context(), store, l.box, head) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		head = one.end()
+		head = segment.end()
 	}
-	l.reached(head)
+	l.advanceHead(head)
 	return l
 }
 
 func entry(kind Kind) Entry {
-	return Entry{Kind: kind, At: time.Date(2026, time.March, 1, 12, 0, 0, 1000, time.UTC), Customer: id.New[id.Customer](), Subject: id.New[id.User]().UUID}
+	return Entry{
+		Kind:     kind,
+		At:       time.Date(2026, time.March, 1, 12, 0, 0, 1000, time.UTC),
+		Customer: id.New[id.Customer](),
+		Subject:  id.New[id.User]().UUID,
+	}
 }
 
-// everything reads a whole ledger that is to be sound.
-func everything(t testing.TB, store blob.Store) (entries []Entry) {
+// readAll reads a whole ledger, which must be valid.
+func readAll(t testing.TB, store blob.Store) (entries []Entry) {
 	t.Helper()
 	box := newBox(t, 1)
-	_, head, err := begin(t.Context(), store, box)
+	_, head, err := readGenesis(t.Context(), store, box)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for one, err := range follow(t.Context(), store, box, head) {
+	for segment, err := range segmentsAfter(t.Context(), store, box, head) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, one.entries...)
+		entries = append(entries, segment.entries...)
 	}
 	return entries
 }
@@ -107,7 +112,7 @@ func TestReplicasAppendToOneChain(t *testing.T) {
 					return
 				}
 				if positions[1].Number != positions[0].Number+1 {
-					t.Errorf("what was appended together lies at %d and %d", positions[0].Number, positions[1].Number)
+					t.Errorf("entries of one append are at %d and %d", positions[0].Number, positions[1].Number)
 				}
 				mu.Lock()
 				placed[positions[0].Number], placed[positions[1].Number] = pair[0].Subject, pair[1].Subject
@@ -116,18 +121,18 @@ func TestReplicasAppendToOneChain(t *testing.T) {
 		})
 	}
 	group.Wait()
-	all := everything(t, store)
+	all := readAll(t, store)
 	if len(all) != writers*each*2 || len(placed) != len(all) {
 		t.Fatalf("%d entries and %d positions", len(all), len(placed))
 	}
-	for _, one := range all {
-		if placed[one.Number] != one.Subject {
-			t.Errorf("entry %d is another than was told", one.Number)
+	for _, entry := range all {
+		if placed[entry.Number] != entry.Subject {
+			t.Errorf("entry %d is not the one that was appended there", entry.Number)
 		}
 	}
 }
 
-func TestManyShareOneObject(t *testing.T) {
+func TestConcurrentAppendsShareObjects(t *testing.T) {
 	t.Parallel()
 	slow := &faulty{Store: newStore(t)}
 	l := open(t, slow)
@@ -149,25 +154,25 @@ func TestManyShareOneObject(t *testing.T) {
 		})
 	}
 	appending()
-	<-entered // the first is being written alone, so all others wait for it
+	<-entered // the first is being written alone, so all others queue up
 	for range 199 {
 		appending()
 	}
-	for len(l.waiting) < 150 {
+	for len(l.queue) < 150 {
 		time.Sleep(time.Millisecond)
 	}
 	close(release)
 	group.Wait()
 	if created := slow.created.Load(); created > 20 {
-		t.Errorf("200 appends at once made %d objects", created)
+		t.Errorf("200 concurrent appends wrote %d objects", created)
 	}
 }
 
-// faulty is a store that fails as a test wants it to.
+// faulty is a store with injected failures.
 type faulty struct {
 	blob.Store
-	before  func(name string) error // instead of writing
-	after   func(name string) error // when it was written
+	before  func(name string) error // runs before the write
+	after   func(name string) error // runs after the write
 	created atomic.Int64
 }
 
@@ -187,8 +192,9 @@ func (f *faulty) Create(ctx context.Context, name string, content io.Reader) err
 	return err
 }
 
-// A store that answers with an error although it has written: the entries are there once, and whoever waits for them learns of it.
-func TestAnAttemptThatSucceededUnknownIsFoundAgain(t *testing.T) {
+// The store reports an error although it has written: the entries exist once, and the append
+// succeeds.
+func TestWriteWithLostReplyIsRecognised(t *testing.T) {
 	t.Parallel()
 	store := &faulty{Store: newStore(t)}
 	l := open(t, store)
@@ -205,12 +211,12 @@ func TestAnAttemptThatSucceededUnknownIsFoundAgain(t *testing.T) {
 			t.Fatalf("append %d: %v %v", i, positions, err)
 		}
 	}
-	if all := everything(t, store); len(all) != 6 {
+	if all := readAll(t, store); len(all) != 6 {
 		t.Errorf("%d entries", len(all))
 	}
 }
 
-func TestAStoreThatHangsIsNotWaitedFor(t *testing.T) {
+func TestAppendFailsWhileTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	store := &faulty{Store: newStore(t)}
 	l := open(t, store)
@@ -220,14 +226,14 @@ func TestAStoreThatHangsIsNotWaitedFor(t *testing.T) {
 	if _, err := l.Append(t.Context(), entry(Redaction)); !fault.Is(err, fault.ServiceUnavailable) {
 		t.Fatalf("got %v", err)
 	}
-	if waited := time.Since(began); waited < patience {
+	if waited := time.Since(began); waited < appendTimeout {
 		t.Errorf("waited for %v", waited)
 	}
 	for !l.stuck.Load() {
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := l.Append(t.Context(), entry(Deletion)); !fault.Is(err, fault.ServiceUnavailable) {
-		t.Errorf("behind one that hangs: %v", err)
+		t.Errorf("append after one that hangs: %v", err)
 	}
 	close(release)
 	for l.stuck.Load() || l.Head().Number == 0 {
@@ -235,14 +241,14 @@ func TestAStoreThatHangsIsNotWaitedFor(t *testing.T) {
 	}
 	positions, err := l.Append(t.Context(), entry(AlertsSet))
 	if err != nil || positions[0].Number != 2 {
-		t.Fatalf("afterwards: %v %v", positions, err)
+		t.Fatalf("append after the store recovered: %v %v", positions, err)
 	}
-	if all := everything(t, store); all[0].Kind != Redaction {
-		t.Errorf("the one that hung is %v", all[0])
+	if all := readAll(t, store); all[0].Kind != Redaction {
+		t.Errorf("the first entry is %v, want the one that hung", all[0])
 	}
 }
 
-func TestEntriesThatNobodyWaitsForAreWritten(t *testing.T) {
+func TestAppendLaterIsWritten(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	l := open(t, store)
@@ -251,13 +257,13 @@ func TestEntriesThatNobodyWaitsForAreWritten(t *testing.T) {
 		t.Fatalf("%v %v", positions, err)
 	}
 	l.AppendLater(entry(Void))
-	l.Close() // and once more at the end of the test
-	if all := everything(t, store); len(all) != 3 {
+	l.Close() // and again at the end of the test
+	if all := readAll(t, store); len(all) != 3 {
 		t.Errorf("%d entries", len(all))
 	}
 }
 
-func TestNothingOfAPersonIsTaken(t *testing.T) {
+func TestPersonalDataIsRefused(t *testing.T) {
 	t.Parallel()
 	l := open(t, newStore(t))
 	for name, spoil := range map[string]func(*Entry){
@@ -271,13 +277,13 @@ func TestNothingOfAPersonIsTaken(t *testing.T) {
 		bad := entry(Redaction)
 		spoil(&bad)
 		if _, err := l.Append(t.Context(), bad); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }
 
-// Whatever byte of whatever object is changed, it is found, and what is named is that entry or the one beside it.
-func TestEveryChangedByteIsFound(t *testing.T) {
+// Verify detects a change of any byte of any object, and names its segment.
+func TestEveryChangedByteIsDetected(t *testing.T) {
 	t.Parallel()
 	source := newStore(t)
 	l := open(t, source)
@@ -294,7 +300,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 	names := []string{genesisName, segmentName(1), segmentName(3), segmentName(4)}
 	objects := make(map[string][]byte)
 	for _, name := range names {
-		content, err := read(t.Context(), source, name)
+		content, err := readObject(t.Context(), source, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +316,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 		return Verify(t.Context(), store, box)
 	}
 	if found, err := check("", nil); err != nil || found.Fault != nil || found.Entries != 5 || found.Segments != 3 {
-		t.Fatalf("as it was written: %+v %v", found, err)
+		t.Fatalf("unaltered: %+v %v", found, err)
 	}
 	for i, name := range names {
 		for at := range objects[name] {
@@ -327,9 +333,9 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 				if err != nil || found.Fault == nil {
 					t.Fatalf("byte %d of %s changed by %x: %+v %v", at, name, bit, found, err)
 				}
-				here, _ := firstOf(name)
+				here, _ := segmentNumber(name)
 				if found.Fault.Segment != here {
-					t.Fatalf("byte %d of %s: named is %v", at, name, found.Fault)
+					t.Fatalf("byte %d of %s: reported is %v", at, name, found.Fault)
 				}
 			}
 		}
@@ -339,7 +345,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 			}
 		}
 	}
-	// A segment that is missing is named, unless it is the last: that the database knows.
+	// A missing segment is named, unless it is the last: that one is noticed by the database.
 	store := memory{}
 	for name, content := range objects {
 		if name != segmentName(3) {
@@ -349,7 +355,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 	if found, err := Verify(t.Context(), store, box); err != nil || found.Fault == nil || found.Fault.Segment != 3 {
 		t.Errorf("without a segment: %+v %v", found, err)
 	}
-	// Somebody without the master key made another ledger.
+	// A ledger that was forged without the master key.
 	if _, err := Verify(t.Context(), source, newBox(t, 9)); !errors.Is(err, errGenesis) {
 		t.Errorf("with another key: %v", err)
 	}
@@ -358,7 +364,7 @@ func TestEveryChangedByteIsFound(t *testing.T) {
 	}
 }
 
-// memory is a store of what a test puts there.
+// memory is a read-only store of given objects.
 type memory map[string][]byte
 
 func (m memory) Create(context.Context, string, io.Reader) error { return errors.New("not here") }

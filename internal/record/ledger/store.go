@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,56 +9,63 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// AppliedClause returns the statement that remembers an entry as applied, to be a part of the statement of its act.
-func AppliedClause(tx *postgres.Tx, at Position) (clause string, arguments []any) {
-	return "insert into ledger_applied (customer_id, number, hash) values (?, ?, ?)", []any{tx.Customer, at.Number, at.Hash[:]}
+// AppliedClause returns the statement that records the entry at a position as applied, to be a part
+// of the statement of its act. Its arguments are named applied_….
+func AppliedClause(tx *postgres.Tx, at Position) (clause string, arguments postgres.Args) {
+	return `insert into ledger_applied (customer_id, number, hash)
+			values (@applied_customer, @applied_number, @applied_hash)`,
+		postgres.Args{"applied_customer": tx.Customer, "applied_number": at.Number, "applied_hash": at.Hash[:]}
 }
 
 func insertApplied(tx *postgres.Tx, positions []Position) error {
 	if len(positions) == 1 {
 		clause, arguments := AppliedClause(tx, positions[0])
-		return tx.ORM().Exec(clause, arguments...).Error
+		_, err := tx.Exec(clause, arguments)
+		return err
 	}
-	numbers, hashes := make([]string, len(positions)), make(postgres.Strings, len(positions))
+	numbers, hashes := make([]int64, len(positions)), make([][]byte, len(positions))
 	for i, position := range positions {
-		numbers[i], hashes[i] = strconv.FormatInt(position.Number, 10), position.Hash.String()
+		numbers[i], hashes[i] = position.Number, position.Hash[:]
 	}
-	return tx.ORM().Exec(`
+	_, err := tx.Exec(`
 		insert into ledger_applied (customer_id, number, hash)
-		select ?::uuid, number, decode(hash, 'hex') from unnest(?::bigint[], ?::text[]) as applied (number, hash) on conflict do nothing`,
-		tx.Customer, "{"+strings.Join(numbers, ",")+"}", hashes).Error
+		select @customer::uuid, number, hash from unnest(@numbers::bigint[], @hashes::bytea[]) as applied (number, hash)
+		on conflict do nothing`,
+		postgres.Args{"customer": tx.Customer, "numbers": numbers, "hashes": hashes})
+	return err
 }
 
-// OpenTx returns which of the entries nobody has carried out yet. The caller holds the lock of the customer, so that nobody does in between.
-func OpenTx(tx *postgres.Tx, entries []Placed) ([]Placed, error) {
-	numbers := make([]string, len(entries))
+// UnappliedTx returns those of the entries that are not applied yet. The caller holds the lock of
+// the customer, so that the answer stays true until the end of the transaction.
+func UnappliedTx(tx *postgres.Tx, entries []NumberedEntry) ([]NumberedEntry, error) {
+	numbers := make([]int64, len(entries))
 	for i, entry := range entries {
-		numbers[i] = strconv.FormatInt(entry.Number, 10)
+		numbers[i] = entry.Number
 	}
-	rows, err := tx.ORM().Raw("select number from ledger_applied where customer_id = ? and number = any (?::bigint[])", tx.Customer, "{"+strings.Join(numbers, ",")+"}").Rows()
+	found, err := postgres.Column[int64](
+		tx,
+		"select number from ledger_applied where customer_id = $1 and number = any ($2::bigint[])",
+		tx.Customer,
+		numbers,
+	)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	applied := make(map[int64]bool)
-	for rows.Next() {
-		var number int64
-		if err := rows.Scan(&number); err != nil {
-			return nil, err
-		}
+	applied := make(map[int64]bool, len(found))
+	for _, number := range found {
 		applied[number] = true
 	}
-	open := entries[:0:0]
+	unapplied := entries[:0:0]
 	for _, entry := range entries {
 		if !applied[entry.Number] {
-			open = append(open, entry)
+			unapplied = append(unapplied, entry)
 		}
 	}
-	return open, rows.Err()
+	return unapplied, nil
 }
 
-// AppliedTx remembers entries as applied.
-func AppliedTx(tx *postgres.Tx, entries []Placed) error {
+// MarkAppliedTx records entries as applied.
+func MarkAppliedTx(tx *postgres.Tx, entries []NumberedEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -71,87 +76,102 @@ func AppliedTx(tx *postgres.Tx, entries []Placed) error {
 	return insertApplied(tx, positions)
 }
 
-// remembered is what the database knows of the ledger.
-type remembered struct {
-	ledger    uuid.NullUUID
-	through   Position // all entries up to here are applied
-	segment   int64    // the first entry of the segment that ends there
-	home      string   // where this was written
-	here      string   // where it is now
-	seenAt    *time.Time
-	restored  *time.Time // when a backup was last brought into this database
-	populated bool       // there is a customer
-	alone     bool       // no replica is at work on this database
-	applied   map[int64]Hash
+// databaseState is what the database records about the ledger.
+type databaseState struct {
+	ledger     uuid.NullUUID
+	through    Position // every entry up to here is applied
+	segment    int64    // the first entry of the segment that ends there
+	origin     string   // the server and database where this was recorded
+	current    string   // the server and database where it is now
+	comparedAt *time.Time
+	restoredAt *time.Time // when a backup was last restored into this database
+	populated  bool       // a customer exists
+	alone      bool       // no other replica works on this database
+	applied    map[int64]Hash
 }
 
-func recall(tx *postgres.Tx) (found remembered, err error) {
-	if found.alone, err = postgres.NoOtherReplica(tx); err != nil {
-		return remembered{}, err
+func readState(tx *postgres.Tx) (state databaseState, err error) {
+	if state.alone, err = postgres.NoOtherReplica(tx); err != nil {
+		return databaseState{}, err
 	}
-	// What is applied comes first: what another replica drops in between, its new position covers.
-	rows, err := tx.ORM().Raw("select number, hash from ledger_applied").Rows()
+	// The applied entries are read first: what another replica deletes in between is covered by its
+	// new position.
+	applied, err := postgres.Collect(tx, scanApplied, "select number, hash from ledger_applied")
 	if err != nil {
-		return remembered{}, err
+		return databaseState{}, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	found.applied = make(map[int64]Hash)
-	for rows.Next() {
-		var number int64
-		var hash []byte
-		if err := rows.Scan(&number, &hash); err != nil {
-			return remembered{}, err
-		}
-		if len(hash) != len(Hash{}) {
-			return remembered{}, errors.New("ledger: the database remembers a hash that is none")
-		}
-		found.applied[number] = Hash(hash)
-	}
-	if rows.Err() != nil {
-		return remembered{}, rows.Err()
+	state.applied = make(map[int64]Hash, len(applied))
+	for _, position := range applied {
+		state.applied[position.Number] = position.Hash
 	}
 	var hash []byte
-	err = tx.ORM().Raw(`
-		select ledger_id, through, segment, hash, coalesce(home, ''), seen_at, (select max(restored_at) from restores), exists (select from customers), `+here+`
-		from ledger_position`).Row().
-		Scan(&found.ledger, &found.through.Number, &found.segment, &hash, &found.home, &found.seenAt, &found.restored, &found.populated, &found.here)
+	err = tx.QueryRow(`
+		select ledger_id, through, segment, hash, coalesce(home, ''), seen_at,
+			(select max(restored_at) from restores), exists (select from customers), `+thisDatabase+`
+		from ledger_position`).
+		Scan(&state.ledger, &state.through.Number, &state.segment, &hash, &state.origin, &state.comparedAt,
+			&state.restoredAt, &state.populated, &state.current)
 	if err != nil {
-		return remembered{}, err
+		return databaseState{}, err
 	}
-	copy(found.through.Hash[:], hash)
-	return found, nil
+	copy(state.through.Hash[:], hash)
+	return state, nil
 }
 
-// here names the server and the database. A copy has another name, whether it was restored or cloned.
-const here = `(select system_identifier from pg_control_system())::text || '/' || (select oid from pg_database where datname = current_database())::text`
-
-// meet writes down which ledger the database goes with.
-func meet(tx *postgres.Tx, ledger uuid.UUID) error {
-	return tx.ORM().Exec("update ledger_position set ledger_id = ? where ledger_id is null", ledger).Error
+func scanApplied(row postgres.Row) (position Position, err error) {
+	var hash []byte
+	if err := row.Scan(&position.Number, &hash); err != nil {
+		return Position{}, err
+	}
+	if len(hash) != len(position.Hash) {
+		return Position{}, errors.New("ledger: the database has a hash of the wrong length")
+	}
+	position.Hash = Hash(hash)
+	return position, nil
 }
 
-// settle brings the position forward and drops what it covers.
-func settle(tx *postgres.Tx, through Position, segment int64) error {
-	err := tx.ORM().Exec("update ledger_position set through = ?, segment = ?, hash = ? where through < ?", through.Number, segment, through.Hash[:], through.Number).Error
+// thisDatabase is the SQL expression that identifies the server and the database. A copy has
+// another identity, whether it was restored or cloned.
+const thisDatabase = `(select system_identifier from pg_control_system())::text || '/' ||
+	(select oid from pg_database where datname = current_database())::text`
+
+// setLedger records which ledger belongs to the database, unless one is recorded.
+func setLedger(tx *postgres.Tx, ledger uuid.UUID) error {
+	_, err := tx.Exec("update ledger_position set ledger_id = $1 where ledger_id is null", ledger)
+	return err
+}
+
+// advancePosition moves the position forward and deletes the applied entries that it covers.
+func advancePosition(tx *postgres.Tx, through Position, segment int64) error {
+	_, err := tx.Exec(
+		`update ledger_position set through = @through, segment = @segment, hash = @hash where through < @through`,
+		postgres.Args{"through": through.Number, "segment": segment, "hash": through.Hash[:]},
+	)
 	if err != nil {
 		return err
 	}
-	return tx.ORM().Exec("delete from ledger_applied where number <= ?", through.Number).Error
+	_, err = tx.Exec("delete from ledger_applied where number <= $1", through.Number)
+	return err
 }
 
-// attend writes down that the two were compared here and now.
-func attend(tx *postgres.Tx) error {
-	return tx.ORM().Exec("update ledger_position set home = "+here+", seen_at = ?", tx.Now).Error
+// recordOrigin records that ledger and database were compared now, and in which database.
+func recordOrigin(tx *postgres.Tx) error {
+	_, err := tx.Exec("update ledger_position set home = "+thisDatabase+", seen_at = $1", tx.Now)
+	return err
 }
 
-// accept takes a ledger as it is for what the database goes with, up to its end.
+// accept makes a ledger, up to its end, the baseline of the database.
 func accept(tx *postgres.Tx, ledger uuid.UUID, through Position, segment int64) error {
-	if err := tx.ORM().Exec("delete from ledger_applied").Error; err != nil {
+	if _, err := tx.Exec("delete from ledger_applied"); err != nil {
 		return err
 	}
 	var hash []byte
 	if through.Number > 0 {
 		hash = through.Hash[:]
 	}
-	return tx.ORM().Exec("update ledger_position set ledger_id = ?, through = ?, segment = ?, hash = ?", ledger, through.Number, segment, hash).Error
+	_, err := tx.Exec(
+		`update ledger_position set ledger_id = @ledger, through = @through, segment = @segment, hash = @hash`,
+		postgres.Args{"ledger": ledger, "through": through.Number, "segment": segment, "hash": hash},
+	)
+	return err
 }

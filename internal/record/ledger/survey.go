@@ -18,25 +18,30 @@ import (
 )
 
 const (
-	// Grace is how long an entry may be without its act while other replicas are at work: longer than any transaction takes.
+	// Grace is how long an entry may be unapplied while other replicas are at work: longer than any
+	// transaction takes.
 	Grace = 30 * time.Second
-	// crashWithin is how far the newest entry may be ahead of the last sign of life in the database, for that to be a crash and not a restore.
-	crashWithin = 90 * time.Second
-	chunkSize   = 2000 // entries that are handed over at once to be carried out
-	mostOpen    = 1000 // entries still open, from which on a survey looks for no further place to settle
+	// crashWindow is how far the newest entry may be ahead of the last sign of life in the database
+	// for that to be a crash and not a restore.
+	crashWindow = 90 * time.Second
+	chunkSize   = 2000 // entries of one chunk to replay
+	// unappliedLimit is the number of unapplied entries after which a survey stops looking for a
+	// later place to which the position can advance.
+	unappliedLimit = 1000
 )
 
-// Placed is an entry where it lies.
-type Placed struct {
+// NumberedEntry is an entry of the ledger with its hash.
+type NumberedEntry struct {
 	Entry
 	Hash       Hash
-	Superseded bool // a later entry on the same is applied: nothing is left to carry out
+	Superseded bool // a later entry on the same subject is applied: there is nothing to replay
 }
 
-// Discrepancy is a ledger and a database that do not go together, in a way that a person has to look at.
+// Discrepancy is the error for a ledger and a database that do not belong together, in a way that
+// needs a manual review.
 type Discrepancy struct {
 	Why   string
-	Cause error // a *Broken, where the ledger is at fault
+	Cause error // a *Broken if the ledger was altered, else nil
 }
 
 // Error implements error.
@@ -50,169 +55,203 @@ func (d *Discrepancy) Error() string {
 // Unwrap returns the cause.
 func (d *Discrepancy) Unwrap() error { return d.Cause }
 
-// Survey is what a comparison of the database with the ledger found.
+// Survey is the result of comparing the database with the ledger.
 type Survey struct {
-	Missing  map[Kind]int // entries whose acts are not in the database and have to be carried out
-	InFlight int          // entries whose acts may be under way at another replica
-	Restored bool         // an earlier state of the database was brought back; what is missing, if anything is, is not just what a crash left open
-	Head     Position
+	Missing  map[Kind]int // entries that have to be replayed
+	InFlight int          // entries whose transactions may be under way at another replica
+	// an earlier state of the database was restored, so a crash is not the cause
+	Restored bool
+	Head     Position // the end of the ledger
 
 	ledger *Ledger
-	known  remembered
-	from   Position
-	cutoff time.Time // entries from then on may be in flight; zero: none
+	state  databaseState
+	from   Position  // every entry up to here is applied
+	cutoff time.Time // later entries may be in flight; zero: none may
 	voided map[int64]bool
-	newest map[string]int64 // of what applied entries settle, the newest
+	newest map[string]int64 // the newest applied entry for each value of Entry.replaces
 
-	settled        Position
-	settledSegment int64
+	advanceTo        Position // the last end of a segment up to which no entry is open
+	advanceToSegment int64
 }
 
-// Behind counts the entries that have to be carried out.
-func (s *Survey) Behind() (count int) {
-	for _, one := range s.Missing {
-		count += one
+// MissingCount returns the number of entries that have to be replayed.
+func (s *Survey) MissingCount() (total int) {
+	for _, count := range s.Missing {
+		total += count
 	}
-	return count
+	return total
 }
 
-// From is the number of the entry up to which the database had everything before.
-func (s *Survey) From() int64 { return s.from.Number }
+// AppliedThrough returns the number of the entry up to which the database had everything when the
+// survey began.
+func (s *Survey) AppliedThrough() int64 { return s.from.Number }
 
-// Survey compares the database with the ledger, and finds out where the ledger ends. A database that meets its first ledger is told so. Errors: a *Discrepancy, or the fault
-// ServiceUnavailable when the store or the database is away.
+// Survey compares the database with the ledger, and finds the end of the ledger. A database that
+// has no ledger yet is assigned this one. Errors: a *Discrepancy, or the fault ServiceUnavailable
+// if the store or the database does not respond.
 func (l *Ledger) Survey(ctx context.Context, db *postgres.DB) (*Survey, error) {
-	s := &Survey{Missing: make(map[Kind]int), ledger: l, voided: make(map[int64]bool), newest: make(map[string]int64)}
-	err := db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-		s.known, err = recall(tx)
-		return err
-	})
+	state, err := postgres.Platform(ctx, db, readState)
 	if err != nil {
 		return nil, err
 	}
-	origin, err := s.origin(ctx, db)
+	s := &Survey{
+		Missing: make(
+			map[Kind]int,
+		),
+		ledger: l,
+		state:  state,
+		voided: make(map[int64]bool),
+		newest: make(map[string]int64),
+	}
+	genesis, err := s.matchLedger(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	evidence, err := s.start(ctx, origin)
+	lastSign, err := s.findStart(ctx, genesis)
 	if err != nil {
 		return nil, err
 	}
-	if !s.known.alone {
+	if !s.state.alone {
 		s.cutoff = l.now().Add(-Grace)
 	}
-	if err := s.walk(ctx, evidence); err != nil {
+	if err := s.walk(ctx, lastSign); err != nil {
 		return nil, err
 	}
-	l.reached(s.Head)
+	l.advanceHead(s.Head)
 	return s, nil
 }
 
-// away gives an error of the store its meaning.
-func away(err error) error {
+// storeError returns a broken ledger as a *Discrepancy, and any other error of the store as the
+// fault ServiceUnavailable.
+func storeError(err error) error {
 	var broken *Broken
 	var known *fault.Fault
 	switch {
 	case errors.As(err, &broken):
-		return &Discrepancy{Why: "the ledger is not as it was written", Cause: broken}
+		return &Discrepancy{Why: "the ledger was altered", Cause: broken}
 	case errors.As(err, &known):
 		return err
 	}
-	f := fault.Because(err, fault.ServiceUnavailable, "The store of the ledger does not answer just now. Try again in a moment.")
+	f := fault.Because(
+		err,
+		fault.ServiceUnavailable,
+		"The store of the ledger does not respond at the moment. Try again in a moment.",
+	)
 	f.RetryAfter = 5 * time.Second
 	return f
 }
 
-// origin makes sure that the database and the ledger belong together, and returns what the first entry follows.
-func (s *Survey) origin(ctx context.Context, db *postgres.DB) (Position, error) {
-	ledger, origin, err := begin(ctx, s.ledger.store, s.ledger.box)
+// matchLedger verifies that the database and the ledger belong together, creates the ledger if
+// there is none, and returns the position of the genesis.
+func (s *Survey) matchLedger(ctx context.Context, db *postgres.DB) (Position, error) {
+	own := s.state.ledger
+	ledger, origin, err := readGenesis(ctx, s.ledger.store, s.ledger.box)
 	if errors.Is(err, blob.ErrNotFound) {
-		if s.known.ledger.Valid {
-			return Position{}, &Discrepancy{Why: fmt.Sprintf("the store has no ledger, and the database goes with the ledger %s, of which it has at least %d entries",
-				s.known.ledger.UUID, s.newestApplied())}
+		if own.Valid {
+			return Position{}, &Discrepancy{Why: fmt.Sprintf(
+				"the store has no ledger, but the database belongs to the ledger %s, of which it has applied at least %d entries",
+				own.UUID,
+				s.newestApplied(),
+			)}
 		}
 		if err := s.ledger.create(ctx); err != nil {
-			return Position{}, away(err)
+			return Position{}, storeError(err)
 		}
-		ledger, origin, err = begin(ctx, s.ledger.store, s.ledger.box)
+		ledger, origin, err = readGenesis(ctx, s.ledger.store, s.ledger.box)
 	}
 	switch {
 	case errors.Is(err, errGenesis):
-		return Position{}, &Discrepancy{Why: "the beginning of the ledger is not readable", Cause: err}
+		return Position{}, &Discrepancy{Why: "the genesis of the ledger is not readable", Cause: err}
 	case err != nil:
-		return Position{}, away(err)
-	case s.known.ledger.Valid && s.known.ledger.UUID != ledger:
-		return Position{}, &Discrepancy{Why: fmt.Sprintf("the store has the ledger %s, and the database goes with %s", ledger, s.known.ledger.UUID)}
-	case s.known.ledger.Valid:
+		return Position{}, storeError(err)
+	case own.Valid && own.UUID != ledger:
+		return Position{}, &Discrepancy{
+			Why: fmt.Sprintf("the store has the ledger %s, but the database belongs to %s", ledger, own.UUID),
+		}
+	case own.Valid:
 		return origin, nil
 	}
-	if !s.known.populated { // or else it is older than its ledger, and all of it is to be carried out
+	// A populated database without a ledger is older than its ledger, and all of that is replayed.
+	if !s.state.populated {
 		for info, err := range s.ledger.store.List(ctx, segmentsName, "") {
 			if err != nil {
-				return Position{}, away(err)
+				return Position{}, storeError(err)
 			}
-			if _, ok := firstOf(info.Name); ok {
-				return Position{}, empty()
+			if _, ok := segmentNumber(info.Name); ok {
+				return Position{}, errEmptyDatabase()
 			}
 		}
 	}
-	return origin, db.InPlatform(ctx, func(tx *postgres.Tx) error { return meet(tx, ledger) })
+	return origin, db.InPlatform(ctx, func(tx *postgres.Tx) error { return setLedger(tx, ledger) })
 }
 
-func empty() error {
-	return &Discrepancy{Why: "the database is empty, and the ledger tells of acts: nothing was restored, or this is not the database that is meant"}
-}
-
-// create writes the beginning of a new ledger, unless another replica does at this moment.
-func (l *Ledger) create(ctx context.Context) error {
-	made := genesis{Ledger: uuid.New(), Format: format, CreatedAt: l.now()}
-	if err := l.store.Create(ctx, genesisName, bytes.NewReader(made.bytes(l.box))); err != nil && !errors.Is(err, blob.ErrExists) {
-		return err
+func errEmptyDatabase() error {
+	return &Discrepancy{
+		Why: "the database is empty, but the ledger has entries: nothing was restored, or this is the wrong database",
 	}
-	return nil
+}
+
+// create writes the genesis of a new ledger, unless another replica does at this moment.
+func (l *Ledger) create(ctx context.Context) error {
+	g := genesis{Ledger: uuid.New(), Format: format, CreatedAt: l.now()}
+	err := l.store.Create(ctx, genesisName, bytes.NewReader(g.bytes(l.box)))
+	if errors.Is(err, blob.ErrExists) {
+		return nil
+	}
+	return err
 }
 
 func (s *Survey) newestApplied() int64 {
-	newest := s.known.through.Number
-	for number := range s.known.applied {
+	newest := s.state.through.Number
+	for number := range s.state.applied {
 		newest = max(newest, number)
 	}
 	return newest
 }
 
-// start finds the place in the ledger up to which the database has everything, and returns the last sign of life of the database.
-func (s *Survey) start(ctx context.Context, origin Position) (evidence time.Time, err error) {
-	if s.known.seenAt != nil {
-		evidence = *s.known.seenAt
+// findStart verifies the segment up to which the database has applied everything, and returns the
+// last sign of life of the database.
+func (s *Survey) findStart(ctx context.Context, genesis Position) (lastSign time.Time, err error) {
+	if s.state.comparedAt != nil {
+		lastSign = *s.state.comparedAt
 	}
-	if s.known.through.Number == 0 {
-		s.from = origin
-		return evidence, nil
+	if s.state.through.Number == 0 {
+		s.from = genesis
+		return lastSign, nil
 	}
-	s.from, s.settled, s.settledSegment = s.known.through, s.known.through, s.known.segment
-	content, err := read(ctx, s.ledger.store, segmentName(s.known.segment))
+	s.from, s.advanceTo, s.advanceToSegment = s.state.through, s.state.through, s.state.segment
+	content, err := readObject(ctx, s.ledger.store, segmentName(s.state.segment))
 	if errors.Is(err, blob.ErrNotFound) {
-		return time.Time{}, s.ledgerBehind(fmt.Sprintf("segment %d is not there", s.known.segment))
+		return time.Time{}, s.ledgerBehind(fmt.Sprintf("segment %d does not exist", s.state.segment))
 	}
 	if err != nil {
-		return time.Time{}, away(err)
+		return time.Time{}, storeError(err)
 	}
 	var first Entry
 	line, _, _ := bytes.Cut(content, []byte("\n"))
-	_ = json.Unmarshal(line, &first) // what is not readable, parse says
-	found, err := parse(s.ledger.box, content, s.known.segment, Position{s.known.segment - 1, first.Previous})
+	_ = json.Unmarshal(line, &first) // parseSegment reports what is not readable
+	found, err := parseSegment(s.ledger.box, content, s.state.segment, Position{s.state.segment - 1, first.Previous})
 	if err != nil {
-		return time.Time{}, away(err)
+		return time.Time{}, storeError(err)
 	}
-	if found.end() != s.known.through {
-		return time.Time{}, &Discrepancy{Why: fmt.Sprintf("entry %d is not the one that the database has applied", s.known.through.Number)}
+	if found.end() != s.state.through {
+		return time.Time{}, otherEntryApplied(s.state.through.Number)
 	}
-	return later(evidence, found.entries[len(found.entries)-1].At), nil
+	return later(lastSign, found.entries[len(found.entries)-1].At), nil
 }
 
 func (s *Survey) ledgerBehind(how string) error {
-	return &Discrepancy{Why: fmt.Sprintf("the ledger is behind the database, which has applied entry %d: %s. An older state of the store may have been restored",
-		s.newestApplied(), how)}
+	return &Discrepancy{Why: fmt.Sprintf(
+		"the ledger is behind the database, which has applied entry %d: %s. An older state of the store may have been restored",
+		s.newestApplied(),
+		how,
+	)}
+}
+
+func otherEntryApplied(number int64) error {
+	return &Discrepancy{
+		Why: fmt.Sprintf("entry %d of the ledger is not the entry %d that the database has applied", number, number),
+	}
 }
 
 func later(a, b time.Time) time.Time {
@@ -222,120 +261,139 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// walk reads on from there to the end of the ledger.
-func (s *Survey) walk(ctx context.Context, evidence time.Time) error {
-	type open struct {
-		number int64
-		kind   Kind
-		young  bool
-	}
-	type end struct {
-		Position
-		segment int64
-	}
-	var opened []open
-	var ends []end
-	var newest time.Time
+// walked is what reading the ledger to its end has found.
+type walked struct {
+	unapplied []unapplied
+	ends      []segmentEnd
+	newest    time.Time // of the entries read
+	lastSign  time.Time // of life in the database
+}
+
+type unapplied struct {
+	number int64
+	kind   Kind
+	recent bool
+}
+
+type segmentEnd struct {
+	Position
+	segment int64
+}
+
+// walk reads the ledger from the start of the survey to its end, and evaluates what it finds.
+func (s *Survey) walk(ctx context.Context, lastSign time.Time) error {
+	found := walked{lastSign: lastSign}
 	s.Head = s.from
-	for one, err := range follow(ctx, s.ledger.store, s.ledger.box, s.from) {
+	for segment, err := range segmentsAfter(ctx, s.ledger.store, s.ledger.box, s.from) {
 		if err != nil {
-			return away(err)
+			return storeError(err)
 		}
-		for i, entry := range one.entries {
-			newest = later(newest, entry.At)
-			hash, applied := s.known.applied[entry.Number]
-			switch {
-			case applied && hash != one.hashes[i]:
-				return &Discrepancy{Why: fmt.Sprintf("entry %d is not the one that the database has applied", entry.Number)}
-			case entry.Kind == Void:
-				s.voided[entry.Of] = true
-			case applied:
-				evidence = later(evidence, entry.At)
-				if what := entry.settles(); what != "" {
-					s.newest[what] = entry.Number
-				}
-			default:
-				opened = append(opened, open{entry.Number, entry.Kind, s.young(entry)})
-			}
-		}
-		s.Head = one.end()
-		if len(opened) <= mostOpen {
-			ends = append(ends, end{s.Head, one.first})
+		if err := s.addSegment(&found, segment); err != nil {
+			return err
 		}
 	}
 	if newest := s.newestApplied(); newest > s.Head.Number {
 		return s.ledgerBehind(fmt.Sprintf("it ends with entry %d", s.Head.Number))
 	}
-	if !s.known.populated && s.Head.Number > s.from.Number {
-		return empty()
+	if !s.state.populated && s.Head.Number > s.from.Number {
+		return errEmptyDatabase()
 	}
-	unsettled := s.Head.Number + 1
-	for _, one := range opened {
-		if s.voided[one.number] {
-			continue
-		}
-		unsettled = min(unsettled, one.number)
-		if one.young {
-			s.InFlight++
-		} else {
-			s.Missing[one.kind]++
-		}
-	}
-	for _, one := range ends {
-		if one.Number < unsettled {
-			s.settled, s.settledSegment = one.Position, one.segment
-		}
-	}
-	moved := s.known.home != "" && s.known.home != s.known.here
-	brought := s.known.restored != nil && (s.known.seenAt == nil || s.known.restored.After(*s.known.seenAt)) // from a backup, since a replica was at work here
-	s.Restored = moved && brought || len(s.Missing) > 0 && (moved || newest.Sub(evidence) > crashWithin)
+	s.countUnapplied(found)
+	s.Restored = s.wasRestored(found)
 	return nil
 }
 
-// young tells whether the act of an entry may be under way.
-func (s *Survey) young(entry Entry) bool { return !s.cutoff.IsZero() && entry.At.After(s.cutoff) }
+// addSegment sorts the entries of a segment into applied, voided and unapplied ones.
+func (s *Survey) addSegment(found *walked, segment segment) error {
+	for i, entry := range segment.entries {
+		found.newest = later(found.newest, entry.At)
+		hash, applied := s.state.applied[entry.Number]
+		switch {
+		case applied && hash != segment.hashes[i]:
+			return otherEntryApplied(entry.Number)
+		case entry.Kind == Void:
+			s.voided[entry.Of] = true
+		case applied:
+			found.lastSign = later(found.lastSign, entry.At)
+			if value := entry.replaces(); value != "" {
+				s.newest[value] = entry.Number
+			}
+		default:
+			found.unapplied = append(found.unapplied, unapplied{entry.Number, entry.Kind, s.recent(entry)})
+		}
+	}
+	s.Head = segment.end()
+	if len(found.unapplied) <= unappliedLimit {
+		found.ends = append(found.ends, segmentEnd{s.Head, segment.first})
+	}
+	return nil
+}
 
-// Chunk is some entries that are to be carried out, those of each customer in their order.
+// countUnapplied counts the entries to replay and those in flight, and finds how far the position
+// can advance.
+func (s *Survey) countUnapplied(found walked) {
+	firstOpen := s.Head.Number + 1
+	for _, entry := range found.unapplied {
+		if s.voided[entry.number] {
+			continue
+		}
+		firstOpen = min(firstOpen, entry.number)
+		if entry.recent {
+			s.InFlight++
+		} else {
+			s.Missing[entry.kind]++
+		}
+	}
+	for _, end := range found.ends {
+		if end.Number < firstOpen {
+			s.advanceTo, s.advanceToSegment = end.Position, end.segment
+		}
+	}
+}
+
+// wasRestored reports whether the database is an earlier state that was restored: either it is in
+// another place and a backup was restored into it since the last comparison, or entries are missing
+// and it is in another place or more than a crash behind the ledger.
+func (s *Survey) wasRestored(found walked) bool {
+	moved := s.state.origin != "" && s.state.origin != s.state.current
+	sinceCompared := s.state.restoredAt != nil &&
+		(s.state.comparedAt == nil || s.state.restoredAt.After(*s.state.comparedAt))
+	missing := len(s.Missing) > 0
+	return moved && sinceCompared || missing && (moved || found.newest.Sub(found.lastSign) > crashWindow)
+}
+
+// recent reports whether the transaction of an entry may still be under way.
+func (s *Survey) recent(entry Entry) bool { return !s.cutoff.IsZero() && entry.At.After(s.cutoff) }
+
+// Chunk is a number of entries to replay, those of each customer in their order.
 type Chunk struct {
-	Customers map[id.Customer][]Placed
+	Customers map[id.Customer][]NumberedEntry
 	Count     int
 
 	end     Position
 	segment int64
-	whole   bool // nothing up to its end is left open
+	whole   bool // no entry up to the end is left unapplied
 }
 
-// Chunks gives what has to be carried out, in order.
+// Chunks yields the entries to replay, in their order. The errors are those of Survey; the first
+// one ends the sequence.
 func (s *Survey) Chunks(ctx context.Context) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		next := func(whole bool) Chunk { return Chunk{Customers: make(map[id.Customer][]Placed), whole: whole} }
-		chunk := next(true)
-		for one, err := range follow(ctx, s.ledger.store, s.ledger.box, s.from) {
+		chunk := newChunk(true)
+		for segment, err := range segmentsAfter(ctx, s.ledger.store, s.ledger.box, s.from) {
 			if err != nil {
-				yield(Chunk{}, away(err))
+				yield(Chunk{}, storeError(err))
 				return
 			}
-			if one.first > s.Head.Number {
-				break // appended since
+			if segment.first > s.Head.Number {
+				break // appended since the survey
 			}
-			for i, entry := range one.entries {
-				if _, applied := s.known.applied[entry.Number]; applied || !entry.hasEffect() || s.voided[entry.Number] {
-					continue
-				}
-				if s.young(entry) {
-					chunk.whole = false
-					continue
-				}
-				placed := Placed{Entry: entry, Hash: one.hashes[i], Superseded: s.newest[entry.settles()] > entry.Number}
-				chunk.Customers[entry.Customer] = append(chunk.Customers[entry.Customer], placed)
-				chunk.Count++
-			}
-			chunk.end, chunk.segment = one.end(), one.first
+			s.addToReplay(&chunk, segment)
 			if chunk.Count >= chunkSize {
 				if !yield(chunk, nil) {
 					return
 				}
-				chunk = next(chunk.whole)
+				chunk = newChunk(chunk.whole)
 			}
 		}
 		if chunk.Count > 0 {
@@ -344,33 +402,67 @@ func (s *Survey) Chunks(ctx context.Context) iter.Seq2[Chunk, error] {
 	}
 }
 
-// Done brings the position forward behind a chunk that was carried out.
-func (s *Survey) Done(ctx context.Context, db *postgres.DB, chunk Chunk) error {
+func newChunk(whole bool) Chunk {
+	return Chunk{Customers: make(map[id.Customer][]NumberedEntry), whole: whole}
+}
+
+// addToReplay adds the entries of a segment that have to be replayed.
+func (s *Survey) addToReplay(chunk *Chunk, segment segment) {
+	for i, entry := range segment.entries {
+		if _, applied := s.state.applied[entry.Number]; applied || !entry.needsReplay() || s.voided[entry.Number] {
+			continue
+		}
+		if s.recent(entry) {
+			chunk.whole = false
+			continue
+		}
+		numbered := NumberedEntry{
+			Entry: entry, Hash: segment.hashes[i], Superseded: s.newest[entry.replaces()] > entry.Number,
+		}
+		chunk.Customers[entry.Customer] = append(chunk.Customers[entry.Customer], numbered)
+		chunk.Count++
+	}
+	chunk.end, chunk.segment = segment.end(), segment.first
+}
+
+// AdvancePast moves the position of the database past a chunk that was replayed, unless entries
+// before its end are still in flight.
+func (s *Survey) AdvancePast(ctx context.Context, db *postgres.DB, chunk Chunk) error {
 	if !chunk.whole {
 		return nil
 	}
-	return db.InPlatform(ctx, func(tx *postgres.Tx) error { return settle(tx, chunk.end, chunk.segment) })
+	return db.InPlatform(ctx, func(tx *postgres.Tx) error { return advancePosition(tx, chunk.end, chunk.segment) })
 }
 
-// Settle brings the position forward as far as nothing is open, and writes down that the two were compared here and now. It is for a database that is not behind.
-func (s *Survey) Settle(ctx context.Context, db *postgres.DB) error {
+// AdvancePosition moves the position of the database to the last segment before any unapplied
+// entry, and records that the two were compared here and now. It is for a survey without missing
+// entries.
+func (s *Survey) AdvancePosition(ctx context.Context, db *postgres.DB) error {
 	return db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		if err := attend(tx); err != nil || s.settled.Number == s.known.through.Number {
+		if err := recordOrigin(tx); err != nil || s.advanceTo.Number == s.state.through.Number {
 			return err
 		}
-		return settle(tx, s.settled, s.settledSegment)
+		return advancePosition(tx, s.advanceTo, s.advanceToSegment)
 	})
 }
 
-// Accept takes the ledger as it is for the one that the database goes with, with everything applied, after a person has looked at a discrepancy. What the database has and the
-// ledger lacks would not be carried out after another restore. It refuses a ledger that is broken, and a database that is merely behind.
+// RecordOrigin records that the database was compared with the ledger here and now.
+func (s *Survey) RecordOrigin(ctx context.Context, db *postgres.DB) error {
+	return db.InPlatform(ctx, recordOrigin)
+}
+
+// Accept makes the current ledger the baseline of the database, with every entry applied, after
+// manual review of a discrepancy. Acts that the database has and the ledger lacks will not be
+// replayed after another restore. It refuses a ledger that is broken, and a database that is merely
+// behind.
 func (l *Ledger) Accept(ctx context.Context, db *postgres.DB) (Check, error) {
 	_, err := l.Survey(ctx, db)
-	var wrong *Discrepancy
+	var discrepancy *Discrepancy
 	if err == nil {
-		return Check{}, errors.New("ledger: there is nothing to accept: the ledger and the database go together, and what is missing is carried out by steward serve")
+		return Check{}, errors.New("ledger: there is nothing to accept: the ledger and the database belong together, " +
+			"and steward serve replays what is missing")
 	}
-	if !errors.As(err, &wrong) {
+	if !errors.As(err, &discrepancy) {
 		return Check{}, err
 	}
 	if err := l.create(ctx); err != nil {
@@ -381,23 +473,26 @@ func (l *Ledger) Accept(ctx context.Context, db *postgres.DB) (Check, error) {
 		return Check{}, err
 	}
 	if found.Fault != nil {
-		return Check{}, fmt.Errorf("ledger: a broken ledger is not accepted. Take the segments from %d on away and keep them elsewhere, or bring back what was there: %w", found.Fault.Segment, found.Fault)
+		return Check{}, fmt.Errorf(
+			"ledger: a broken ledger cannot be accepted. Move the segments from %d on elsewhere, "+
+				"or restore the original objects: %w",
+			found.Fault.Segment,
+			found.Fault,
+		)
 	}
-	return found, db.InPlatform(ctx, func(tx *postgres.Tx) error { return accept(tx, found.Ledger, found.Head, found.LastSegment) })
+	return found, db.InPlatform(ctx, func(tx *postgres.Tx) error {
+		return accept(tx, found.Ledger, found.Head, found.LastSegment)
+	})
 }
 
-// Attend writes down that the database is at home where it is now, and alive.
-func (s *Survey) Attend(ctx context.Context, db *postgres.DB) error {
-	return db.InPlatform(ctx, attend)
-}
-
-// Position is the end of the ledger, as far as it is known without waiting for what is being appended. A ledger that was not begun is at 0: no service has been open.
+// Position returns the end of the ledger without waiting for appends that are under way. It is 0
+// for a ledger without genesis, since no service was open then.
 func (l *Ledger) Position(ctx context.Context) (number int64, hash string, err error) {
 	l.mu.Lock()
 	head, known := l.head, l.known
 	l.mu.Unlock()
 	if !known {
-		_, head, err = begin(ctx, l.store, l.box)
+		_, head, err = readGenesis(ctx, l.store, l.box)
 		if errors.Is(err, blob.ErrNotFound) {
 			return 0, Position{}.Hash.String(), nil
 		}
@@ -405,11 +500,11 @@ func (l *Ledger) Position(ctx context.Context) (number int64, hash string, err e
 			return 0, "", err
 		}
 	}
-	for one, err := range follow(ctx, l.store, l.box, head) {
+	for segment, err := range segmentsAfter(ctx, l.store, l.box, head) {
 		if err != nil {
 			return 0, "", err
 		}
-		head = one.end()
+		head = segment.end()
 	}
 	return head.Number, head.Hash.String(), nil
 }

@@ -21,15 +21,18 @@ import (
 )
 
 const (
-	patience    = 3 * time.Second        // of a transaction that waits for its entries to be durable, holding its locks
-	writeWithin = 15 * time.Second       // of one attempt to write an object
-	retryAfter  = 200 * time.Millisecond // when an attempt failed
-	linger      = time.Second            // of entries that nobody waits for
-	gathering   = 300 * time.Microsecond // of a batch, while several append at once: an object costs more than the wait
-	mostWaiting = 1024                   // appends; more are refused
-	batchSize   = 2048                   // entries, from which on a batch takes no further append
-	largest     = 20_000                 // entries of one append
-	mostLater   = 4096                   // entries that nobody waits for
+	// for entries to be durable: the transaction that waits holds locks
+	appendTimeout = 3 * time.Second
+	writeTimeout  = 15 * time.Second       // of one attempt to write an object
+	retryAfter    = 200 * time.Millisecond // after a failed attempt
+	flushEvery    = time.Second            // for entries of AppendLater
+	// while several append at once: an object costs more than the wait
+	batchDelay = 300 * time.Microsecond
+	queueSize  = 1024 // appends; more are refused
+	// entries; a batch that has as many accepts no further append
+	batchSize   = 2048
+	appendLimit = 20_000 // entries of one append
+	laterLimit  = 4096   // entries of AppendLater; more are dropped
 )
 
 // Ledger appends to one ledger and reads it. Safe for concurrent use.
@@ -39,49 +42,51 @@ type Ledger struct {
 	now   clock.Clock
 	log   *slog.Logger
 
-	waiting chan *request
-	stuck   atomic.Bool // the store takes nothing just now, so nobody needs to wait to find out
+	queue   chan *request
+	stuck   atomic.Bool // the store does not accept writes now, so appends fail without waiting
 	started chan struct{}
 	stop    context.CancelFunc
 	ended   chan struct{}
 
 	mu     sync.Mutex
 	head   Position // as far as this replica knows
-	known  bool
+	known  bool     // head is set
 	broken error
 	later  []Entry
 }
 
-// request is the entries of one append, which stay together.
+// request is one append. Its entries stay together.
 type request struct {
 	entries   []Entry
-	done      chan outcome
+	done      chan result
 	abandoned atomic.Bool
 }
 
-type outcome struct {
+type result struct {
 	positions []Position
 	err       error
 }
 
-// New makes a ledger in a store. It appends once Survey has found out where the ledger ends. Close ends it.
+// New opens the ledger in a store. It writes as soon as Survey has found the end of the ledger;
+// until then appends wait. The caller calls Close.
 func New(store blob.Store, box *seal.Box, now clock.Clock, log *slog.Logger) *Ledger {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Ledger{
-		store: store, box: box, now: now, log: log, waiting: make(chan *request, mostWaiting), started: make(chan struct{}), stop: stop, ended: make(chan struct{}),
+		store: store, box: box, now: now, log: log, queue: make(chan *request, queueSize),
+		started: make(chan struct{}), stop: stop, ended: make(chan struct{}),
 	}
 	go l.run(ctx)
 	return l
 }
 
-// Close writes what nobody waited for and ends. Nobody may be appending any more.
+// Close writes the remaining entries of AppendLater and stops. No append may be under way.
 func (l *Ledger) Close() {
 	l.stop()
 	<-l.ended
 }
 
-// reached notes a position that the ledger has at least.
-func (l *Ledger) reached(head Position) {
+// advanceHead records a position that the ledger has reached. The first call starts the writer.
+func (l *Ledger) advanceHead(head Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.known || head.Number > l.head.Number {
@@ -101,17 +106,19 @@ func (l *Ledger) Head() Position {
 }
 
 func unavailable(cause error) error {
-	f := fault.Because(cause, fault.ServiceUnavailable, "The record that outlives a restore of the database cannot be written just now, so nothing was changed. "+
-		"If it was written after all, what was ordered is carried out within minutes. Try again in a moment.")
+	f := fault.Because(cause, fault.ServiceUnavailable,
+		"The ledger that survives a restore of the database cannot be written at the moment, so nothing was changed. "+
+			"If it was written after all, the change follows within minutes. Try again in a moment.")
 	f.RetryAfter = 5 * time.Second
 	return f
 }
 
-// Append makes entries durable, next to each other, and returns where they are. Many appends at once share one object. The fault ServiceUnavailable leaves it open whether
-// the entries are there.
+// Append makes entries durable, at consecutive positions, and returns the positions. Concurrent
+// appends share one object. It accepts at most 20,000 entries. After the fault ServiceUnavailable
+// the entries may or may not have been written.
 func (l *Ledger) Append(ctx context.Context, entries ...Entry) ([]Position, error) {
-	if len(entries) > largest {
-		return nil, fmt.Errorf("ledger: %d entries at once; %d is the most", len(entries), largest)
+	if len(entries) > appendLimit {
+		return nil, fmt.Errorf("ledger: %d entries in one append; the limit is %d", len(entries), appendLimit)
 	}
 	for _, entry := range entries {
 		if err := entry.check(); err != nil {
@@ -119,32 +126,33 @@ func (l *Ledger) Append(ctx context.Context, entries ...Entry) ([]Position, erro
 		}
 	}
 	if l.stuck.Load() {
-		return nil, unavailable(errors.New("ledger: the store takes nothing"))
+		return nil, unavailable(errors.New("ledger: the store accepts no writes"))
 	}
-	asked := &request{entries: entries, done: make(chan outcome, 1)}
+	r := &request{entries: entries, done: make(chan result, 1)}
 	select {
-	case l.waiting <- asked:
+	case l.queue <- r:
 	default:
-		return nil, unavailable(errors.New("ledger: too many are waiting"))
+		return nil, unavailable(errors.New("ledger: the queue of appends is full"))
 	}
-	patient := time.NewTimer(patience)
-	defer patient.Stop()
+	timeout := time.NewTimer(appendTimeout)
+	defer timeout.Stop()
 	select {
-	case done := <-asked.done:
+	case done := <-r.done:
 		return done.positions, done.err
-	case <-patient.C:
-		asked.abandoned.Store(true)
+	case <-timeout.C:
+		r.abandoned.Store(true)
 		return nil, unavailable(errors.New("ledger: the store takes too long"))
 	case <-ctx.Done():
-		asked.abandoned.Store(true)
+		r.abandoned.Store(true)
 		return nil, unavailable(ctx.Err())
 	case <-l.ended:
 		return nil, unavailable(errors.New("ledger: closed"))
 	}
 }
 
-// AppendTx makes an entry durable at the end of a transaction, when everything else of it is done, and has the database remember it as applied. Time and customer are the
-// transaction's. Entries of one transaction are written together.
+// AppendTx makes an entry durable just before the transaction commits, after all its other work,
+// and records it as applied. It sets the time and the customer to those of the transaction. The
+// entries of one transaction are written together.
 func (l *Ledger) AppendTx(tx *postgres.Tx, entry Entry) error {
 	entry.At, entry.Customer = tx.Now, tx.Customer
 	if err := entry.check(); err != nil {
@@ -163,24 +171,25 @@ func (l *Ledger) AppendTx(tx *postgres.Tx, entry Entry) error {
 	})
 }
 
-// AppendLater has an entry written with the next ones, or soon. Nobody learns whether it was, so it is for what is only good to know.
+// AppendLater writes an entry with the next append, or within about a second. Failures are not
+// reported and at most 4,096 entries wait, so it is for entries that the ledger can do without.
 func (l *Ledger) AppendLater(entry Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.later) < mostLater {
+	if len(l.later) < laterLimit {
 		l.later = append(l.later, entry)
 	}
 }
 
-func (l *Ledger) takeLater() []Entry {
+func (l *Ledger) drainLater() []Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken := l.later
+	entries := l.later
 	l.later = nil
-	return taken
+	return entries
 }
 
-// run writes batch after batch. While one is being written, the next one gathers.
+// run writes batch after batch. While one is written, the appends of the next one queue up.
 func (l *Ledger) run(ctx context.Context) {
 	defer close(l.ended)
 	select {
@@ -188,34 +197,35 @@ func (l *Ledger) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	ticker := time.NewTicker(linger)
+	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
-	crowded := false // several were in the batch before
+	concurrent := false // the previous batch had several appends
 	for {
 		var batch []*request
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+			flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 			defer cancel()
-			l.write(last, nil, l.takeLater())
+			l.write(flushing, nil, l.drainLater())
 			return
-		case first := <-l.waiting:
-			if crowded {
-				time.Sleep(gathering)
+		case first := <-l.queue:
+			if concurrent {
+				time.Sleep(batchDelay)
 			}
-			batch = l.gather(first)
-			crowded = len(batch) > 1
+			batch = l.collectBatch(first)
+			concurrent = len(batch) > 1
 		case <-ticker.C:
 		}
-		l.write(ctx, batch, l.takeLater())
+		l.write(ctx, batch, l.drainLater())
 	}
 }
 
-func (l *Ledger) gather(first *request) []*request {
+// collectBatch adds the queued appends to the first one, up to batchSize entries.
+func (l *Ledger) collectBatch(first *request) []*request {
 	batch, size := []*request{first}, len(first.entries)
 	for size < batchSize {
 		select {
-		case next := <-l.waiting:
+		case next := <-l.queue:
 			batch, size = append(batch, next), size+len(next.entries)
 		default:
 			return batch
@@ -224,62 +234,64 @@ func (l *Ledger) gather(first *request) []*request {
 	return batch
 }
 
-// write makes a batch durable. As long as it is unknown whether an attempt succeeded, the very same object is tried again: nothing else may come in its place.
+// write makes a batch durable. While it is unknown whether an attempt succeeded, the same object is
+// retried: nothing else may take its place.
 func (l *Ledger) write(ctx context.Context, batch []*request, later []Entry) {
 	defer l.stuck.Store(false)
 	for {
-		batch = slices.DeleteFunc(batch, func(one *request) bool { return one.abandoned.Load() })
+		batch = slices.DeleteFunc(batch, func(r *request) bool { return r.abandoned.Load() })
 		if len(batch) == 0 && len(later) == 0 {
 			return
 		}
 		l.mu.Lock()
-		head, failed := l.head, l.broken
+		head, broken := l.head, l.broken
 		l.mu.Unlock()
-		if failed != nil {
-			answer(batch, nil, unavailable(failed))
+		if broken != nil {
+			reply(batch, nil, unavailable(broken))
 			return
 		}
 		var entries []Entry
-		for _, one := range batch {
-			entries = append(entries, one.entries...)
+		for _, r := range batch {
+			entries = append(entries, r.entries...)
 		}
-		content, positions, err := compose(l.box, uuid.New(), head, append(entries, later...))
+		content, positions, err := encodeSegment(l.box, uuid.New(), head, append(entries, later...))
 		if err != nil {
-			answer(batch, nil, err)
+			reply(batch, nil, err)
 			return
 		}
-		won, err := l.put(ctx, head, content)
+		written, err := l.writeAfter(ctx, head, content)
 		if err != nil {
-			answer(batch, nil, unavailable(err))
+			reply(batch, nil, unavailable(err))
 			return
 		}
-		if won {
-			l.reached(positions[len(positions)-1])
-			l.stuck.Store(false) // before whoever is answered appends again
-			answer(batch, positions, nil)
+		if written {
+			l.advanceHead(positions[len(positions)-1])
+			l.stuck.Store(false) // before a caller that gets its reply appends again
+			reply(batch, positions, nil)
 			return
 		}
 	}
 }
 
-func answer(batch []*request, positions []Position, err error) {
-	for _, one := range batch {
+func reply(batch []*request, positions []Position, err error) {
+	for _, r := range batch {
 		if err != nil {
-			one.done <- outcome{err: err}
+			r.done <- result{err: err}
 			continue
 		}
-		count := len(one.entries)
-		one.done <- outcome{positions: positions[:count:count]}
+		count := len(r.entries)
+		r.done <- result{positions: positions[:count:count]}
 		positions = positions[count:]
 	}
 }
 
-// put creates the object behind the head. It tells false when another replica's is there, and then the head is behind that one.
-func (l *Ledger) put(ctx context.Context, head Position, content []byte) (won bool, err error) {
+// writeAfter creates the segment that follows the head, and retries until it knows the result. It
+// reports false if another replica wrote that segment; the head is then advanced to the new end.
+func (l *Ledger) writeAfter(ctx context.Context, head Position, content []byte) (written bool, err error) {
 	name := segmentName(head.Number + 1)
 	for first := true; ; first = false {
-		attempt, cancel := context.WithTimeout(ctx, writeWithin)
-		stuck := time.AfterFunc(patience, func() { l.stuck.Store(true) })
+		attempt, cancel := context.WithTimeout(ctx, writeTimeout)
+		stuck := time.AfterFunc(appendTimeout, func() { l.stuck.Store(true) })
 		err := l.store.Create(attempt, name, bytes.NewReader(content))
 		stuck.Stop()
 		cancel()
@@ -287,13 +299,17 @@ func (l *Ledger) put(ctx context.Context, head Position, content []byte) (won bo
 		case err == nil:
 			return true, nil
 		case errors.Is(err, blob.ErrExists):
-			return l.meet(ctx, head, name, content)
+			return l.resolveConflict(ctx, head, name, content)
 		case ctx.Err() != nil:
 			return false, err
 		}
 		l.stuck.Store(true)
 		if first {
-			l.log.Error("the ledger cannot be written; nothing is erased, corrected or revoked until it can", "error", err)
+			l.log.Error(
+				"the ledger cannot be written; erasures, corrections and revocations fail until it can",
+				"error",
+				err,
+			)
 		}
 		select {
 		case <-time.After(retryAfter):
@@ -303,27 +319,34 @@ func (l *Ledger) put(ctx context.Context, head Position, content []byte) (won bo
 	}
 }
 
-// meet looks at an object that is where ours was to be: it may be ours, from an attempt whose success did not become known.
-func (l *Ledger) meet(ctx context.Context, head Position, name string, content []byte) (won bool, err error) {
-	there, err := read(ctx, l.store, name)
+// resolveConflict reads the segment that exists where ours was to be written. It may be ours, from
+// an attempt whose success was not reported; otherwise the head is advanced to the end of the
+// ledger.
+func (l *Ledger) resolveConflict(
+	ctx context.Context,
+	head Position,
+	name string,
+	content []byte,
+) (ours bool, err error) {
+	existing, err := readObject(ctx, l.store, name)
 	if err != nil {
 		return false, err
 	}
-	if bytes.Equal(there, content) {
+	if bytes.Equal(existing, content) {
 		return true, nil
 	}
-	for one, err := range follow(ctx, l.store, l.box, head) {
+	for s, err := range segmentsAfter(ctx, l.store, l.box, head) {
 		var broken *Broken
 		if errors.As(err, &broken) {
 			l.mu.Lock()
 			l.broken = err
 			l.mu.Unlock()
-			l.log.Error("the ledger is not as it was written; a person has to look: steward ledger verify", "error", err)
+			l.log.Error("the ledger was altered; review it with steward ledger verify", "error", err)
 		}
 		if err != nil {
 			return false, err
 		}
-		l.reached(one.end())
+		l.advanceHead(s.end())
 	}
 	return false, nil
 }
