@@ -51,6 +51,7 @@ type Service struct {
 	Mailbox  *Mailbox // where its mails go, unless the test's settings say otherwise
 	contract *contract.Contract
 	stop     func()
+	address  string // that calls come from; empty: the loopback's
 }
 
 // MasterKey is the master key of every service under test.
@@ -273,6 +274,9 @@ func (s *Service) Try(ctx context.Context, method, path string, options ...Optio
 	request, err := http.NewRequestWithContext(ctx, method, s.URL+path, http.NoBody)
 	if err != nil {
 		return Answer{}, err
+	}
+	if s.address != "" {
+		request.Header.Set("X-Forwarded-For", s.address)
 	}
 	for _, option := range options {
 		option(request)

@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"bufio"
@@ -32,7 +32,7 @@ import (
 func buildSteward(t testing.TB) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "steward")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/steward").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../../cmd/steward").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	return program

@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"encoding/json"
@@ -60,18 +60,18 @@ type results struct {
 }
 
 // record sends entries with acme's API key.
-func (h *house) record(t testing.TB, body any) apptest.Answer {
+func (h *tenant) record(t testing.TB, body any) apptest.Answer {
 	t.Helper()
 	return call(t, h.Service, "POST", "/v1/audit-entries", apptest.As(h.acme.APIKey), apptest.JSON(body))
 }
 
-func (h *house) recorded(t testing.TB, body any) (out results) {
+func (h *tenant) recorded(t testing.TB, body any) (out results) {
 	t.Helper()
 	h.record(t, body).Want(t, 200).Into(t, &out)
 	return out
 }
 
-func (h *house) trail(t testing.TB, query string) []trailEntry {
+func (h *tenant) trail(t testing.TB, query string) []trailEntry {
 	t.Helper()
 	var page struct{ Data []trailEntry }
 	h.asAdmin(t, "GET", strings.TrimSuffix("/v1/audit-entries?limit=200&"+query, "&")).Want(t, 200).Into(t, &page)
@@ -80,7 +80,7 @@ func (h *house) trail(t testing.TB, query string) []trailEntry {
 
 func TestOneEntry(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	entry := entryBy(h.acme.User.ID, members{"source_id": "pim-1", "details": members{"changed": []string{"price"}, "revision": 7}})
 	var first, again results
 	h.record(t, entry).Want(t, 201).Into(t, &first)
@@ -145,7 +145,7 @@ func TestOneEntry(t *testing.T) {
 // TestSayingTheSame: repeating is safe however the same thing is written, and only for the same thing.
 func TestSayingTheSame(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	second := h.Person(t, h.acme, principal.User, "second@acme.example").ID
 	base := entryBy(h.acme.User.ID, members{"source_id": "same", "details": members{"b": 1, "a": []string{"x", "y"}}})
 	h.record(t, base).Want(t, 201)
@@ -178,7 +178,7 @@ func TestSayingTheSame(t *testing.T) {
 		t.Errorf("without details: %+v", got)
 	}
 	// Another customer has source ids of its own.
-	other := h.Customer(t, "umbrella")
+	other := h.Customer(t, apptest.Unique("umbrella"))
 	sent := with(base, "actor_user_id", other.User.ID.String())
 	call(t, h.Service, "POST", "/v1/audit-entries", apptest.As(other.APIKey), apptest.JSON(sent)).Want(t, 201)
 }
@@ -186,8 +186,8 @@ func TestSayingTheSame(t *testing.T) {
 // TestABatch: each row is answered in its place, and the good ones are stored even when others are refused.
 func TestABatch(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	other := h.Customer(t, "umbrella")
+	h := newTenantAlone(t)
+	other := h.Customer(t, apptest.Unique("umbrella"))
 	clock := h.Database.Clock
 	redacted, deleted := h.Person(t, h.acme, principal.User, "redacted@acme.example").ID,
 		h.Person(t, h.acme, principal.User, "deleted@acme.example").ID
@@ -197,7 +197,7 @@ func TestABatch(t *testing.T) {
 	h.asAdmin(t, "POST", "/v1/users/"+redacted.String()+"/redaction").Want(t, 200)
 	redactedAt := clock.Now()
 	clock.Advance(time.Hour)
-	h.admin = h.SignIn(t, "acme", h.acme.Admin)
+	h.admin = h.SignIn(t, h.acme.Slug, h.acme.Admin)
 	h.record(t, entryBy(h.acme.User.ID, members{"source_id": "there"})).Want(t, 201)
 	at := func(when time.Time) members { return members{"occurred_at": when.Format(time.RFC3339Nano)} }
 	rows := []struct {
@@ -269,7 +269,7 @@ func TestABatch(t *testing.T) {
 
 func TestAThousandEntries(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	var sent []any
 	for i := range 1001 {
 		sent = append(sent, entryBy(h.acme.User.ID, members{"source_id": fmt.Sprint("bulk-", i),
@@ -305,7 +305,7 @@ func TestAThousandEntries(t *testing.T) {
 // TestDetails: what cannot be erased must not need erasing, so there is no room for free text.
 func TestDetails(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	many := func(n int) members {
 		object := members{}
 		for i := range n {
@@ -349,7 +349,7 @@ func TestDetails(t *testing.T) {
 
 func TestFiltersOfTheTrail(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	user, admin := h.acme.User.ID, h.acme.Admin.ID
 	var sent []any
 	for i, entry := range []members{
@@ -383,7 +383,7 @@ func TestFiltersOfTheTrail(t *testing.T) {
 		}
 	}
 	var page struct{ Data []trailEntry }
-	other := h.Customer(t, "umbrella")
+	other := h.Customer(t, apptest.Unique("umbrella"))
 	call(t, h.Service, "GET", "/v1/audit-entries?actor_user_id="+user.String(), apptest.As(other.APIKey)).Want(t, 200).Into(t, &page)
 	if len(page.Data) != 0 {
 		t.Errorf("another customer sees %+v", page.Data)
@@ -393,7 +393,7 @@ func TestFiltersOfTheTrail(t *testing.T) {
 // TestEveryActIsRecorded: no act of an administrator or a key without its entry, which says who, what and which members.
 func TestEveryActIsRecorded(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	var last struct{ made, key string } // what the act before made
 	acts := []struct {
 		what    string
@@ -482,7 +482,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 // TestAnActAndItsEntryAreOne: where the entry cannot be written, the act does not happen.
 func TestAnActAndItsEntryAreOne(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	person := h.Person(t, h.acme, principal.User, "person@acme.example").ID.String()
 	keyID := keyOf(t, h.Service, h.acme, allScopes).id
 	var before, after string
@@ -524,9 +524,9 @@ func TestAnActAndItsEntryAreOne(t *testing.T) {
 // TestWhatStandsInTheWayOfDeleting: acts on others do, with counts; acts on oneself, and what others did to one, do not.
 func TestWhatStandsInTheWayOfDeleting(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	person := h.Person(t, h.acme, principal.Administrator, "second@acme.example")
-	mine := apptest.As(h.SignIn(t, "acme", person))
+	mine := apptest.As(h.SignIn(t, h.acme.Slug, person))
 	call(t, h.Service, "PUT", "/v1/me/alerts", mine, apptest.JSON(members{"opted_in": false})).Want(t, 200)
 	if entry := h.newestEntry(t); entry.Actor.Type != "self" || entry.Actor.UserID != nil || entry.Target.ID != person.ID.String() {
 		t.Errorf("an act on oneself is recorded as %+v", entry)
@@ -615,7 +615,7 @@ func TestWhatStandsInTheWayOfDeleting(t *testing.T) {
 // TestTheTrailOnlyGrows: not even a superuser changes an entry by mistake, nor by switching ordinary triggers off.
 func TestTheTrailOnlyGrows(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	h.record(t, entryBy(h.acme.User.ID, nil)).Want(t, 201)
 	conn := h.Database.Superuser(t)
 	for _, role := range []string{"origin", "replica", "local"} {
@@ -638,7 +638,7 @@ func TestTheTrailOnlyGrows(t *testing.T) {
 
 func TestAPIKeys(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	type keyView struct {
 		ID              string     `json:"id"`
 		Name            string     `json:"name"`
@@ -710,7 +710,7 @@ func TestAPIKeys(t *testing.T) {
 	clock.Advance(time.Millisecond)
 	use(expiring, "192.0.2.1").WantProblem(t, 401, "unauthorized")
 
-	h.admin = h.SignIn(t, "acme", h.acme.Admin)
+	h.admin = h.SignIn(t, h.acme.Slug, h.acme.Admin)
 	bound := make(members{"name": "bound", "scopes": read, "allowed_networks": []string{"203.0.113.77/24", "2001:db8::/32", "203.0.113.0/24"}})
 	if !slices.Equal(bound.AllowedNetworks, []string{"2001:db8::/32", "203.0.113.0/24"}) {
 		t.Errorf("networks %v", bound.AllowedNetworks)

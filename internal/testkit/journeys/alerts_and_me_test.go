@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"crypto/ed25519"
@@ -39,19 +39,19 @@ type tokens struct {
 	Refresh   string             `json:"refresh_token"`
 }
 
-func (h *house) signIn(t testing.TB, person apptest.Person) (out tokens) {
+func (h *tenant) signIn(t testing.TB, person apptest.Person) (out tokens) {
 	t.Helper()
-	trySignIn(t, h.Service, "acme", person.Email, apptest.Password, "").Want(t, 201).Into(t, &out)
+	trySignIn(t, h.Service, h.acme.Slug, person.Email, apptest.Password, "").Want(t, 201).Into(t, &out)
 	return out
 }
 
-func (h *house) refresh(t testing.TB, token string) apptest.Answer {
+func (h *tenant) refresh(t testing.TB, token string) apptest.Answer {
 	t.Helper()
 	return call(t, h.Service, "POST", "/v1/sessions/refresh", apptest.JSON(members{"refresh_token": token}))
 }
 
 // lives tells whether an access token is taken.
-func (h *house) lives(t testing.TB, access apptest.Credential) bool {
+func (h *tenant) lives(t testing.TB, access apptest.Credential) bool {
 	t.Helper()
 	answer := call(t, h.Service, "GET", "/v1/me", apptest.As(access))
 	if answer.Status != 200 {
@@ -130,9 +130,9 @@ func TestMe(t *testing.T) {
 
 func TestCustomerSettings(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	get := h.asAdmin(t, "GET", "/v1/customer").Want(t, 200)
-	if get.Text(t, "slug") != "acme" || get.Header.Get("ETag") != `"1"` {
+	if get.Text(t, "slug") != h.acme.Slug || get.Header.Get("ETag") != `"1"` {
 		t.Errorf("%v %s", get.Header, get.Body)
 	}
 	patch := func(body string, options ...apptest.Option) apptest.Answer {
@@ -223,10 +223,10 @@ func TestAlerts(t *testing.T) {
 
 func TestPasswordChange(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	person := h.Person(t, h.acme, principal.User, "theodora.papadopoulou@acme.example")
 	first, second := h.signIn(t, person), h.signIn(t, person)
-	stranger := h.SignIn(t, "acme", h.acme.User)
+	stranger := h.SignIn(t, h.acme.Slug, h.acme.User)
 	change := func(by apptest.Credential, current, next string) apptest.Answer {
 		t.Helper()
 		return call(t, h.Service, "PUT", "/v1/me/password", apptest.As(by), apptest.JSON(members{"current_password": current, "new_password": next}))
@@ -256,14 +256,14 @@ func TestPasswordChange(t *testing.T) {
 	}
 	h.refresh(t, second.Refresh).WantProblem(t, 401, "unauthorized")
 	h.refresh(t, first.Refresh).Want(t, 200)
-	trySignIn(t, h.Service, "acme", person.Email, apptest.Password, "").WantProblem(t, 401, "invalid-credentials")
-	trySignIn(t, h.Service, "acme", person.Email, anotherPassword, "").Want(t, 201)
+	trySignIn(t, h.Service, h.acme.Slug, person.Email, apptest.Password, "").WantProblem(t, 401, "invalid-credentials")
+	trySignIn(t, h.Service, h.acme.Slug, person.Email, anotherPassword, "").Want(t, 201)
 	change(first.Access, apptest.Password, apptest.Password).WantProblem(t, 422, "current-password-wrong")
 	// Composed or decomposed, it is the same password: keyboards differ.
 	accents := "früh übt sich wër gärtnern möchte"
 	change(first.Access, anotherPassword, accents).Want(t, 204)
 	decomposed := strings.NewReplacer("ü", "u\u0308", "ë", "e\u0308", "ä", "a\u0308", "ö", "o\u0308").Replace(accents)
-	trySignIn(t, h.Service, "acme", person.Email, decomposed, "").Want(t, 201)
+	trySignIn(t, h.Service, h.acme.Slug, person.Email, decomposed, "").Want(t, 201)
 	var hash string
 	peek(t, h.Service, "select password_hash from users where email = $1", &hash, person.Email)
 	if !strings.HasPrefix(hash, "$argon2id$") {
@@ -279,24 +279,24 @@ func TestPasswordChange(t *testing.T) {
 // TestSignInTellsNothing: whatever is wrong, the answer is the same to the letter.
 func TestSignInTellsNothing(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	disabled := h.Person(t, h.acme, principal.User, "disabled@acme.example")
 	h.patch(t, disabled.ID.String(), members{"status": "disabled"}).Want(t, 200)
 	gone := h.Person(t, h.acme, principal.User, "gone@acme.example")
 	h.asAdmin(t, "POST", "/v1/users/"+gone.ID.String()+"/redaction").Want(t, 200)
 	h.create(t, named("No", "Password", "none@acme.example"))
-	h.Customer(t, "umbrella")
+	other := h.Customer(t, apptest.Unique("umbrella"))
 	var first string
 	for what, attempt := range map[string][3]string{
-		"password": {"acme", h.acme.User.Email, "not the password at all"}, "address": {"acme", "nobody@acme.example", apptest.Password},
+		"password": {h.acme.Slug, h.acme.User.Email, "not the password at all"}, "address": {h.acme.Slug, "nobody@acme.example", apptest.Password},
 		"customer":                      {"nobody", h.acme.User.Email, apptest.Password},
-		"the customer of somebody else": {"umbrella", h.acme.User.Email, apptest.Password},
-		"disabled":                      {"acme", disabled.Email, apptest.Password}, "redacted": {"acme", gone.Email, apptest.Password},
-		"no password": {"acme", "none@acme.example", apptest.Password}, "no address": {"acme", "no address", apptest.Password},
+		"the customer of somebody else": {other.Slug, h.acme.User.Email, apptest.Password},
+		"disabled":                      {h.acme.Slug, disabled.Email, apptest.Password}, "redacted": {h.acme.Slug, gone.Email, apptest.Password},
+		"no password": {h.acme.Slug, "none@acme.example", apptest.Password}, "no address": {h.acme.Slug, "no address", apptest.Password},
 		"operators":            {"fusions", h.acme.Admin.Email, apptest.Password},
-		"customer in capitals": {"ACME", h.acme.User.Email, apptest.Password}, "long": {"acme", h.acme.User.Email, strings.Repeat("x", 2048)},
+		"customer in capitals": {strings.ToUpper(h.acme.Slug), h.acme.User.Email, apptest.Password}, "long": {h.acme.Slug, h.acme.User.Email, strings.Repeat("x", 2048)},
 		"a slug that is none": {"-", h.acme.User.Email, "x"},
-		"everything":          {"x", "x@y.zz", "x"}, "blank behind": {"acme", h.acme.User.Email, apptest.Password + " "},
+		"everything":          {"x", "x@y.zz", "x"}, "blank behind": {h.acme.Slug, h.acme.User.Email, apptest.Password + " "},
 	} {
 		answer := trySignIn(t, h.Service, attempt[0], attempt[1], attempt[2], "")
 		if answer.Status != 401 {
@@ -311,14 +311,17 @@ func TestSignInTellsNothing(t *testing.T) {
 			t.Errorf("%s is told apart:\n%s\n%s", what, text, first)
 		}
 	}
-	for _, spelling := range []string{"USER@acme.example", "user@ACME.EXAMPLE", "ｕser@acme.example", "user@acme.example."} {
-		trySignIn(t, h.Service, "acme", spelling, apptest.Password, "").Want(t, 201)
+	domain := h.acme.Slug + ".example"
+	for _, spelling := range []string{
+		"USER@" + domain, "user@" + strings.ToUpper(domain), "ｕser@" + domain, "user@" + domain + ".",
+	} {
+		trySignIn(t, h.Service, h.acme.Slug, spelling, apptest.Password, "").Want(t, 201)
 	}
 }
 
 func TestSessions(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	clock := h.Database.Clock
 	one, other := h.signIn(t, h.acme.User), h.signIn(t, h.acme.User)
 	if one.Type != "Bearer" || one.ExpiresIn != 600 {
@@ -381,7 +384,7 @@ func TestSessions(t *testing.T) {
 // TestRefreshingAtOnce: of many exchanges of one token at the same moment, one is the first; the others are a theft.
 func TestRefreshingAtOnce(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	session := h.signIn(t, h.acme.User)
 	statuses := make(chan int, 6)
 	for range cap(statuses) {
@@ -484,7 +487,7 @@ func TestAccessTokensVerifyElsewhere(t *testing.T) {
 // TestLoginRecords: each attempt on an account is kept with where it came from, as far as those can be believed who say so.
 func TestLoginRecords(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	last := func() (record string) {
 		t.Helper()
 		h.Settle() // what failed is recorded after the answer
@@ -498,17 +501,17 @@ func TestLoginRecords(t *testing.T) {
 		"::ffff:203.0.113.9": "203.0.113.9", "nonsense": "127.0.0.1", "203.0.113.9, nonsense": "127.0.0.1", "10.0.0.1": "10.0.0.1", // not among the trusted ones, however private
 		"1.2.3.4\t": "1.2.3.4",
 	} {
-		trySignIn(t, h.Service, "acme", email, "wrong wrong wrong wrong", from).Want(t, 401)
+		trySignIn(t, h.Service, h.acme.Slug, email, "wrong wrong wrong wrong", from).Want(t, 401)
 		if got := last(); got != address+" wrong_password true" {
 			t.Errorf("X-Forwarded-For: %s is recorded as %s", from, got)
 		}
 	}
-	trySignIn(t, h.Service, "acme", email, apptest.Password, "203.0.113.9").Want(t, 201)
+	trySignIn(t, h.Service, h.acme.Slug, email, apptest.Password, "203.0.113.9").Want(t, 201)
 	if got := last(); got != "203.0.113.9 succeeded true" {
 		t.Error(got)
 	}
 	for _, header := range []string{"X-Real-Ip", "Forwarded", "True-Client-Ip", "X-Client-Ip", "Cf-Connecting-Ip"} {
-		call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": email, "password": "wrong"}),
+		call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": h.acme.Slug, "email": email, "password": "wrong"}),
 			apptest.Header(header, "203.0.113.77")).Want(t, 401)
 		if got := last(); !strings.HasPrefix(got, "127.0.0.1 ") {
 			t.Errorf("%s is believed: %s", header, got)
@@ -518,7 +521,7 @@ func TestLoginRecords(t *testing.T) {
 		h.asAdmin(t, "PATCH", "/v1/customer", apptest.JSON(members{"networks": members{"policy": policy,
 			"networks": []string{"203.0.113.0/24", "2001:db8::/32"}}})).Want(t, 200)
 	}
-	standing := h.SignIn(t, "acme", h.acme.User)
+	standing := h.SignIn(t, h.acme.Slug, h.acme.User)
 	for _, step := range []struct {
 		policy, from string
 		status       int
@@ -530,7 +533,7 @@ func TestLoginRecords(t *testing.T) {
 		{"refuse", "2001:db8::1", 201, "2001:db8::1 succeeded true"},
 	} {
 		policy(step.policy)
-		answer := trySignIn(t, h.Service, "acme", email, apptest.Password, step.from)
+		answer := trySignIn(t, h.Service, h.acme.Slug, email, apptest.Password, step.from)
 		if got := last(); answer.Status != step.status || got != step.record {
 			t.Errorf("%+v: %d %s, recorded as %s", step, answer.Status, answer.Body, got)
 		}
@@ -539,18 +542,18 @@ func TestLoginRecords(t *testing.T) {
 		t.Error("the policy is about signing in and ended a session")
 	}
 	// Refused for the network is told like a wrong password.
-	wrong, outside := trySignIn(t, h.Service, "acme", email, "wrong", "203.0.113.9"),
-		trySignIn(t, h.Service, "acme", email, apptest.Password, "198.51.100.7")
+	wrong, outside := trySignIn(t, h.Service, h.acme.Slug, email, "wrong", "203.0.113.9"),
+		trySignIn(t, h.Service, h.acme.Slug, email, apptest.Password, "198.51.100.7")
 	if anonymous(t, wrong) != anonymous(t, outside) {
 		t.Errorf("%s\n%s", wrong.Body, outside.Body)
 	}
 	h.patch(t, h.acme.User.ID.String(), members{"status": "disabled"}).Want(t, 200)
-	trySignIn(t, h.Service, "acme", email, apptest.Password, "203.0.113.9").Want(t, 401)
+	trySignIn(t, h.Service, h.acme.Slug, email, apptest.Password, "203.0.113.9").Want(t, 401)
 	if got := last(); got != "203.0.113.9 disabled true" {
 		t.Error(got)
 	}
 	none := h.create(t, named("No", "Password", "none@acme.example"))
-	trySignIn(t, h.Service, "acme", *none.Email, apptest.Password, "203.0.113.9").Want(t, 401)
+	trySignIn(t, h.Service, h.acme.Slug, *none.Email, apptest.Password, "203.0.113.9").Want(t, 401)
 	if got := last(); got != "203.0.113.9 no_password true" {
 		t.Error(got)
 	}
@@ -562,7 +565,7 @@ func TestLoginRecords(t *testing.T) {
 // TestNobodyIsTrustedByDefault: without a trusted proxy, X-Forwarded-For is what anybody could write.
 func TestNobodyIsTrustedByDefault(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	service, err := app.Open(t.Context(), app.Settings{
 		Blobs: apptest.BlobsOf(t, h.Database), DatabaseURL: h.Database.URL, MaxConnections: 4, MasterKey: apptest.MasterKey(), PublicURL: "http://steward.test",
 		Password: password.DefaultParameters(),
@@ -576,7 +579,7 @@ func TestNobodyIsTrustedByDefault(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	body := encoded(t, members{"customer": "acme", "email": h.acme.User.Email, "password": apptest.Password})
+	body := encoded(t, members{"customer": h.acme.Slug, "email": h.acme.User.Email, "password": apptest.Password})
 	request := httptest.NewRequest(http.MethodPost, "/v1/sessions", strings.NewReader(body))
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-Forwarded-For", "203.0.113.9")

@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"fmt"
@@ -16,27 +16,38 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
-// house is a service with one customer whose administrator is signed in.
-type house struct {
+// tenant is a customer of a service, whose administrator is signed in.
+type tenant struct {
 	*apptest.Service
 	acme  apptest.Customer
 	admin apptest.Credential
 }
 
-func newHouse(t *testing.T, changes ...func(*app.Settings)) *house {
+// newTenant makes one on the shared service.
+func newTenant(t *testing.T) *tenant {
 	t.Helper()
-	h := &house{Service: apptest.StartWith(t, func(settings *app.Settings) {
+	return tenantOf(t, apptest.Shared(t))
+}
+
+// newTenantAlone makes one on a service of its own.
+func newTenantAlone(t *testing.T, changes ...func(*app.Settings)) *tenant {
+	t.Helper()
+	return tenantOf(t, apptest.StartWith(t, func(settings *app.Settings) {
 		for _, change := range changes {
 			change(settings)
 		}
-	})}
-	h.acme = h.Customer(t, "acme")
-	h.admin = h.SignIn(t, "acme", h.acme.Admin)
+	}))
+}
+
+func tenantOf(t *testing.T, service *apptest.Service) *tenant {
+	t.Helper()
+	h := &tenant{Service: service, acme: service.Customer(t, apptest.Unique("acme"))}
+	h.admin = h.SignIn(t, h.acme.Slug, h.acme.Admin)
 	return h
 }
 
 // asAdmin calls as the administrator.
-func (h *house) asAdmin(t testing.TB, method, path string, options ...apptest.Option) apptest.Answer {
+func (h *tenant) asAdmin(t testing.TB, method, path string, options ...apptest.Option) apptest.Answer {
 	t.Helper()
 	return call(t, h.Service, method, path, append([]apptest.Option{apptest.As(h.admin)}, options...)...)
 }
@@ -67,20 +78,20 @@ func named(first, last, email string) members {
 }
 
 // create creates a user and wants it to succeed.
-func (h *house) create(t testing.TB, body members) userView {
+func (h *tenant) create(t testing.TB, body members) userView {
 	t.Helper()
 	var made userView
 	h.asAdmin(t, "POST", "/v1/users", apptest.JSON(body)).Want(t, 201).Into(t, &made)
 	return made
 }
 
-func (h *house) patch(t testing.TB, id string, body members, options ...apptest.Option) apptest.Answer {
+func (h *tenant) patch(t testing.TB, id string, body members, options ...apptest.Option) apptest.Answer {
 	t.Helper()
 	return h.asAdmin(t, "PATCH", "/v1/users/"+id, append(options, apptest.JSON(body))...)
 }
 
 // newestEntry is the last entry of the trail.
-func (h *house) newestEntry(t testing.TB) trailEntry {
+func (h *tenant) newestEntry(t testing.TB) trailEntry {
 	t.Helper()
 	var page struct{ Data []trailEntry }
 	call(t, h.Service, "GET", "/v1/audit-entries?limit=1", apptest.As(h.acme.APIKey)).Want(t, 200).Into(t, &page)
@@ -89,7 +100,7 @@ func (h *house) newestEntry(t testing.TB) trailEntry {
 
 func TestCreateAndGetAUser(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	made := h.asAdmin(t, "POST", "/v1/users", apptest.JSON(named(" Noor\u00a0", "Haddad", "Noor.Haddad@ACME.example"))).Want(t, 201)
 	var one userView
 	made.Into(t, &one)
@@ -107,13 +118,13 @@ func TestCreateAndGetAUser(t *testing.T) {
 		t.Errorf("got %s\ncreated %s", got.Body, made.Body)
 	}
 	// A person without a password does not sign in, and hears nothing of it.
-	call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": *one.Email, "password": apptest.Password})).
+	call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": h.acme.Slug, "email": *one.Email, "password": apptest.Password})).
 		WantProblem(t, 401, "invalid-credentials")
 }
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	for what, name := range map[string]string{
 		"Arabic": "نور الهدى", "Devanagari with a joiner": "क्\u200dष", "Persian with a non-joiner": "می\u200cخواهم", "Han": "山田",
 		"Han outside the basic plane": "𠮷野", "Hangul": "김철수",
@@ -171,7 +182,7 @@ func TestNames(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	for _, text := range []string{
 		"a@b.cd", "first.last+tag@sub.acme.example", "o'brien@acme.example", "üser@acme.example", "用户@例子.广告", "x@xn--fsqu00a.example",
 		"a@acme.example.", "_@acme.example",
@@ -204,7 +215,7 @@ func TestAddresses(t *testing.T) {
 // TestAddressesThatCountAsOne: the living never share an address, however it is spelt; the erased give theirs back.
 func TestAddressesThatCountAsOne(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	one := h.create(t, named("Zoë", "Müller", "Zoë.Müller@Bücher.example"))
 	spellings := []string{
 		"zoë.müller@bücher.example", "ZOË.MÜLLER@BÜCHER.EXAMPLE", "Zoe\u0308.Mu\u0308ller@bu\u0308cher.example",
@@ -242,11 +253,11 @@ func TestAddressesThatCountAsOne(t *testing.T) {
 	h.asAdmin(t, "DELETE", "/v1/users/"+second.ID).Want(t, 200)
 	h.create(t, again)
 	// Other customers have their own.
-	other := h.Customer(t, "umbrella")
+	other := h.Customer(t, apptest.Unique("umbrella"))
 	call(t, h.Service, "POST", "/v1/users", apptest.As(other.APIKey), apptest.JSON(again)).Want(t, 201)
 }
 
-func (h *house) list(t testing.TB, query string) []userView {
+func (h *tenant) list(t testing.TB, query string) []userView {
 	t.Helper()
 	var page struct{ Data []userView }
 	h.asAdmin(t, "GET", "/v1/users?"+query).Want(t, 200).Into(t, &page)
@@ -263,7 +274,7 @@ func escape(text string) string {
 
 func TestFilters(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	people := map[string]userView{}
 	for key, body := range map[string]members{
 		"strasse": named("Straße", "Öztürk", "s.o@acme.example"), "nfd": named("Åsa", "Ångström", "asa@acme.example"),
@@ -309,7 +320,7 @@ func TestFilters(t *testing.T) {
 }
 
 // crowd makes many users, in parts that a slow machine makes within the time that a transaction has.
-func (h *house) crowd(t testing.TB, size int) (ids []string) {
+func (h *tenant) crowd(t testing.TB, size int) (ids []string) {
 	t.Helper()
 	for from := 0; from < size; from += 50 {
 		err := h.DB.InCustomer(t.Context(), h.acme.ID, func(tx *postgres.Tx) error {
@@ -339,7 +350,7 @@ type userPage struct {
 // TestPages reads some 450 users page by page while others come and go: whoever was there all the time is shown once, and nobody twice.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	ids := h.crowd(t, 450)
 	removed := map[string]bool{}
 	for i := 40; i < 450; i += 40 {
@@ -407,7 +418,7 @@ func nextOf(t testing.TB, answer apptest.Answer) string {
 
 func TestPagesKeepTheirFilters(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	h.crowd(t, 60)
 	for query, want := range map[string]int{"": 62, "q=member&": 60, "q=crowd1&status=active&": 11, "role=customer&": 1, "q=nobody&": 0,
 		"alerts_opted_in=true&q=Number%205&": 11} {
@@ -435,7 +446,7 @@ func TestPagesKeepTheirFilters(t *testing.T) {
 // TestIfMatch: a change that names a version is made to that version or not at all.
 func TestIfMatch(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	changes := map[string]func(id, ifMatch string) apptest.Answer{
 		"PATCH": func(id, ifMatch string) apptest.Answer {
 			return h.patch(t, id, members{"last_name": fresh("Name")}, apptest.Header("If-Match", ifMatch))
@@ -510,7 +521,7 @@ func TestIfMatch(t *testing.T) {
 
 func TestPatch(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	one := h.create(t, named("Ada", "Park", "ada@acme.example"))
 	path := "/v1/users/" + one.ID
 	for _, change := range []struct {
@@ -554,7 +565,7 @@ func TestPatch(t *testing.T) {
 	h.asAdmin(t, "PATCH", path, apptest.Raw("application/json-patch+json", `[]`)).WantProblem(t, 415, "unsupported-media-type")
 	// Nothing of it is done if one member cannot be.
 	tag := h.asAdmin(t, "GET", path).Header.Get("ETag")
-	h.patch(t, one.ID, members{"first_name": "Halfway", "email": "user@acme.example"}).WantProblem(t, 409, "email-taken")
+	h.patch(t, one.ID, members{"first_name": "Halfway", "email": h.acme.User.Email}).WantProblem(t, 409, "email-taken")
 	h.patch(t, one.ID, members{"first_name": "Halfway", "email": "none"}).WantProblem(t, 422, "invalid-email")
 	if h.asAdmin(t, "GET", path).Header.Get("ETag") != tag {
 		t.Error("a refused patch changed something")
@@ -571,7 +582,7 @@ func TestPatch(t *testing.T) {
 
 func TestMailDomainPolicy(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	policy := func(policy string, domains ...string) {
 		t.Helper()
 		h.asAdmin(t, "PATCH", "/v1/customer", apptest.JSON(members{"mail_domains": members{"policy": policy,
@@ -625,12 +636,12 @@ func TestMailDomainPolicy(t *testing.T) {
 // old ones back.
 func TestRolesAndStatusReachSessions(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	for what, change := range map[string]struct{ there, back members }{
 		"disabled": {members{"status": "disabled"}, members{"status": "active"}}, "promoted": {members{"role": "customer"}, members{"role": "user"}},
 	} {
 		person := h.Person(t, h.acme, principal.User, fresh("session")+"@acme.example")
-		signedIn := call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": person.Email,
+		signedIn := call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": h.acme.Slug, "email": person.Email,
 			"password": apptest.Password})).Want(t, 201)
 		access, refresh := apptest.Credential(signedIn.Text(t, "access_token")), signedIn.Text(t, "refresh_token")
 		call(t, h.Service, "GET", "/v1/me", apptest.As(access)).Want(t, 200)
@@ -639,7 +650,7 @@ func TestRolesAndStatusReachSessions(t *testing.T) {
 		h.Database.Clock.Advance(500 * time.Millisecond) // for as long a replica may remember
 		call(t, h.Service, "GET", "/v1/me", apptest.As(access)).WantProblem(t, 401, "unauthorized")
 		call(t, h.Service, "POST", "/v1/sessions/refresh", apptest.JSON(members{"refresh_token": refresh})).WantProblem(t, 401, "unauthorized")
-		again := call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": person.Email,
+		again := call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": h.acme.Slug, "email": person.Email,
 			"password": apptest.Password}))
 		if want := map[string]int{"disabled": 401, "promoted": 201}[what]; again.Status != want {
 			t.Errorf("%s: signing in again answers %d, want %d", what, again.Status, want)
@@ -648,19 +659,19 @@ func TestRolesAndStatusReachSessions(t *testing.T) {
 		h.Database.Clock.Advance(time.Second)
 		call(t, h.Service, "GET", "/v1/me", apptest.As(access)).WantProblem(t, 401, "unauthorized")
 		call(t, h.Service, "POST", "/v1/sessions/refresh", apptest.JSON(members{"refresh_token": refresh})).WantProblem(t, 401, "unauthorized")
-		call(t, h.Service, "GET", "/v1/me", apptest.As(h.SignIn(t, "acme", person))).Want(t, 200)
+		call(t, h.Service, "GET", "/v1/me", apptest.As(h.SignIn(t, h.acme.Slug, person))).Want(t, 200)
 	}
 	// Promoted, the person administers; demoted again, not.
 	person := h.Person(t, h.acme, principal.User, "climber@acme.example")
 	h.patch(t, person.ID.String(), members{"role": "customer"}).Want(t, 200)
-	climber := h.SignIn(t, "acme", person)
+	climber := h.SignIn(t, h.acme.Slug, person)
 	call(t, h.Service, "GET", "/v1/users", apptest.As(climber)).Want(t, 200)
 	h.Database.Clock.Advance(time.Second)
 	h.patch(t, person.ID.String(), members{"role": "user"}).Want(t, 200)
 	h.Database.Clock.Advance(500 * time.Millisecond)
 	call(t, h.Service, "GET", "/v1/users", apptest.As(climber)).WantProblem(t, 401, "unauthorized")
 	// Other corrections leave sessions alone.
-	mine := h.SignIn(t, "acme", person)
+	mine := h.SignIn(t, h.acme.Slug, person)
 	h.Database.Clock.Advance(time.Second)
 	h.patch(t, person.ID.String(), members{"first_name": "Steady"}).Want(t, 200)
 	call(t, h.Service, "GET", "/v1/me", apptest.As(mine)).Want(t, 200)
@@ -669,7 +680,7 @@ func TestRolesAndStatusReachSessions(t *testing.T) {
 // TestLastAdministrator: somebody who can sign in always remains to administer the customer.
 func TestLastAdministrator(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenant(t)
 	key := apptest.As(h.acme.APIKey)
 	id := h.acme.Admin.ID.String()
 	attempts := map[string]func(id string) apptest.Answer{
@@ -696,7 +707,7 @@ func TestLastAdministrator(t *testing.T) {
 	disabled := h.Person(t, h.acme, principal.Administrator, "disabled@acme.example")
 	h.patch(t, disabled.ID.String(), members{"status": "disabled"}).Want(t, 200)
 	refused("beside one who is disabled")
-	h.Customer(t, "umbrella")
+	h.Customer(t, apptest.Unique("umbrella"))
 	refused("beside one of another customer")
 	var plan struct {
 		CanDelete         bool `json:"can_delete"`
@@ -742,17 +753,17 @@ func TestLastAdministrator(t *testing.T) {
 // TestIdempotency: repeating any POST with its key does nothing again and answers the same again.
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, apptest.WithBackups(t))
+	h := newTenantAlone(t, apptest.WithBackups(t))
 	signIn := func() apptest.Answer {
-		return call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "acme", "email": h.acme.User.Email,
+		return call(t, h.Service, "POST", "/v1/sessions", apptest.JSON(members{"customer": h.acme.Slug, "email": h.acme.User.Email,
 			"password": apptest.Password})).Want(t, 201)
 	}
 	victim := h.create(t, named("To", "Redact", "redact@acme.example")).ID
-	second := h.SignIn(t, "acme", h.Person(t, h.acme, principal.Administrator, "second@acme.example"))
+	second := h.SignIn(t, h.acme.Slug, h.Person(t, h.acme, principal.Administrator, "second@acme.example"))
 	otherKey := keyOf(t, h.Service, h.acme, allScopes).credential
 	refresh := signIn().Text(t, "refresh_token")
 	someone := func(prepared string) (as apptest.Credential, code string) {
-		as = h.SignIn(t, "acme", h.Person(t, h.acme, principal.User, fresh("someone")+"@acme.example"))
+		as = h.SignIn(t, h.acme.Slug, h.Person(t, h.acme, principal.User, fresh("someone")+"@acme.example"))
 		w := &world{Service: h.Service}
 		w.prepare(t, prepared, as, 200)
 		return as, w.oneTimeCode
@@ -801,8 +812,8 @@ func TestIdempotency(t *testing.T) {
 			otherKey, 201, 201,
 		},
 		"createSession": {
-			"/v1/sessions", members{"customer": "acme", "email": h.acme.User.Email, "password": apptest.Password},
-			members{"customer": "acme", "email": strings.ToUpper(h.acme.User.Email), "password": apptest.Password}, "", "", 201, 0,
+			"/v1/sessions", members{"customer": h.acme.Slug, "email": h.acme.User.Email, "password": apptest.Password},
+			members{"customer": h.acme.Slug, "email": strings.ToUpper(h.acme.User.Email), "password": apptest.Password}, "", "", 201, 0,
 		},
 		"refreshSession": {"/v1/sessions/refresh", members{"refresh_token": refresh}, nil, "", "", 200, 0},
 		"rotateAPIKey": {
@@ -846,7 +857,7 @@ func TestIdempotency(t *testing.T) {
 	}
 	// Those of which a repetition does nothing by itself, or as little as the first time.
 	remembersNothing := map[string]any{
-		"/v1/password-resets": members{"customer": "acme", "email": h.acme.User.Email}, "/v1/api-keys/leaks": members{"api_key": keyOf(t, h.Service, h.acme, allScopes).credential},
+		"/v1/password-resets": members{"customer": h.acme.Slug, "email": h.acme.User.Email}, "/v1/api-keys/leaks": members{"api_key": keyOf(t, h.Service, h.acme, allScopes).credential},
 	}
 	for _, operation := range h.API.Operations() {
 		if operation.Method != "POST" || operation.Tag == "pages" { // forms and mail programs send no such header
@@ -923,7 +934,7 @@ func TestIdempotency(t *testing.T) {
 
 func TestIdempotencyOfFailuresAndItsEnd(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	key := apptest.Header("Idempotency-Key", "key")
 	body := apptest.JSON(named("A", "B", "late@acme.example"))
 	// A failure is not remembered: once its cause is gone, the same request succeeds.
@@ -937,7 +948,7 @@ func TestIdempotencyOfFailuresAndItsEnd(t *testing.T) {
 	}
 	send(unknown).WantProblem(t, 422, "unknown-actor")
 	send(entryBy(h.acme.User.ID, nil)).Want(t, 201)
-	wrong := members{"customer": "acme", "email": h.acme.User.Email, "password": "not the password at all"}
+	wrong := members{"customer": h.acme.Slug, "email": h.acme.User.Email, "password": "not the password at all"}
 	call(t, h.Service, "POST", "/v1/sessions", key, apptest.JSON(wrong)).WantProblem(t, 401, "invalid-credentials")
 	right := with(wrong, "password", apptest.Password)
 	tokens := call(t, h.Service, "POST", "/v1/sessions", key, apptest.JSON(right)).Want(t, 201)
@@ -953,7 +964,7 @@ func TestIdempotencyOfFailuresAndItsEnd(t *testing.T) {
 	stay := apptest.JSON(members{"name": "stay", "scopes": []string{"users:read"}})
 	once := h.asAdmin(t, "POST", "/v1/api-keys", stay, apptest.Header("Idempotency-Key", "day")).Want(t, 201).Text(t, "api_key")
 	h.Database.Clock.Advance(24*time.Hour - time.Second)
-	h.admin = h.SignIn(t, "acme", h.acme.Admin) // the person is the credential, not the session
+	h.admin = h.SignIn(t, h.acme.Slug, h.acme.Admin) // the person is the credential, not the session
 	if again := h.asAdmin(t, "POST", "/v1/api-keys", stay, apptest.Header("Idempotency-Key", "day")).Want(t, 201).Text(t, "api_key"); again != once {
 		t.Error("within the day, the same key was made anew")
 	}

@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"maps"
@@ -29,7 +29,7 @@ type backupView struct {
 
 // backedUp is a service with backups, and the operator who looks after them.
 type backedUp struct {
-	*house
+	*tenant
 	settings app.Settings
 	operator apptest.Credential
 }
@@ -37,7 +37,7 @@ type backedUp struct {
 func newBackedUp(t *testing.T) *backedUp {
 	t.Helper()
 	b := &backedUp{}
-	b.house = newHouse(t, apptest.WithBackups(t), func(settings *app.Settings) { b.settings = *settings })
+	b.tenant = newTenantAlone(t, apptest.WithBackups(t), func(settings *app.Settings) { b.settings = *settings })
 	b.operator = b.SignIn(t, "fusions", b.Operators(t))
 	return b
 }
@@ -113,7 +113,7 @@ func TestBackupsOnAnOperatorsOrder(t *testing.T) {
 
 func TestWithoutBackups(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newTenantAlone(t)
 	operator := h.SignIn(t, "fusions", h.Operators(t))
 	answer := call(t, h.Service, "POST", backupsPath, apptest.As(operator)).WantProblem(t, 503, "backups-not-set-up")
 	if answer.Header.Get("Retry-After") == "" {
@@ -136,7 +136,7 @@ func TestReceiptsSayWhenBackupsForget(t *testing.T) {
 	gone, stays := b.create(t, named("A", "B", "gone@acme.example")), b.create(t, named("A", "B", "stays@acme.example"))
 	taken := b.order(t)
 	b.Database.Clock.Advance(time.Hour)
-	b.admin = b.SignIn(t, "acme", b.acme.Admin)
+	b.admin = b.SignIn(t, b.acme.Slug, b.acme.Admin)
 	type promise struct {
 		ID              string     `json:"id"`
 		BackupsExpireAt *time.Time `json:"backups_expire_at"`
@@ -155,7 +155,7 @@ func TestReceiptsSayWhenBackupsForget(t *testing.T) {
 	if _, err := b.Backups.Expire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.admin = b.SignIn(t, "acme", b.acme.Admin)
+	b.admin = b.SignIn(t, b.acme.Slug, b.acme.Admin)
 	var again promise
 	b.asAdmin(t, "GET", "/v1/erasure-receipts/"+receipt.ID).Want(t, 200).Into(t, &again)
 	if !again.BackupsExpireAt.Equal(*receipt.BackupsExpireAt) {
@@ -192,9 +192,9 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 	redacted, person := b.create(t, named("A", "B", "redacted@acme.example")), b.Person(t, b.acme, "user", "person@acme.example")
 	b.asAdmin(t, "POST", "/v1/users/"+redacted.ID+"/redaction").Want(t, 200)
 	call(t, b.Service, "POST", "/v1/audit-entries", apptest.As(b.acme.APIKey), apptest.JSON(entryBy(person.ID, nil))).Want(t, 201)
-	call(t, b.Service, "POST", "/v1/password-resets", apptest.JSON(members{"customer": "acme", "email": person.Email})).Want(t, 202)
+	call(t, b.Service, "POST", "/v1/password-resets", apptest.JSON(members{"customer": b.acme.Slug, "email": person.Email})).Want(t, 202)
 	b.MailTo(t, person.Email, "")
-	before := b.SignIn(t, "acme", b.acme.Admin)
+	before := b.SignIn(t, b.acme.Slug, b.acme.Admin)
 	b.Settle()
 	for unsealed := 1; unsealed > 0; {
 		if err := b.Sequencer.Sequence(t.Context()); err != nil {
@@ -252,7 +252,7 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 	}
 	restored := apptest.ReplicaWith(t, b.Database, func(settings *app.Settings) { *settings = b.settings; settings.DatabaseURL = into })
 	call(t, restored, "GET", "/v1/me", apptest.As(before)).WantProblem(t, 401, "unauthorized")
-	after := restored.SignIn(t, "acme", b.acme.Admin)
+	after := restored.SignIn(t, b.acme.Slug, b.acme.Admin)
 	call(t, restored, "GET", "/v1/users/"+redacted.ID, apptest.As(after)).Want(t, 200)
 	call(t, restored, "GET", "/v1/users/"+person.ID.String(), apptest.As(b.acme.APIKey)).Want(t, 200)
 	call(t, restored, "POST", "/v1/users", apptest.As(after), apptest.JSON(named("A", "B", "later@acme.example"))).Want(t, 201)

@@ -1,4 +1,4 @@
-package app_test
+package journeys
 
 import (
 	"encoding/base64"
@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -786,10 +785,8 @@ func entryBy(actor id.User, changes members) members {
 	return entry
 }
 
-var freshNumber atomic.Int64
-
 // fresh is a word that no other call returns.
-func fresh(word string) string { return fmt.Sprintf("%s-%d", word, freshNumber.Add(1)) }
+func fresh(word string) string { return apptest.Unique(word) }
 
 var sane = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
