@@ -86,6 +86,19 @@ postgres: ## Make sure that PostgreSQL's programs are here, or say how to get th
 chromium: ## Make sure that a Chromium for the browser test is here, or say how to get one
 	@scripts/need-chromium
 
+# The schema, its roles and rules, and every command and SQL block of the documentation.
+.PHONY: test-postgres
+test-postgres: postgres ## Run the tests of the schema and the documentation on other versions of PostgreSQL
+	@for version in 14 17 18; do \
+	  echo "PostgreSQL $$version"; \
+	  scripts/with-postgres $$version $(WITH_DATABASE) $(GO) test -count=1 -run 'Migrat|Catalogue|Row|Role|Door|Documentation' \
+	    ./internal/testkit/dbtest ./internal/infra/postgres ./cmd/steward || exit 1; \
+	done
+
+.PHONY: hooks
+hooks: ## Check the form of commit messages when committing
+	git config core.hooksPath scripts/hooks
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin

@@ -3,46 +3,46 @@ module github.com/fusionspim/steward
 go 1.26.8
 
 require (
-	filippo.io/age v1.3.2
-	github.com/alecthomas/kong v1.17.0
+	filippo.io/age v1.3.2 // encrypts backups and bundles; the reference implementation, streaming
+	github.com/alecthomas/kong v1.17.0 // commands: one struct gives flags, variables, help and checks
 	github.com/chromedp/cdproto v0.159.0
-	github.com/chromedp/chromedp v0.23.0
+	github.com/chromedp/chromedp v0.23.0 // browser test: no Node and no driver program
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6
-	github.com/emersion/go-smtp v0.25.1
+	github.com/emersion/go-smtp v0.25.1 // SMTP client, and the server of dev and tests
 	github.com/fusionspim/steward/pkg/client v0.0.0
 	github.com/fusionspim/steward/pkg/trailproof v0.0.0
 	github.com/fusionspim/steward/pkg/webhooksig v0.0.0
-	github.com/getkin/kin-openapi v0.153.0
-	github.com/golang-jwt/jwt/v5 v5.3.1
-	github.com/google/uuid v1.6.0
-	github.com/jackc/pgx/v5 v5.12.0
-	github.com/johannesboyne/gofakes3 v1.2.0
-	github.com/labstack/echo/v4 v4.16.0
-	github.com/lmittmann/tint v1.2.1
-	github.com/mattn/go-isatty v0.0.24
-	github.com/minio/minio-go/v7 v7.4.1
-	github.com/nbutton23/zxcvbn-go v0.0.0-20210217022336-fa2cb2858354
+	github.com/getkin/kin-openapi v0.153.0 // judges requests; reads the 3.1 contract as 3.0.3, 40 times faster than its 3.1 mode
+	github.com/golang-jwt/jwt/v5 v5.3.1 // access tokens, behind strict checks of our own
+	github.com/google/uuid v1.6.0 // UUIDv7
+	github.com/jackc/pgx/v5 v5.12.0 // the PostgreSQL driver, shared by everything
+	github.com/johannesboyne/gofakes3 v1.2.0 // tests only: an S3 server in process
+	github.com/labstack/echo/v4 v4.16.0 // HTTP routing; inside httpapi alone, so that Echo 5 is a day of work
+	github.com/lmittmann/tint v1.2.1 // a readable log for dev
+	github.com/mattn/go-isatty v0.0.24 // whether dev logs to a terminal
+	github.com/minio/minio-go/v7 v7.4.1 // S3, with If-None-Match at completion by its core calls
+	github.com/nbutton23/zxcvbn-go v0.0.0-20210217022336-fa2cb2858354 // password strength
 	github.com/oapi-codegen/nullable v1.1.0
 	github.com/oapi-codegen/runtime v1.8.0
-	github.com/pquerna/otp v1.5.0
-	github.com/pressly/goose/v3 v3.29.0
-	github.com/prometheus/client_golang v1.25.0
-	github.com/riverqueue/river v0.51.1
+	github.com/pquerna/otp v1.5.0 // one-time codes (RFC 6238)
+	github.com/pressly/goose/v3 v3.29.0 // migrations in plain SQL, with a lock
+	github.com/prometheus/client_golang v1.25.0 // metrics, the standard of the field
+	github.com/riverqueue/river v0.51.1 // jobs in the same database and transaction as what enqueues them
 	github.com/riverqueue/river/riverdriver/riverdatabasesql v0.51.1
 	github.com/riverqueue/river/rivertype v0.51.1
-	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
-	github.com/transparency-dev/merkle v0.0.2
-	github.com/wneessen/go-mail v0.8.1
+	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // tests only: an independent verifier
+	github.com/transparency-dev/merkle v0.0.2 // the RFC 6962 tree, by the authors of transparency logs
+	github.com/wneessen/go-mail v0.8.1 // composes mails; well kept and small
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.5
-	golang.org/x/crypto v0.58.0
-	golang.org/x/mod v0.42.0
-	golang.org/x/net v0.62.0
-	golang.org/x/sys v0.49.0
-	golang.org/x/text v0.43.0
+	golang.org/x/crypto v0.58.0 // Argon2id
+	golang.org/x/mod v0.42.0 // signed notes of checkpoints
+	golang.org/x/net v0.62.0 // domain names
+	golang.org/x/sys v0.49.0 // O_TMPFILE and linkat, which the standard library lacks
+	golang.org/x/text v0.43.0 // Unicode normalisation
 	gorm.io/driver/postgres v1.6.3
-	gorm.io/gorm v1.31.2
-	pgregory.net/rapid v1.3.0
+	gorm.io/gorm v1.31.2 // connections and arguments only; no hooks, no PrepareStmt (pgx caches statements)
+	pgregory.net/rapid v1.3.0 // property tests that shrink
 )
 
 require (
