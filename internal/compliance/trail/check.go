@@ -15,17 +15,19 @@ import (
 
 // What can be wrong with a trail. The set is closed.
 const (
-	badEntry      = "entry"      // the entry is not what was sealed
-	badLeafHash   = "leaf_hash"  // the entry is, but its hash was changed
-	badNode       = "node"       // a hash above the leaves was changed
-	badOrder      = "order"      // leaves are missing
-	badHead       = "head"       // the head does not fit the leaves
-	badCheckpoint = "checkpoint" // a signed checkpoint is not one, or the trail is not what it was when it was signed
-	badUnsealed   = "unsealed"   // an entry has no place
-	badExport     = "export"     // the export is not in its form
+	badEntry    = "entry"     // the entry is not what was sealed
+	badLeafHash = "leaf_hash" // the entry is, but its hash was changed
+	badNode     = "node"      // a hash above the leaves was changed
+	badOrder    = "order"     // leaves are missing
+	badHead     = "head"      // the head does not fit the leaves
+	// a signed checkpoint is not one, or the trail is not what it was when it was signed
+	badCheckpoint = "checkpoint"
+	badUnsealed   = "unsealed" // an entry has no place
+	badExport     = "export"   // the export is not in its form
 )
 
-// mostProblems is how many are told of one trail. The first is what matters: what comes after is often its echo.
+// mostProblems is how many are told of one trail. The first is what matters: what comes after is
+// often its echo.
 const mostProblems = 20
 
 // Problem is one thing that is wrong with a trail.
@@ -53,16 +55,19 @@ type claim struct {
 	what string // where it comes from
 }
 
-// checker goes through a trail from its first leaf on. It makes every hash anew and compares it with the one that is kept, so that the first one that differs is found where
-// it stands. It keeps the right edge of the tree and nothing else.
+// checker goes through a trail from its first leaf on. It makes every hash anew and compares it
+// with the one that is kept, so that the first one that differs is found where it stands. It keeps
+// the right edge of the tree and nothing else.
 type checker struct {
-	next     int64
-	edge     [64][trailproof.HashSize]byte // the complete trees, by level: those whose bit in next is set
-	claims   []claim                       // those of a size that is yet to come
+	next int64
+	// the complete trees, by level: those whose bit in next is set
+	edge     [64][trailproof.HashSize]byte
+	claims   []claim // those of a size that is yet to come
 	problems []Problem
 	more     int // problems that are not told
 	broken   bool
-	open     *row // an entry that is not what was sealed, or its hash was changed: the hash above it will tell
+	// an entry that is not what was sealed, or its hash was changed: the hash above it will tell
+	open *row
 }
 
 func newChecker(claims []claim) *checker {
@@ -116,7 +121,8 @@ func (c *checker) add(leaf row) {
 	for ; c.next>>level&1 == 1; level++ {
 		fits := bytes.Equal(rfc6962.DefaultHasher.HashChildren(c.edge[level][:], hashAt(level)), hashAt(level+1))
 		if level == 0 && (differs || c.open != nil) {
-			// The hash above the pair fits the hashes below as they are kept, or else one of those was changed.
+			// The hash above the pair fits the hashes below as they are kept, or else one of those
+			// was changed.
 			if c.open != nil {
 				c.blame(c.open, fits)
 			}
@@ -126,7 +132,11 @@ func (c *checker) add(leaf row) {
 			continue
 		}
 		if !fits {
-			c.fail(badNode, &leaf, fmt.Sprintf("the hash of the %d leaves up to this one is not that of its halves", int64(2)<<level))
+			c.fail(
+				badNode,
+				&leaf,
+				fmt.Sprintf("the hash of the %d leaves up to this one is not that of its halves", int64(2)<<level),
+			)
 		}
 	}
 	c.open = nil
@@ -139,7 +149,8 @@ func (c *checker) add(leaf row) {
 	c.compare()
 }
 
-// blame says of a leaf whose hash is not that of its entry which of the two was changed. The kept hash is right if it fits the tree above.
+// blame says of a leaf whose hash is not that of its entry which of the two was changed. The kept
+// hash is right if it fits the tree above.
 func (c *checker) blame(leaf *row, fits bool) {
 	switch {
 	case leaf.fault != "":
@@ -171,7 +182,11 @@ func (c *checker) compare() {
 	for len(c.claims) > 0 && c.claims[0].size == uint64(c.next) {
 		if root := c.root(); root != c.claims[0].root {
 			c.settle(false)
-			c.fail(badCheckpoint, nil, fmt.Sprintf("the first %d entries are not those of the checkpoint %s", c.next, c.claims[0].what))
+			c.fail(
+				badCheckpoint,
+				nil,
+				fmt.Sprintf("the first %d entries are not those of the checkpoint %s", c.next, c.claims[0].what),
+			)
 		}
 		c.claims = c.claims[1:]
 	}
@@ -185,7 +200,8 @@ func (c *checker) settle(fits bool) {
 	}
 }
 
-// end takes what is kept of the right edge of the tree: its size and the roots of the complete trees, the largest first.
+// end takes what is kept of the right edge of the tree: its size and the roots of the complete
+// trees, the largest first.
 func (c *checker) end(size int64, roots []byte) {
 	if c.broken {
 		return
@@ -209,6 +225,15 @@ func (c *checker) end(size int64, roots []byte) {
 	}
 	c.settle(true)
 	for _, one := range c.claims {
-		c.fail(badCheckpoint, nil, fmt.Sprintf("entries are missing: the trail has %d, and the checkpoint %s is about %d", c.next, one.what, one.size))
+		c.fail(
+			badCheckpoint,
+			nil,
+			fmt.Sprintf(
+				"entries are missing: the trail has %d, and the checkpoint %s is about %d",
+				c.next,
+				one.what,
+				one.size,
+			),
+		)
 	}
 }

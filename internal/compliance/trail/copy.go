@@ -12,7 +12,8 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// Rows come in PostgreSQL's binary format of COPY, which costs neither side much for a row. It is read by hand, column by column, in the order of leafColumns.
+// Rows come in PostgreSQL's binary format of COPY, which costs neither side much for a row. It is
+// read by hand, column by column, in the order of leafColumns.
 
 var errCopy = errors.New("trail: the database sent rows in a form that is not known here")
 
@@ -87,7 +88,8 @@ func (c *copied) optionalUUID() *uuid.UUID {
 
 const copySignature = "PGCOPY\n\xff\r\n\x00"
 
-// readRows appends the leaves with their entries, and makes the hash of each entry. The entries in their one form are kept where they are wanted.
+// readRows appends the leaves with their entries, and makes the hash of each entry. The entries in
+// their one form are kept where they are wanted.
 func readRows(rows []row, data []byte, whole bool) (_ []row, err error) {
 	c := &copied{data: data}
 	if string(c.take(len(copySignature))) != copySignature {
@@ -177,7 +179,8 @@ func (c *copied) entry(e *trailproof.Entry) (fault string) {
 // postgresEpoch is 2000-01-01 in microseconds since 1970.
 const postgresEpoch = 946_684_800_000_000
 
-// readTexts reads a text[] of one dimension that begins at 1, as all have that are written in the usual way.
+// readTexts reads a text[] of one dimension that begins at 1, as all have that are written in the
+// usual way.
 func readTexts(raw []byte) (texts []string, fault string) {
 	const odd = "the names of what changed are not a plain list"
 	if raw == nil {
@@ -215,6 +218,11 @@ const leafColumns = `l.leaf_index, l.entry_id, l.hashes, e.customer_id, e.id, e.
 
 // leavesQuery finds leaves with their entries.
 func leavesQuery(customer string, from, to int64) string {
-	return fmt.Sprintf(`select `+leafColumns+` from audit_leaves l left join audit_entries e on e.customer_id = l.customer_id and e.id = l.entry_id
-		where l.customer_id = '%s' and l.leaf_index >= %d and l.leaf_index < %d order by l.leaf_index`, customer, from, to)
+	return fmt.Sprintf(
+		`select `+leafColumns+` from audit_leaves l left join audit_entries e on e.customer_id = l.customer_id and e.id = l.entry_id
+		where l.customer_id = '%s' and l.leaf_index >= %d and l.leaf_index < %d order by l.leaf_index`,
+		customer,
+		from,
+		to,
+	)
 }

@@ -20,7 +20,10 @@ import (
 
 // Handlers are how this package's jobs are done.
 func (s *Service) Handlers() []jobs.Handler {
-	publishing := jobs.Handle(func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) }, jobs.Timeout(30*time.Minute))
+	publishing := jobs.Handle(
+		func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) },
+		jobs.Timeout(30*time.Minute),
+	)
 	return append(mailjob.Handlers(s.mailing, s.word), publishing)
 }
 
@@ -29,8 +32,10 @@ func (s *Service) Periodic() []jobs.Periodic {
 	return []jobs.Periodic{{Every: lookEvery, Arguments: publication{}}}
 }
 
-// Publish sends every customer the checkpoint of its trail, if the trail has grown since the last one and that was a day ago, or the customer was made a day ago. Sending is an act of its own: an entry that
-// webhooks carry further, and a mail. The failure of one customer does not hold up the others.
+// Publish sends every customer the checkpoint of its trail, if the trail has grown since the last
+// one and that was a day ago, or the customer was made a day ago. Sending is an act of its own: an
+// entry that webhooks carry further, and a mail. The failure of one customer does not hold up the
+// others.
 func (s *Service) Publish(ctx context.Context) error {
 	const page = 500
 	keys, err := s.keyring(ctx)
@@ -89,7 +94,11 @@ func (s *Service) publishTx(tx *postgres.Tx, keys ring) error {
 		return err
 	}
 	err = audit.AppendTx(tx, audit.Act{
-		Caller: principal.Principal{Customer: tx.Customer}, Action: audit.CheckpointPublished, Target: audit.OnCheckpoint(int64(checkpoint.Size)),
+		Caller: principal.Principal{
+			Customer: tx.Customer,
+		},
+		Action: audit.CheckpointPublished,
+		Target: audit.OnCheckpoint(int64(checkpoint.Size)),
 	})
 	if err != nil || s.mailing.Off() {
 		return err
@@ -97,7 +106,8 @@ func (s *Service) publishTx(tx *postgres.Tx, keys ring) error {
 	return s.tell(tx, of, int64(checkpoint.Size))
 }
 
-// tell has a checkpoint sent to the privacy contact of the customer, or to its administrators where it named none.
+// tell has a checkpoint sent to the privacy contact of the customer, or to its administrators where
+// it named none.
 func (s *Service) tell(tx *postgres.Tx, of customer.Customer, size int64) error {
 	if of.PrivacyContact != nil {
 		return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, Size: size})
@@ -108,7 +118,11 @@ func (s *Service) tell(tx *postgres.Tx, of customer.Customer, size int64) error 
 }
 
 // word words the mail to whoever it goes to now.
-func (s *Service) word(ctx context.Context, job jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
+func (s *Service) word(
+	ctx context.Context,
+	job jobs.Job,
+	asked mailing,
+) (message mail.Message, wanted bool, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
 		return mail.Message{}, false, err
@@ -143,10 +157,17 @@ func (r ring) word(tx *postgres.Tx, _ jobs.Job, asked mailing) (message mail.Mes
 		CustomerName: of.Name,
 		Title:        fmt.Sprintf("Checkpoint of your audit trail: %d entries", checkpoint.Size),
 		Paragraphs: []string{
-			fmt.Sprintf("On %s the audit trail of %s had %d entries. The lines below say so, signed. Please keep this mail: with it, you can prove later whether "+
-				"anything that was in the trail by then has been changed or taken out.", checkpoint.CreatedAt.UTC().Format("2 January 2006 at 15:04 UTC"), of.Name, checkpoint.Size),
+			fmt.Sprintf(
+				"On %s the audit trail of %s had %d entries. The lines below say so, signed. Please keep this mail: with it, you can prove later whether "+
+					"anything that was in the trail by then has been changed or taken out.",
+				checkpoint.CreatedAt.UTC().Format("2 January 2006 at 15:04 UTC"),
+				of.Name,
+				checkpoint.Size,
+			),
 			"To check, save the lines in a file as they are, the empty one included, and compare them with the trail: GET /v1/audit-checkpoints/latest with since_size=" +
-				fmt.Sprint(checkpoint.Size) + " answers with a proof, and the Go package trailproof verifies it. The key that signed the lines is " + checkpoint.VerifierKey + ".",
+				fmt.Sprint(
+					checkpoint.Size,
+				) + " answers with a proof, and the Go package trailproof verifies it. The key that signed the lines is " + checkpoint.VerifierKey + ".",
 		},
 		Verbatim: strings.TrimSuffix(checkpoint.Note, "\n"),
 	})

@@ -19,13 +19,15 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// An export is lines of JSON (NDJSON), in one form alone so that no byte of it can be changed unnoticed. The first line names the trail and holds its checkpoints, the last of
-// which is about everything that follows:
+// An export is lines of JSON (NDJSON), in one form alone so that no byte of it can be changed
+// unnoticed. The first line names the trail and holds its checkpoints, the last of which is about
+// everything that follows:
 //
 //	{"format":"steward-audit-trail-1","customer_id":"...","size":2,"verifier_keys":["..."],"checkpoints":["..."]}
 //
-// Then comes a line for each entry, by its place: the hashes of RFC 6962 that are complete with it (its own, and those of the nodes above it, from the bottom up), one after the
-// other in base64, and the entry as trailproof.ParseLeaf reads it.
+// Then comes a line for each entry, by its place: the hashes of RFC 6962 that are complete with it
+// (its own, and those of the nodes above it, from the bottom up), one after the other in base64,
+// and the entry as trailproof.ParseLeaf reads it.
 //
 //	{"leaf_index":0,"hashes":"...","leaf":{...}}
 const exportFormat = "steward-audit-trail-1"
@@ -50,8 +52,9 @@ type Exported struct {
 	VerifierKeys []string `json:"verifier_keys"`
 }
 
-// Export writes the trail of a customer as it is now. With the service, a checkpoint is signed for it; without, it goes as far as the newest checkpoint does. A trail in which
-// something is not as it was sealed is not exported.
+// Export writes the trail of a customer as it is now. With the service, a checkpoint is signed for
+// it; without, it goes as far as the newest checkpoint does. A trail in which something is not as
+// it was sealed is not exported.
 func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service, to io.Writer) (Exported, error) {
 	customers, err := chosenCustomers(ctx, db, []string{slug})
 	if err != nil {
@@ -70,7 +73,12 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 	if err != nil {
 		return Exported{}, err
 	}
-	header := exportHeader{Format: exportFormat, CustomerID: of.String(), VerifierKeys: []string{}, Checkpoints: []string{}}
+	header := exportHeader{
+		Format:       exportFormat,
+		CustomerID:   of.String(),
+		VerifierKeys: []string{},
+		Checkpoints:  []string{},
+	}
 	err = db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
 		if signing != nil {
 			if _, err := signing.makeTx(tx, keys); err != nil {
@@ -88,7 +96,9 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 		return Exported{}, err
 	}
 	if len(header.Checkpoints) == 0 {
-		return Exported{}, errors.New("there is no checkpoint of the trail yet, and without STEWARD_MASTER_KEY none can be signed")
+		return Exported{}, errors.New(
+			"there is no checkpoint of the trail yet, and without STEWARD_MASTER_KEY none can be signed",
+		)
 	}
 	last, err := trailproof.ReadCheckpoint(header.Checkpoints[len(header.Checkpoints)-1])
 	if err != nil {
@@ -137,8 +147,12 @@ func (h exportHeader) line() ([]byte, error) {
 // exportLines writes leaves, whose numbers must be those from a number on.
 func exportLines(rows []row, from int64) (lines []byte, err error) {
 	for i, one := range rows {
-		if one.index != from+int64(i) || one.leaf == nil || len(one.hashes) < trailproof.HashSize || !bytes.Equal(one.hash[:], one.hashes[:trailproof.HashSize]) {
-			return nil, fmt.Errorf("the trail is not as it was sealed from leaf %d on: check it with steward audit verify", from+int64(i))
+		if one.index != from+int64(i) || one.leaf == nil || len(one.hashes) < trailproof.HashSize ||
+			!bytes.Equal(one.hash[:], one.hashes[:trailproof.HashSize]) {
+			return nil, fmt.Errorf(
+				"the trail is not as it was sealed from leaf %d on: check it with steward audit verify",
+				from+int64(i),
+			)
 		}
 		lines = append(exportPrefix(lines, one.index), base64.StdEncoding.EncodeToString(one.hashes)...)
 		lines = append(append(append(lines, exportMiddle...), one.leaf...), exportEnd...)
@@ -155,8 +169,8 @@ const (
 	exportEnd    = "}\n"
 )
 
-// VerifyExport checks an export: its form, every entry against its hash, every hash of the tree, and the checkpoints. It needs no database, and with keys that were given nothing
-// but the export.
+// VerifyExport checks an export: its form, every entry against its hash, every hash of the tree,
+// and the checkpoints. It needs no database, and with keys that were given nothing but the export.
 func VerifyExport(ctx context.Context, from io.Reader, check Check) (Report, error) {
 	in := bufio.NewReaderSize(from, 1<<18)
 	report := Report{OK: true, KeysFrom: KeysGiven, Trails: []TrailReport{}}
@@ -248,20 +262,37 @@ func readHeader(in *bufio.Reader) (header exportHeader, err error) {
 	return header, nil
 }
 
-// exportClaims opens the checkpoints of an export, the last of which has to be about all of it, and the one that was given.
-func exportClaims(header exportHeader, keys []ed25519.PublicKey, given string) (claims []claim, bad []Problem, err error) {
+// exportClaims opens the checkpoints of an export, the last of which has to be about all of it, and
+// the one that was given.
+func exportClaims(
+	header exportHeader,
+	keys []ed25519.PublicKey,
+	given string,
+) (claims []claim, bad []Problem, err error) {
 	size := int64(-1)
 	for i, text := range header.Checkpoints {
 		opened, err := openWith(keys, text, header.CustomerID)
 		if err != nil {
-			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint %d does not count: %v", i+1, err)})
+			bad = append(
+				bad,
+				Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint %d does not count: %v", i+1, err)},
+			)
 			continue
 		}
 		size = int64(opened.Size)
-		claims = append(claims, claim{size: opened.Size, root: opened.Root, what: fmt.Sprintf("of %d entries", opened.Size)})
+		claims = append(
+			claims,
+			claim{size: opened.Size, root: opened.Root, what: fmt.Sprintf("of %d entries", opened.Size)},
+		)
 	}
 	if size != header.Size {
-		bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("there is no good checkpoint of all %d entries", header.Size)})
+		bad = append(
+			bad,
+			Problem{
+				Kind:   badCheckpoint,
+				Detail: fmt.Sprintf("there is no good checkpoint of all %d entries", header.Size),
+			},
+		)
 	}
 	if given != "" {
 		opened, err := openWith(keys, given, header.CustomerID)
@@ -318,7 +349,8 @@ func exportRows(lines []byte, first int64) (rows []row) {
 		rest, ends := bytes.CutSuffix(rest, []byte(exportEnd))
 		text, leaf, parts := bytes.Cut(rest, []byte(exportMiddle))
 		hashes, err := base64.StdEncoding.Strict().DecodeString(string(text))
-		if !begins || !ends || !parts || err != nil || len(hashes) < trailproof.HashSize || base64.StdEncoding.EncodedLen(len(hashes)) != len(text) {
+		if !begins || !ends || !parts || err != nil || len(hashes) < trailproof.HashSize ||
+			base64.StdEncoding.EncodedLen(len(hashes)) != len(text) {
 			one.fault = "the line is not in the form of an export"
 			rows = append(rows, one)
 			continue

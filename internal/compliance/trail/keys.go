@@ -45,13 +45,19 @@ func (r ring) open(kept storedCheckpoint) (Checkpoint, error) {
 	}
 	for _, key := range keys {
 		if opened, err := trailproof.OpenCheckpoint(kept.note, key); err == nil {
-			return Checkpoint{Checkpoint: opened, Note: kept.note, CreatedAt: signedAt(opened, kept), VerifierKey: key}, nil
+			return Checkpoint{
+				Checkpoint:  opened,
+				Note:        kept.note,
+				CreatedAt:   signedAt(opened, kept),
+				VerifierKey: key,
+			}, nil
 		}
 	}
 	return Checkpoint{}, errors.New("trail: a checkpoint is not signed by any of the keys")
 }
 
-// signedAt is when a checkpoint was signed, as it says itself; of an older one, which does not say, what is kept beside it.
+// signedAt is when a checkpoint was signed, as it says itself; of an older one, which does not say,
+// what is kept beside it.
 func signedAt(opened trailproof.Checkpoint, kept storedCheckpoint) time.Time {
 	if opened.At.IsZero() {
 		return kept.createdAt
@@ -69,7 +75,10 @@ func (r ring) sign(checkpoint trailproof.Checkpoint) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	signed, err := note.Sign(&note.Note{Text: checkpoint.Body()}, signer{verifier, ed25519.NewKeyFromSeed(r.Signing.Seed())})
+	signed, err := note.Sign(
+		&note.Note{Text: checkpoint.Body()},
+		signer{verifier, ed25519.NewKeyFromSeed(r.Signing.Seed())},
+	)
 	return string(signed), err
 }
 

@@ -28,14 +28,26 @@ type Service struct {
 	keys    *signingkey.Store
 }
 
-// NewService makes the service. Trails are named by the host of the public URL. Keys are kept in the store of objects too, if there is one.
-func NewService(db *postgres.DB, box *seal.Box, queue *jobs.Queue, blobs blob.Store, publicURL string, mailing mailjob.Mailing) (*Service, error) {
+// NewService makes the service. Trails are named by the host of the public URL. Keys are kept in
+// the store of objects too, if there is one.
+func NewService(
+	db *postgres.DB,
+	box *seal.Box,
+	queue *jobs.Queue,
+	blobs blob.Store,
+	publicURL string,
+	mailing mailjob.Mailing,
+) (*Service, error) {
 	public, err := url.Parse(publicURL)
 	if err != nil {
 		return nil, err
 	}
 	return &Service{
-		db: db, queue: queue, mailing: mailing, host: strings.ToLower(public.Host), keys: signingkey.NewStore(db, box, signingkey.Trail, blobs),
+		db:      db,
+		queue:   queue,
+		mailing: mailing,
+		host:    strings.ToLower(public.Host),
+		keys:    signingkey.NewStore(db, box, signingkey.Trail, blobs),
 	}, nil
 }
 
@@ -48,8 +60,8 @@ func (s *Service) Keys(ctx context.Context) ([]token.JWK, error) {
 	return all.JWKs(), nil
 }
 
-// Latest returns the newest checkpoint and makes one where the trail has grown. With a size, it proves that the trail of that size is the beginning of this one, or gives the
-// fault TrailShorter.
+// Latest returns the newest checkpoint and makes one where the trail has grown. With a size, it
+// proves that the trail of that size is the beginning of this one, or gives the fault TrailShorter.
 func (s *Service) Latest(ctx context.Context, caller principal.Principal, since *int64) (latest Latest, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
@@ -70,7 +82,8 @@ func (s *Service) Latest(ctx context.Context, caller principal.Principal, since 
 			return nil
 		}
 		if uint64(*since) > newest.Size {
-			return fault.New(fault.TrailShorter, "The trail has fewer entries than that.").At("?since_size", "is more than the trail has")
+			return fault.New(fault.TrailShorter, "The trail has fewer entries than that.").
+				At("?since_size", "is more than the trail has")
 		}
 		latest.ConsistencyPath, err = audit.ConsistencyTx(tx, *since, int64(newest.Size))
 		return err
@@ -78,7 +91,8 @@ func (s *Service) Latest(ctx context.Context, caller principal.Principal, since 
 	return latest, err
 }
 
-// Prove proves that an entry stands in the trail. An entry that is not sealed yet gives the fault EntryNotSealed.
+// Prove proves that an entry stands in the trail. An entry that is not sealed yet gives the fault
+// EntryNotSealed.
 func (s *Service) Prove(ctx context.Context, caller principal.Principal, entry id.Entry) (proof Proof, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
@@ -120,7 +134,8 @@ func (s *Service) newest(tx *postgres.Tx, keys ring) (Checkpoint, bool, error) {
 	return opened, err == nil, err
 }
 
-// makeTx returns a checkpoint of everything that is sealed. Two that make one of the same size at once end with the same.
+// makeTx returns a checkpoint of everything that is sealed. Two that make one of the same size at
+// once end with the same.
 func (s *Service) makeTx(tx *postgres.Tx, keys ring) (Checkpoint, error) {
 	head, err := audit.HeadTx(tx)
 	if err != nil {
@@ -129,7 +144,14 @@ func (s *Service) makeTx(tx *postgres.Tx, keys ring) (Checkpoint, error) {
 	kept, found, err := checkpointOf(tx, head.Size)
 	if err == nil && !found {
 		kept = storedCheckpoint{size: head.Size, createdAt: tx.Now}
-		kept.note, err = keys.sign(trailproof.Checkpoint{Origin: trailproof.Origin(s.host, tx.Customer.UUID), Size: uint64(head.Size), Root: head.Root, At: tx.Now})
+		kept.note, err = keys.sign(
+			trailproof.Checkpoint{
+				Origin: trailproof.Origin(s.host, tx.Customer.UUID),
+				Size:   uint64(head.Size),
+				Root:   head.Root,
+				At:     tx.Now,
+			},
+		)
 		if err == nil {
 			kept, err = insertCheckpoint(tx, kept)
 		}

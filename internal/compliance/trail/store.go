@@ -38,10 +38,12 @@ func checkpointOf(tx *postgres.Tx, size int64) (storedCheckpoint, bool, error) {
 	return scanCheckpoint(tx.Raw(checkpointColumns+"and size = ?", tx.Customer, size).Row())
 }
 
-// insertCheckpoint keeps a checkpoint and returns it, or the one of the same size that was there first.
+// insertCheckpoint keeps a checkpoint and returns it, or the one of the same size that was there
+// first.
 func insertCheckpoint(tx *postgres.Tx, made storedCheckpoint) (storedCheckpoint, error) {
-	done := tx.ORM().Exec("insert into audit_checkpoints (customer_id, size, note, created_at) values (?, ?, ?, ?) on conflict do nothing",
-		tx.Customer, made.size, made.note, made.createdAt)
+	done := tx.ORM().
+		Exec("insert into audit_checkpoints (customer_id, size, note, created_at) values (?, ?, ?, ?) on conflict do nothing",
+			tx.Customer, made.size, made.note, made.createdAt)
 	if done.Error != nil || done.RowsAffected > 0 {
 		return made, done.Error
 	}
@@ -54,14 +56,17 @@ func insertCheckpoint(tx *postgres.Tx, made storedCheckpoint) (storedCheckpoint,
 
 // lastPublished returns the size of the checkpoint that the customer was sent last, and when.
 func lastPublished(tx *postgres.Tx) (size int64, at *time.Time, err error) {
-	err = tx.Raw("select size, published_at from audit_checkpoints where customer_id = ? and published_at is not null order by size desc limit 1", tx.Customer).Row().Scan(&size, &at)
+	err = tx.Raw("select size, published_at from audit_checkpoints where customer_id = ? and published_at is not null order by size desc limit 1", tx.Customer).
+		Row().
+		Scan(&size, &at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, nil
 	}
 	return size, at, err
 }
 
-// grownSince tells whether the trail has entries from a number on that are about anything but checkpoints.
+// grownSince tells whether the trail has entries from a number on that are about anything but
+// checkpoints.
 func grownSince(tx *postgres.Tx, size int64) (grown bool, err error) {
 	err = tx.Raw(`
 		select exists (
@@ -71,7 +76,9 @@ func grownSince(tx *postgres.Tx, size int64) (grown bool, err error) {
 }
 
 func markPublished(tx *postgres.Tx, size int64) error {
-	return tx.ORM().Exec("update audit_checkpoints set published_at = ? where customer_id = ? and size = ?", tx.Now, tx.Customer, size).Error
+	return tx.ORM().
+		Exec("update audit_checkpoints set published_at = ? where customer_id = ? and size = ?", tx.Now, tx.Customer, size).
+		Error
 }
 
 // customersAfter lists customers in the order of their ids.

@@ -1,12 +1,14 @@
 // Package trail lets a customer hold Steward to its audit trail.
 //
-// Owns: the signed checkpoints of the tree over a customer's entries, the proofs that callers get, what is sent to customers every day, and
-// checking a whole trail, in the database or in an export.
-// Does not own: the entries, their order and the tree (audit), the forms that others verify too (pkg/trailproof), the keys (proofkey).
+// Owns: the signed checkpoints of the tree over a customer's entries, the proofs that callers get,
+// what is sent to customers every day, and checking a whole trail, in the database or in an export.
+// Does not own: the entries, their order and the tree (audit), the forms that others verify too
+// (pkg/trailproof), the keys (proofkey).
 //
-// The tree grows within a second of every entry, without a signature. A checkpoint is signed when somebody asks for one and the tree has grown, or when it is sent. What was
-// signed is kept. The database can be rewritten by whoever owns it, tree and all; a checkpoint cannot be made without the master key, and those that customers were sent
-// cannot be taken back.
+// The tree grows within a second of every entry, without a signature. A checkpoint is signed when
+// somebody asks for one and the tree has grown, or when it is sent. What was signed is kept. The
+// database can be rewritten by whoever owns it, tree and all; a checkpoint cannot be made without
+// the master key, and those that customers were sent cannot be taken back.
 package trail
 
 import (
@@ -18,10 +20,12 @@ import (
 )
 
 const (
-	fresh          = time.Second    // for so long the newest checkpoint is the latest, though the trail has grown
+	// for so long the newest checkpoint is the latest, though the trail has grown
+	fresh          = time.Second
 	publishedEvery = 24 * time.Hour // at most
 	lookEvery      = time.Hour      // whose checkpoint is to be sent
-	soon           = time.Second    // when to ask again for the proof of an entry that is not sealed
+	// when to ask again for the proof of an entry that is not sealed
+	soon = time.Second
 )
 
 // Checkpoint is a signed head of a customer's trail.
@@ -57,7 +61,8 @@ func (publication) Policy() jobs.Policy {
 	return jobs.Policy{Queue: jobs.Upkeep, Attempts: 3, Unique: true}
 }
 
-// mailing is one checkpoint that is to be sent to one recipient: the user, or the customer's privacy contact where there is none.
+// mailing is one checkpoint that is to be sent to one recipient: the user, or the customer's
+// privacy contact where there is none.
 type mailing struct {
 	Customer id.Customer `json:"customer_id"`
 	Size     int64       `json:"size"`

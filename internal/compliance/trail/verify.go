@@ -68,14 +68,18 @@ type Check struct {
 // ParallelReads is how many connections checking makes use of.
 func ParallelReads() int { return min(max(runtime.GOMAXPROCS(0), 2), 8) }
 
-// publicKeys reads the keys out of verifier keys. Whose trail they were written for does not matter: it is the same key for all.
+// publicKeys reads the keys out of verifier keys. Whose trail they were written for does not
+// matter: it is the same key for all.
 func publicKeys(verifierKeys []string) ([]ed25519.PublicKey, error) {
 	keys := make([]ed25519.PublicKey, len(verifierKeys))
 	for i, text := range verifierKeys {
 		parts := strings.SplitN(text, "+", 3)
 		_, err := note.NewVerifier(text)
 		if err != nil || len(parts) != 3 {
-			return nil, fmt.Errorf("%q is not a verifier key, such as an answer of GET /v1/audit-checkpoints/latest has", text)
+			return nil, fmt.Errorf(
+				"%q is not a verifier key, such as an answer of GET /v1/audit-checkpoints/latest has",
+				text,
+			)
 		}
 		raw, err := base64.StdEncoding.DecodeString(parts[2])
 		if err != nil || len(raw) != 1+ed25519.PublicKeySize {
@@ -108,8 +112,9 @@ func openWith(keys []ed25519.PublicKey, text, customerID string) (trailproof.Che
 	return trailproof.OpenCheckpoint(text, verifierKeys...)
 }
 
-// Verify checks trails in the database: every entry against its leaf, every hash of the tree, every checkpoint, and that no entry is missing or left over. The trails are read
-// through the doors, as they were when the check began; what is appended meanwhile does not matter.
+// Verify checks trails in the database: every entry against its leaf, every hash of the tree, every
+// checkpoint, and that no entry is missing or left over. The trails are read through the doors, as
+// they were when the check began; what is appended meanwhile does not matter.
 func Verify(ctx context.Context, db *postgres.DB, check Check) (Report, error) {
 	report := Report{OK: true, Trails: []TrailReport{}}
 	keys, from, err := checkKeys(ctx, db, check)
@@ -162,7 +167,8 @@ func (r *Report) add(trail TrailReport) {
 	r.OK = r.OK && len(trail.Problems) == 0
 }
 
-// checkKeys are the keys to check signatures with: those that were given; those of the database, which the master key opens; or those of the database as they are.
+// checkKeys are the keys to check signatures with: those that were given; those of the database,
+// which the master key opens; or those of the database as they are.
 func checkKeys(ctx context.Context, db *postgres.DB, check Check) (keys []ed25519.PublicKey, from KeysFrom, err error) {
 	if len(check.Keys) > 0 {
 		keys, err = publicKeys(check.Keys)
@@ -228,7 +234,13 @@ func chosenCustomers(ctx context.Context, db *postgres.DB, slugs []string) (chos
 }
 
 // verifyTrail checks the trail of one customer.
-func verifyTrail(ctx context.Context, db *postgres.DB, of listed, keys []ed25519.PublicKey, given string) (report TrailReport, err error) {
+func verifyTrail(
+	ctx context.Context,
+	db *postgres.DB,
+	of listed,
+	keys []ed25519.PublicKey,
+	given string,
+) (report TrailReport, err error) {
 	report = TrailReport{CustomerID: of.id.String(), Customer: of.slug, Problems: []Problem{}}
 	var state trailState
 	var kept []storedCheckpoint
@@ -236,7 +248,9 @@ func verifyTrail(ctx context.Context, db *postgres.DB, of listed, keys []ed25519
 		if kept, err = allCheckpoints(tx); err != nil {
 			return err
 		}
-		state, err = stateOf(tx) // after the checkpoints: a trail grows, so each of them is about no more than there is by then
+		// after the checkpoints: a trail grows, so each of them is about no more than there is by
+		// then
+		state, err = stateOf(tx)
 		return err
 	})
 	if err != nil {
@@ -257,7 +271,11 @@ func verifyTrail(ctx context.Context, db *postgres.DB, of listed, keys []ed25519
 	}
 	checker.end(state.size, state.roots)
 	if state.leaves > state.size {
-		checker.fail(badHead, nil, fmt.Sprintf("the head says %d entries, and there are leaves up to %d", state.size, state.leaves-1))
+		checker.fail(
+			badHead,
+			nil,
+			fmt.Sprintf("the head says %d entries, and there are leaves up to %d", state.size, state.leaves-1),
+		)
 	}
 	if err := lookForLost(ctx, db, of.id, state, checker); err != nil {
 		return report, err
@@ -274,21 +292,46 @@ func claimsOf(kept []storedCheckpoint, keys []ed25519.PublicKey, customerID stri
 		opened, err := openWith(keys, one.note, customerID)
 		switch {
 		case err != nil:
-			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries does not count: %v", one.size, err)})
+			bad = append(
+				bad,
+				Problem{
+					Kind:   badCheckpoint,
+					Detail: fmt.Sprintf("the checkpoint of %d entries does not count: %v", one.size, err),
+				},
+			)
 		case opened.Size != uint64(one.size):
-			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries is one of %d", one.size, opened.Size)})
+			bad = append(
+				bad,
+				Problem{
+					Kind:   badCheckpoint,
+					Detail: fmt.Sprintf("the checkpoint of %d entries is one of %d", one.size, opened.Size),
+				},
+			)
 		case !signedAt(opened, one).Equal(one.createdAt):
-			bad = append(bad, Problem{Kind: badCheckpoint, Detail: fmt.Sprintf("the checkpoint of %d entries was signed at %s, and the database says %s", one.size,
-				opened.At.Format(time.RFC3339Nano), one.createdAt.UTC().Format(time.RFC3339Nano))})
+			bad = append(
+				bad,
+				Problem{
+					Kind: badCheckpoint,
+					Detail: fmt.Sprintf(
+						"the checkpoint of %d entries was signed at %s, and the database says %s",
+						one.size,
+						opened.At.Format(time.RFC3339Nano),
+						one.createdAt.UTC().Format(time.RFC3339Nano),
+					),
+				},
+			)
 		default:
-			claims = append(claims, claim{size: opened.Size, root: opened.Root, what: fmt.Sprintf("of %d entries", one.size)})
+			claims = append(
+				claims,
+				claim{size: opened.Size, root: opened.Root, what: fmt.Sprintf("of %d entries", one.size)},
+			)
 		}
 	}
 	return claims, bad
 }
 
-// readLeaves gives the first size leaves to the checker, in their order. They are read and hashed in chunks, several at once; the memory of a chunk that was checked serves
-// another.
+// readLeaves gives the first size leaves to the checker, in their order. They are read and hashed
+// in chunks, several at once; the memory of a chunk that was checked serves another.
 func readLeaves(ctx context.Context, db *postgres.DB, of id.Customer, size int64, checker *checker) error {
 	var spare sync.Pool
 	return inOrder(ctx, func(start func(func() (*leaves, error)) bool) error {
@@ -313,8 +356,13 @@ func readLeaves(ctx context.Context, db *postgres.DB, of id.Customer, size int64
 	})
 }
 
-// inOrder does pieces of work at once, a few at a time, and uses what they give in the order in which they were started. It returns when nothing of it goes on any more.
-func inOrder[T any](ctx context.Context, produce func(start func(piece func() (T, error)) bool) error, use func(T) error) error {
+// inOrder does pieces of work at once, a few at a time, and uses what they give in the order in
+// which they were started. It returns when nothing of it goes on any more.
+func inOrder[T any](
+	ctx context.Context,
+	produce func(start func(piece func() (T, error)) bool) error,
+	use func(T) error,
+) error {
 	type outcome struct {
 		value T
 		err   error
@@ -358,7 +406,8 @@ func inOrder[T any](ctx context.Context, produce func(start func(piece func() (T
 	return errors.Join(failed, <-produced)
 }
 
-// lookForLost looks for entries that have no place and will get none, and for those that have waited too long.
+// lookForLost looks for entries that have no place and will get none, and for those that have
+// waited too long.
 func lookForLost(ctx context.Context, db *postgres.DB, of id.Customer, state trailState, checker *checker) error {
 	missing := state.entries != state.leavesCount+state.unsealed
 	for _, one := range checker.problems {
@@ -371,12 +420,20 @@ func lookForLost(ctx context.Context, db *postgres.DB, of id.Customer, state tra
 				return err
 			}
 			for _, entry := range lost {
-				checker.fail(badUnsealed, &row{index: -1, entry: entry}, "the entry has no leaf, and is not waiting for one")
+				checker.fail(
+					badUnsealed,
+					&row{index: -1, entry: entry},
+					"the entry has no leaf, and is not waiting for one",
+				)
 			}
 		}
 		entry, since, waiting, err := longestUnsealed(tx)
 		if err == nil && waiting && tx.Now.Sub(since) > sealedByNow {
-			checker.fail(badUnsealed, &row{index: -1, entry: entry}, "the entry has waited for its place since "+since.UTC().Format(time.RFC3339)+"; is a replica running?")
+			checker.fail(
+				badUnsealed,
+				&row{index: -1, entry: entry},
+				"the entry has waited for its place since "+since.UTC().Format(time.RFC3339)+"; is a replica running?",
+			)
 		}
 		return err
 	})
@@ -388,7 +445,8 @@ type leaves struct {
 	rows []row
 }
 
-// read reads leaves with their entries; the entries in their one form are kept where they are wanted.
+// read reads leaves with their entries; the entries in their one form are kept where they are
+// wanted.
 func (l *leaves) read(ctx context.Context, db *postgres.DB, of id.Customer, from, to int64, whole bool) error {
 	l.data.Grow(int(to-from) * 600)
 	err := db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {

@@ -19,7 +19,8 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
-// world is a trail of some entries of every kind, two checkpoints of it, and somebody who can write to the database past everything.
+// world is a trail of some entries of every kind, two checkpoints of it, and somebody who can write
+// to the database past everything.
 type world struct {
 	*apptest.Service
 	acme      apptest.Customer
@@ -39,7 +40,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.record(t, 9)
-	w.Call(t, "PATCH", "/v1/users/"+w.acme.User.ID.String(), apptest.As(w.SignIn(t, "acme", w.acme.Admin)), apptest.JSON(map[string]string{"last_name": "Okafor"})).Want(t, 200)
+	w.Call(t, "PATCH", "/v1/users/"+w.acme.User.ID.String(), apptest.As(w.SignIn(t, "acme", w.acme.Admin)), apptest.JSON(map[string]string{"last_name": "Okafor"})).
+		Want(t, 200)
 	w.Seal(t)
 	w.checkpoint(t)
 	w.record(t, 5)
@@ -54,10 +56,17 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.superuser = w.Database.Superuser(t)
-	w.do(t, "set session_replication_role = replica; alter table audit_entries disable trigger all; alter table audit_leaves disable trigger all")
+	w.do(
+		t,
+		"set session_replication_role = replica; alter table audit_entries disable trigger all; alter table audit_leaves disable trigger all",
+	)
 	for _, table := range []string{"audit_entries", "audit_leaves", "audit_heads", "audit_checkpoints", "proof_keys", "audit_unsealed"} {
 		w.do(t, "create table kept_"+table+" as select * from "+table)
-		rows, err := w.superuser.Query(t.Context(), "select conname from pg_constraint where conrelid = $1::regclass and contype = 'c'", table)
+		rows, err := w.superuser.Query(
+			t.Context(),
+			"select conname from pg_constraint where conrelid = $1::regclass and contype = 'c'",
+			table,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +84,8 @@ func newWorld(t *testing.T) *world {
 // ids lists the entries by their places.
 func (w *world) ids(t *testing.T) {
 	t.Helper()
-	rows, err := w.Database.Superuser(t).Query(t.Context(), "select entry_id::text from audit_leaves where customer_id = $1 order by leaf_index", w.acme.ID)
+	rows, err := w.Database.Superuser(t).
+		Query(t.Context(), "select entry_id::text from audit_leaves where customer_id = $1 order by leaf_index", w.acme.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +98,10 @@ func (w *world) record(t *testing.T, count int) {
 	t.Helper()
 	for i := range count {
 		entry := map[string]any{
-			"actor_user_id": w.acme.User.ID.String(), "action": "product.updated", "target": map[string]string{"type": "product", "id": "48151623"},
-			"occurred_at": "2026-02-28T09:30:00.123456Z",
+			"actor_user_id": w.acme.User.ID.String(),
+			"action":        "product.updated",
+			"target":        map[string]string{"type": "product", "id": "48151623"},
+			"occurred_at":   "2026-02-28T09:30:00.123456Z",
 		}
 		if i%2 == 0 {
 			entry["details"] = map[string]any{"revision": i, "changed": []string{"price", "stock"}}
@@ -101,7 +113,9 @@ func (w *world) record(t *testing.T, count int) {
 func (w *world) checkpoint(t *testing.T) string {
 	t.Helper()
 	w.Database.Clock.Advance(time.Second)
-	return w.Call(t, "GET", "/v1/audit-checkpoints/latest", apptest.As(w.acme.APIKey)).Want(t, 200).Text(t, "checkpoint")
+	return w.Call(t, "GET", "/v1/audit-checkpoints/latest", apptest.As(w.acme.APIKey)).
+		Want(t, 200).
+		Text(t, "checkpoint")
 }
 
 func (w *world) do(t *testing.T, statement string) {
@@ -184,11 +198,15 @@ func TestAGoodTrailIsGood(t *testing.T) {
 	}
 }
 
-// TestEveryColumnOfAnEntryIsWatched changes an entry in each of its columns, at several places of the tree.
+// TestEveryColumnOfAnEntryIsWatched changes an entry in each of its columns, at several places of
+// the tree.
 func TestEveryColumnOfAnEntryIsWatched(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	rows, err := w.superuser.Query(t.Context(), "select attname, format_type(atttypid, null) from pg_attribute where attrelid = 'audit_entries'::regclass and attnum > 0 and not attisdropped")
+	rows, err := w.superuser.Query(
+		t.Context(),
+		"select attname, format_type(atttypid, null) from pg_attribute where attrelid = 'audit_entries'::regclass and attnum > 0 and not attisdropped",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,11 +216,27 @@ func TestEveryColumnOfAnEntryIsWatched(t *testing.T) {
 		t.Fatalf("%v %v", columns, err)
 	}
 	changes := map[string][]string{
-		"uuid":                     {"gen_random_uuid()"},
-		"text":                     {"coalesce(%[1]s, '') || 'x'", "upper(coalesce(nullif(%[1]s, upper(%[1]s)), 'x'))"},
-		"text[]":                   {"array_append(%[1]s, 'email')", "array_append(%[1]s, null)", "array[%[1]s || array['x'], array['y'] || %[1]s]", "'[0:0]={email}'::text[]"},
-		"jsonb":                    {`'{"revision": 1000}'`, `'{"revision": 1.0}'`, "'null'", "coalesce(%[1]s, '{}') || '{\"x\": true}'", "case when %[1]s is null then '{}' else null end::jsonb"},
-		"timestamp with time zone": {"%[1]s + interval '1 microsecond'", "'infinity'", "'-infinity'", "%[1]s - interval '3000 years'"},
+		"uuid": {"gen_random_uuid()"},
+		"text": {"coalesce(%[1]s, '') || 'x'", "upper(coalesce(nullif(%[1]s, upper(%[1]s)), 'x'))"},
+		"text[]": {
+			"array_append(%[1]s, 'email')",
+			"array_append(%[1]s, null)",
+			"array[%[1]s || array['x'], array['y'] || %[1]s]",
+			"'[0:0]={email}'::text[]",
+		},
+		"jsonb": {
+			`'{"revision": 1000}'`,
+			`'{"revision": 1.0}'`,
+			"'null'",
+			"coalesce(%[1]s, '{}') || '{\"x\": true}'",
+			"case when %[1]s is null then '{}' else null end::jsonb",
+		},
+		"timestamp with time zone": {
+			"%[1]s + interval '1 microsecond'",
+			"'infinity'",
+			"'-infinity'",
+			"%[1]s - interval '3000 years'",
+		},
 	}
 	last := len(w.entries) - 1
 	for _, one := range columns {
@@ -214,9 +248,19 @@ func TestEveryColumnOfAnEntryIsWatched(t *testing.T) {
 				if strings.Contains(change, "%") {
 					change = fmt.Sprintf(change, one.Name)
 				}
-				statement := fmt.Sprintf("update audit_entries set %s = %s where customer_id = '%s' and id = '%s'", one.Name, change, w.acme.ID, w.entries[leaf])
+				statement := fmt.Sprintf(
+					"update audit_entries set %s = %s where customer_id = '%s' and id = '%s'",
+					one.Name,
+					change,
+					w.acme.ID,
+					w.entries[leaf],
+				)
 				if one.Type == "text[]" && strings.HasPrefix(change, "array[") {
-					statement = fmt.Sprintf("update audit_entries set changed = '{{a},{b}}' where customer_id = '%s' and id = '%s'", w.acme.ID, w.entries[leaf])
+					statement = fmt.Sprintf(
+						"update audit_entries set changed = '{{a},{b}}' where customer_id = '%s' and id = '%s'",
+						w.acme.ID,
+						w.entries[leaf],
+					)
 				}
 				w.do(t, statement)
 				problem := w.first(t, trail.Check{})
@@ -241,17 +285,33 @@ func TestEveryHashIsWatched(t *testing.T) {
 	w := newWorld(t)
 	for leaf := range w.entries {
 		var size int
-		if err := w.superuser.QueryRow(t.Context(), "select length(hashes) from audit_leaves where customer_id = $1 and leaf_index = $2", w.acme.ID, leaf).Scan(&size); err != nil {
+		if err := w.superuser.QueryRow(t.Context(), "select length(hashes) from audit_leaves where customer_id = $1 and leaf_index = $2", w.acme.ID, leaf).
+			Scan(&size); err != nil {
 			t.Fatal(err)
 		}
 		for level := range size / 32 {
 			at := level*32 + (leaf*7)%32
-			w.do(t, fmt.Sprintf("update audit_leaves set hashes = set_byte(hashes, %d, get_byte(hashes, %d) # 1) where customer_id = '%s' and leaf_index = %d", at, at, w.acme.ID, leaf))
+			w.do(
+				t,
+				fmt.Sprintf(
+					"update audit_leaves set hashes = set_byte(hashes, %d, get_byte(hashes, %d) # 1) where customer_id = '%s' and leaf_index = %d",
+					at,
+					at,
+					w.acme.ID,
+					leaf,
+				),
+			)
 			kind := "node"
 			if level == 0 {
 				kind = "leaf_hash"
 			}
-			w.wantFirst(t, fmt.Sprintf("byte %d of the hashes of leaf %d", at, leaf), w.first(t, trail.Check{}), kind, leaf)
+			w.wantFirst(
+				t,
+				fmt.Sprintf("byte %d of the hashes of leaf %d", at, leaf),
+				w.first(t, trail.Check{}),
+				kind,
+				leaf,
+			)
 			w.restore(t)
 		}
 	}
@@ -290,14 +350,23 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 		w.restore(t)
 	}
 	// Two entries that change places.
-	w.do(t, fmt.Sprintf("update audit_leaves set entry_id = gen_random_uuid() %[1]s and leaf_index = 1; update audit_leaves set entry_id = '%[2]s' %[1]s and leaf_index = 2; "+
-		"update audit_leaves set entry_id = '%[3]s' %[1]s and leaf_index = 1", of, w.entries[1], w.entries[2]))
+	w.do(
+		t,
+		fmt.Sprintf(
+			"update audit_leaves set entry_id = gen_random_uuid() %[1]s and leaf_index = 1; update audit_leaves set entry_id = '%[2]s' %[1]s and leaf_index = 2; "+
+				"update audit_leaves set entry_id = '%[3]s' %[1]s and leaf_index = 1",
+			of,
+			w.entries[1],
+			w.entries[2],
+		),
+	)
 	w.wantFirst(t, "two that change places", w.first(t, trail.Check{}), "entry", 1)
 	w.restore(t)
 
 	// The very bytes of a checkpoint.
 	var note string
-	if err := w.superuser.QueryRow(t.Context(), "select note from audit_checkpoints "+of+"order by size desc limit 1").Scan(&note); err != nil {
+	if err := w.superuser.QueryRow(t.Context(), "select note from audit_checkpoints "+of+"order by size desc limit 1").
+		Scan(&note); err != nil {
 		t.Fatal(err)
 	}
 	for at := range len(note) {
@@ -305,7 +374,12 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 		if changed[at] ^= 1; changed[at] >= 0x80 || changed[at] == 0 {
 			continue // the database takes no such text
 		}
-		if _, err := w.superuser.Exec(t.Context(), "update audit_checkpoints set note = $1 where note = $2", string(changed), note); err != nil {
+		if _, err := w.superuser.Exec(
+			t.Context(),
+			"update audit_checkpoints set note = $1 where note = $2",
+			string(changed),
+			note,
+		); err != nil {
 			t.Fatal(err)
 		}
 		w.wantFirst(t, fmt.Sprint("byte ", at, " of a checkpoint"), w.first(t, trail.Check{}), "checkpoint", -1)
@@ -322,23 +396,36 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 	w.restore(t)
 }
 
-// Whoever owns the database can make every hash anew. The checkpoints that were signed before do not fit then, and where those are taken away, those that were handed out do not.
+// Whoever owns the database can make every hash anew. The checkpoints that were signed before do
+// not fit then, and where those are taken away, those that were handed out do not.
 func TestATrailThatWasWrittenAnewIsFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	of := "where customer_id = '" + w.acme.ID.String() + "' "
-	w.do(t, "update audit_entries set target_id = '4815' "+of+"and id = '"+w.entries[4]+"'; delete from audit_leaves "+of+"; delete from audit_heads "+of+
-		"; insert into audit_unsealed select customer_id, id from audit_entries "+of)
+	w.do(
+		t,
+		"update audit_entries set target_id = '4815' "+of+"and id = '"+w.entries[4]+"'; delete from audit_leaves "+of+"; delete from audit_heads "+of+
+			"; insert into audit_unsealed select customer_id, id from audit_entries "+of,
+	)
 	w.Seal(t)
 	w.wantFirst(t, "made anew", w.first(t, trail.Check{}), "checkpoint", -1)
 	w.do(t, "delete from audit_checkpoints")
 	if problem := w.first(t, trail.Check{}); problem.Kind != "" {
 		t.Errorf("by itself the trail is whole; told is %+v", problem)
 	}
-	w.wantFirst(t, "made anew, and held against what was handed out", w.first(t, trail.Check{Checkpoint: w.handedOut}), "checkpoint", -1)
+	w.wantFirst(
+		t,
+		"made anew, and held against what was handed out",
+		w.first(t, trail.Check{Checkpoint: w.handedOut}),
+		"checkpoint",
+		-1,
+	)
 	// Entries cut off at the end.
 	w.restore(t)
-	w.do(t, "delete from audit_entries "+of+"; delete from audit_leaves "+of+"; delete from audit_heads "+of+"; delete from audit_checkpoints "+of)
+	w.do(
+		t,
+		"delete from audit_entries "+of+"; delete from audit_leaves "+of+"; delete from audit_heads "+of+"; delete from audit_checkpoints "+of,
+	)
 	w.wantFirst(t, "cut off", w.first(t, trail.Check{Checkpoint: w.handedOut}), "checkpoint", -1)
 }
 
@@ -346,7 +433,8 @@ func TestEntriesThatWaitForLongAreTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.do(t, "alter table audit_entries enable trigger audit_entries_unsealed")
-	w.do(t, "begin; select from audit_heads where customer_id = '"+w.acme.ID.String()+"' for update") // as a sealer that hangs
+	// as a sealer that hangs
+	w.do(t, "begin; select from audit_heads where customer_id = '"+w.acme.ID.String()+"' for update")
 	err := w.DB.InCustomer(t.Context(), w.acme.ID, w.append)
 	if err != nil {
 		t.Fatal(err)
@@ -386,7 +474,8 @@ func TestEveryByteOfAnExportCounts(t *testing.T) {
 			t.Fatalf("byte %d, %d of line %d: %+v %v", at, column, line, report, err)
 		}
 		problem := report.Trails[0].Problems[0]
-		if line > 0 && (problem.LeafIndex == nil || *problem.LeafIndex != int64(line-1)) && column < len(lines[line])-1 {
+		if line > 0 && (problem.LeafIndex == nil || *problem.LeafIndex != int64(line-1)) &&
+			column < len(lines[line])-1 {
 			t.Fatalf("byte %d, %d of line %d: told is %+v", at, column, line, problem)
 		}
 		if column++; column == len(lines[line]) {
@@ -423,5 +512,12 @@ func TestEveryByteOfAnExportCounts(t *testing.T) {
 
 // append records an act of the service.
 func (w *world) append(tx *postgres.Tx) error {
-	return audit.AppendTx(tx, audit.Act{Caller: principal.Principal{Customer: tx.Customer}, Action: audit.CustomerChanged, Target: audit.OnCustomer(tx.Customer)})
+	return audit.AppendTx(
+		tx,
+		audit.Act{
+			Caller: principal.Principal{Customer: tx.Customer},
+			Action: audit.CustomerChanged,
+			Target: audit.OnCustomer(tx.Customer),
+		},
+	)
 }
