@@ -13,24 +13,24 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// What can be wrong with a trail. The set is closed.
+// Kinds of problems of a trail. The set is closed.
 const (
-	badEntry    = "entry"     // the entry is not what was sealed
-	badLeafHash = "leaf_hash" // the entry is, but its hash was changed
-	badNode     = "node"      // a hash above the leaves was changed
+	badEntry    = "entry"     // the entry was altered
+	badLeafHash = "leaf_hash" // the hash of the entry was altered
+	badNode     = "node"      // a hash above the leaves was altered
 	badOrder    = "order"     // leaves are missing
-	badHead     = "head"      // the head does not fit the leaves
-	// a signed checkpoint is not one, or the trail is not what it was when it was signed
+	badHead     = "head"      // the head does not match the leaves
+	// a checkpoint is malformed, or the trail has changed since it was signed
 	badCheckpoint = "checkpoint"
-	badUnsealed   = "unsealed" // an entry has no place
-	badExport     = "export"   // the export is not in its form
+	badUnsealed   = "unsealed" // an entry has no number
+	badExport     = "export"   // the export is malformed
 )
 
-// mostProblems is how many are told of one trail. The first is what matters: what comes after is
-// often its echo.
+// mostProblems bounds the problems that are listed for one trail. The first is what matters; those
+// after it often follow from it.
 const mostProblems = 20
 
-// Problem is one thing that is wrong with a trail.
+// Problem is something wrong with a trail.
 type Problem struct {
 	Kind      string `json:"kind"`
 	LeafIndex *int64 `json:"leaf_index,omitempty"`
@@ -38,35 +38,35 @@ type Problem struct {
 	Detail    string `json:"detail"`
 }
 
-// row is a leaf as it was found, and the entry that it stands for.
+// row is a leaf as it is stored, with its entry.
 type row struct {
 	index  int64
 	entry  uuid.UUID
-	hashes []byte                    // as they are kept
-	hash   [trailproof.HashSize]byte // of the entry as it is
-	leaf   []byte                    // the entry in its one form, where it is wanted
-	fault  string                    // why there is no such hash
+	hashes []byte                    // as stored
+	hash   [trailproof.HashSize]byte // of the entry as it is now
+	leaf   []byte                    // the canonical form of the entry, if requested
+	fault  string                    // why there is no hash
 }
 
-// claim is a checkpoint whose signature is good.
+// claim is a checkpoint with a valid signature.
 type claim struct {
 	size uint64
 	root [trailproof.HashSize]byte
 	what string // where it comes from
 }
 
-// checker goes through a trail from its first leaf on. It makes every hash anew and compares it
-// with the one that is kept, so that the first one that differs is found where it stands. It keeps
-// the right edge of the tree and nothing else.
+// checker walks a trail from its first leaf. It recomputes every hash and compares it with the
+// stored one, so that it finds the first difference where it is. It holds only the right edge of
+// the tree.
 type checker struct {
 	next int64
-	// the complete trees, by level: those whose bit in next is set
+	// roots of the complete subtrees by level: those whose bit in next is set
 	edge     [64][trailproof.HashSize]byte
-	claims   []claim // those of a size that is yet to come
+	claims   []claim // those of a size still to come
 	problems []Problem
-	more     int // problems that are not told
+	more     int // problems that are not listed
 	broken   bool
-	// an entry that is not what was sealed, or its hash was changed: the hash above it will tell
+	// An altered entry or an altered hash of it: the hash above will tell which.
 	open *row
 }
 
@@ -104,7 +104,7 @@ func (c *checker) add(leaf row) {
 		c.fail(badOrder, &row{index: c.next}, fmt.Sprintf("the leaf is missing; the next one is %d", leaf.index))
 		c.broken = true
 		return
-	case leaf.hashes == nil: // a line of an export that cannot be read
+	case leaf.hashes == nil: // a line of an export that cannot be parsed
 		c.settle(true)
 		c.fail(badExport, &leaf, leaf.fault)
 		c.broken = true
@@ -121,8 +121,8 @@ func (c *checker) add(leaf row) {
 	for ; c.next>>level&1 == 1; level++ {
 		fits := bytes.Equal(rfc6962.DefaultHasher.HashChildren(c.edge[level][:], hashAt(level)), hashAt(level+1))
 		if level == 0 && (differs || c.open != nil) {
-			// The hash above the pair fits the hashes below as they are kept, or else one of those
-			// was changed.
+			// Either the hash above the pair matches the stored hashes below, or one of those was
+			// altered.
 			if c.open != nil {
 				c.blame(c.open, fits)
 			}
@@ -149,8 +149,8 @@ func (c *checker) add(leaf row) {
 	c.compare()
 }
 
-// blame says of a leaf whose hash is not that of its entry which of the two was changed. The kept
-// hash is right if it fits the tree above.
+// blame decides, for a leaf whose hash is not that of its entry, which of the two was altered. The
+// stored hash is right if it matches the tree above.
 func (c *checker) blame(leaf *row, fits bool) {
 	switch {
 	case leaf.fault != "":
@@ -162,7 +162,7 @@ func (c *checker) blame(leaf *row, fits bool) {
 	}
 }
 
-// root is the root of the tree of the leaves so far.
+// root returns the root of the tree over the leaves so far.
 func (c *checker) root() (root [trailproof.HashSize]byte) {
 	if c.next == 0 {
 		return [trailproof.HashSize]byte(rfc6962.DefaultHasher.EmptyRoot())
@@ -177,7 +177,7 @@ func (c *checker) root() (root [trailproof.HashSize]byte) {
 	return root
 }
 
-// compare holds the tree against the checkpoints of its present size.
+// compare compares the tree with the checkpoints of its current size.
 func (c *checker) compare() {
 	for len(c.claims) > 0 && c.claims[0].size == uint64(c.next) {
 		if root := c.root(); root != c.claims[0].root {
@@ -192,7 +192,7 @@ func (c *checker) compare() {
 	}
 }
 
-// settle says of the last leaf, where that is open, which of the two was changed.
+// settle decides for the last leaf, if that is open, which of the two was altered.
 func (c *checker) settle(fits bool) {
 	if c.open != nil {
 		c.blame(c.open, fits)
@@ -200,8 +200,8 @@ func (c *checker) settle(fits bool) {
 	}
 }
 
-// end takes what is kept of the right edge of the tree: its size and the roots of the complete
-// trees, the largest first.
+// end compares the stored right edge of the tree: its size and the roots of the complete subtrees,
+// largest first.
 func (c *checker) end(size int64, roots []byte) {
 	if c.broken {
 		return

@@ -15,7 +15,7 @@ import (
 // Rows come in PostgreSQL's binary format of COPY, which costs neither side much for a row. It is
 // read by hand, column by column, in the order of leafColumns.
 
-var errCopy = errors.New("trail: the database sent rows in a form that is not known here")
+var errCopy = errors.New("trail: the database sent rows in an unknown format")
 
 // copied reads a copy.
 type copied struct {

@@ -18,24 +18,23 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Handlers are how this package's jobs are done.
+// Handlers returns the job handlers of this package.
 func (s *Service) Handlers() []jobs.Handler {
 	publishing := jobs.Handle(
 		func(ctx context.Context, _ jobs.Job, _ publication) error { return s.Publish(ctx) },
 		jobs.Timeout(30*time.Minute),
 	)
-	return append(mailjob.Handlers(s.mailing, s.word), publishing)
+	return append(mailjob.Handlers(s.mailing, s.render), publishing)
 }
 
-// Periodic is what is asked for again and again.
+// Periodic returns the periodic jobs.
 func (s *Service) Periodic() []jobs.Periodic {
 	return []jobs.Periodic{{Every: lookEvery, Arguments: publication{}}}
 }
 
-// Publish sends every customer the checkpoint of its trail, if the trail has grown since the last
-// one and that was a day ago, or the customer was made a day ago. Sending is an act of its own: an
-// entry that webhooks carry further, and a mail. The failure of one customer does not hold up the
-// others.
+// Publish sends every customer the checkpoint of its trail if the trail has grown since the last
+// one, and that, or the creation of the customer, was at least a day ago. It records an entry,
+// which webhooks pass on, and sends a mail. One customer's failure does not hold up the others.
 func (s *Service) Publish(ctx context.Context) error {
 	const page = 500
 	keys, err := s.keyring(ctx)
@@ -69,7 +68,7 @@ func (s *Service) Publish(ctx context.Context) error {
 }
 
 func (s *Service) publishTx(tx *postgres.Tx, keys ring) error {
-	if err := customer.LockTx(tx); err != nil { // of two at once, the second finds that it was done
+	if err := customer.LockTx(tx); err != nil { // of two concurrent runs, the second finds it done
 		return err
 	}
 	of, err := customer.GetTx(tx)
@@ -103,12 +102,12 @@ func (s *Service) publishTx(tx *postgres.Tx, keys ring) error {
 	if err != nil || s.mailing.Off() {
 		return err
 	}
-	return s.tell(tx, of, int64(checkpoint.Size))
+	return s.notify(tx, of, int64(checkpoint.Size))
 }
 
-// tell has a checkpoint sent to the privacy contact of the customer, or to its administrators where
-// it named none.
-func (s *Service) tell(tx *postgres.Tx, of customer.Customer, size int64) error {
+// notify sends a checkpoint to the customer's privacy contact, or to its administrators without
+// one.
+func (s *Service) notify(tx *postgres.Tx, of customer.Customer, size int64) error {
 	if of.PrivacyContact != nil {
 		return s.queue.EnqueueTx(tx, mailing{Customer: tx.Customer, Size: size})
 	}
@@ -117,8 +116,8 @@ func (s *Service) tell(tx *postgres.Tx, of customer.Customer, size int64) error 
 	})
 }
 
-// word words the mail to whoever it goes to now.
-func (s *Service) word(
+// render renders the mail to the current recipient.
+func (s *Service) render(
 	ctx context.Context,
 	job jobs.Job,
 	asked mailing,
@@ -127,10 +126,10 @@ func (s *Service) word(
 	if err != nil {
 		return mail.Message{}, false, err
 	}
-	return mailjob.In(s.db, func(asked mailing) id.Customer { return asked.Customer }, keys.word)(ctx, job, asked)
+	return mailjob.In(s.db, func(asked mailing) id.Customer { return asked.Customer }, keys.render)(ctx, job, asked)
 }
 
-func (r ring) word(tx *postgres.Tx, _ jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
+func (r ring) render(tx *postgres.Tx, _ jobs.Job, asked mailing) (message mail.Message, wanted bool, err error) {
 	of, err := customer.GetTx(tx)
 	if err != nil {
 		return mail.Message{}, false, err

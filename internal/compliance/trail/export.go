@@ -19,17 +19,17 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// An export is lines of JSON (NDJSON), in one form alone so that no byte of it can be changed
-// unnoticed. The first line names the trail and holds its checkpoints, the last of which is about
-// everything that follows:
+// An export is NDJSON in one canonical form, so that no byte of it can be altered unnoticed. The
+// first line names the trail and holds its checkpoints, the last of which covers everything that
+// follows:
 //
-//	{"format":"steward-audit-trail-1","customer_id":"...","size":2,"verifier_keys":["..."],"checkpoints":["..."]}
+// \t{"format":"steward-audit-trail-1","customer_id":"...","size":2,"verifier_keys":["..."],"checkpoints":["..."]}
 //
-// Then comes a line for each entry, by its place: the hashes of RFC 6962 that are complete with it
-// (its own, and those of the nodes above it, from the bottom up), one after the other in base64,
-// and the entry as trailproof.ParseLeaf reads it.
+// Then follows a line for each entry, by number: the hashes of RFC 6962 that the entry completes
+// (its own, and those of the nodes above it, from the bottom up), concatenated in base64, and the
+// entry as trailproof.ParseLeaf reads it.
 //
-//	{"leaf_index":0,"hashes":"...","leaf":{...}}
+// \t{"leaf_index":0,"hashes":"...","leaf":{...}}
 const exportFormat = "steward-audit-trail-1"
 
 type exportHeader struct {
@@ -45,16 +45,16 @@ const (
 	longestLine   = 1 << 24
 )
 
-// Exported is what an export holds.
+// Exported is what an export contains.
 type Exported struct {
 	CustomerID   string   `json:"customer_id"`
 	Entries      int64    `json:"entries"`
 	VerifierKeys []string `json:"verifier_keys"`
 }
 
-// Export writes the trail of a customer as it is now. With the service, a checkpoint is signed for
-// it; without, it goes as far as the newest checkpoint does. A trail in which something is not as
-// it was sealed is not exported.
+// Export writes the trail of a customer as it is now. With the service, it signs a checkpoint for
+// the export; without, the export ends at the newest checkpoint. It refuses a trail that was
+// altered.
 func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service, to io.Writer) (Exported, error) {
 	customers, err := chosenCustomers(ctx, db, []string{slug})
 	if err != nil {
@@ -112,7 +112,7 @@ func Export(ctx context.Context, db *postgres.DB, slug string, signing *Service,
 		return Exported{}, err
 	}
 	out := bufio.NewWriterSize(to, 1<<18)
-	_, _ = out.Write(line) // the writer remembers its error until Flush
+	_, _ = out.Write(line) // the writer returns its error from Flush
 	err = inOrder(ctx, func(start func(func() ([]byte, error)) bool) error {
 		for from := int64(0); from < header.Size; from += chunk {
 			if !start(func() ([]byte, error) {
@@ -144,7 +144,7 @@ func (h exportHeader) line() ([]byte, error) {
 	return line.Bytes(), err
 }
 
-// exportLines writes leaves, whose numbers must be those from a number on.
+// exportLines writes leaves, which must be numbered from a number on.
 func exportLines(rows []row, from int64) (lines []byte, err error) {
 	for i, one := range rows {
 		if one.index != from+int64(i) || one.leaf == nil || len(one.hashes) < trailproof.HashSize ||
@@ -169,8 +169,8 @@ const (
 	exportEnd    = "}\n"
 )
 
-// VerifyExport checks an export: its form, every entry against its hash, every hash of the tree,
-// and the checkpoints. It needs no database, and with keys that were given nothing but the export.
+// VerifyExport verifies an export: its form, every entry against its hash, every hash of the tree,
+// and the checkpoints. It needs no database.
 func VerifyExport(ctx context.Context, from io.Reader, check Check) (Report, error) {
 	in := bufio.NewReaderSize(from, 1<<18)
 	report := Report{OK: true, KeysFrom: KeysGiven, Trails: []TrailReport{}}
@@ -262,8 +262,8 @@ func readHeader(in *bufio.Reader) (header exportHeader, err error) {
 	return header, nil
 }
 
-// exportClaims opens the checkpoints of an export, the last of which has to be about all of it, and
-// the one that was given.
+// exportClaims opens the checkpoints of an export, the last of which must cover all of it, and the
+// given one.
 func exportClaims(
 	header exportHeader,
 	keys []ed25519.PublicKey,
@@ -304,7 +304,7 @@ func exportClaims(
 	return claims, bad, nil
 }
 
-// readLine reads one line with its end, of a certain length at most.
+// readLine reads a line with its end, up to a maximum length.
 func readLine(in *bufio.Reader, line []byte, longest int) ([]byte, error) {
 	from := len(line)
 	for {
@@ -319,7 +319,7 @@ func readLine(in *bufio.Reader, line []byte, longest int) ([]byte, error) {
 	}
 }
 
-// readLines reads lines, one after the other, and tells how many.
+// readLines reads lines and returns their number.
 func readLines(in *bufio.Reader, count int64) (lines []byte, read int, err error) {
 	lines = make([]byte, 0, int(count)*700)
 	for range count {
@@ -335,7 +335,7 @@ func readLines(in *bufio.Reader, count int64) (lines []byte, read int, err error
 	return lines, read, nil
 }
 
-// exportRows reads lines of leaves and makes the hash of each entry.
+// exportRows parses lines of leaves and hashes their entries.
 func exportRows(lines []byte, first int64) (rows []row) {
 	rows = make([]row, 0, bytes.Count(lines, []byte{'\n'}))
 	prefix := make([]byte, 0, 64)
@@ -364,7 +364,7 @@ func exportRows(lines []byte, first int64) (rows []row) {
 	return rows
 }
 
-// namedIn finds the id of an entry in a leaf that may be none.
+// namedIn returns the id of the entry in a leaf that may be malformed.
 func namedIn(leaf []byte) uuid.UUID {
 	var named struct{ ID uuid.UUID }
 	if json.Unmarshal(leaf, &named) != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// ring is every key that ever signed checkpoints, and the one that signs.
+// ring holds every key that has signed checkpoints, and the one that signs.
 type ring struct{ signingkey.Ring }
 
 func (s *Service) keyring(ctx context.Context) (ring, error) {
@@ -20,7 +20,7 @@ func (s *Service) keyring(ctx context.Context) (ring, error) {
 	return ring{all}, err
 }
 
-// verifierKeys writes every key as the key of a trail.
+// verifierKeys formats every key as a verifier key of the trail.
 func (r ring) verifierKeys(origin string) ([]string, error) {
 	texts := make([]string, len(r.Keys))
 	for i, key := range r.Keys {
@@ -33,7 +33,7 @@ func (r ring) verifierKeys(origin string) ([]string, error) {
 	return texts, nil
 }
 
-// open reads a stored checkpoint and finds out which key signed it.
+// open opens a stored checkpoint and finds the key that signed it.
 func (r ring) open(kept storedCheckpoint) (Checkpoint, error) {
 	read, err := trailproof.ReadCheckpoint(kept.note)
 	if err != nil {
@@ -56,8 +56,8 @@ func (r ring) open(kept storedCheckpoint) (Checkpoint, error) {
 	return Checkpoint{}, errors.New("trail: a checkpoint is not signed by any of the keys")
 }
 
-// signedAt is when a checkpoint was signed, as it says itself; of an older one, which does not say,
-// what is kept beside it.
+// signedAt returns when a checkpoint was signed: as it says itself, or, for an older one that does
+// not, as stored beside it.
 func signedAt(opened trailproof.Checkpoint, kept storedCheckpoint) time.Time {
 	if opened.At.IsZero() {
 		return kept.createdAt
@@ -65,7 +65,7 @@ func signedAt(opened trailproof.Checkpoint, kept storedCheckpoint) time.Time {
 	return opened.At
 }
 
-// sign makes a checkpoint.
+// sign signs a checkpoint.
 func (r ring) sign(checkpoint trailproof.Checkpoint) (string, error) {
 	text, err := trailproof.VerifierKey(checkpoint.Origin, r.Signing.Public())
 	if err != nil {
@@ -82,7 +82,7 @@ func (r ring) sign(checkpoint trailproof.Checkpoint) (string, error) {
 	return string(signed), err
 }
 
-// signer is the private half to a verifier.
+// signer is the private half of a verifier key.
 type signer struct {
 	note.Verifier
 	private ed25519.PrivateKey

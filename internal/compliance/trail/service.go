@@ -19,17 +19,17 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// Service is the checkpoints and proofs as callers get them. Safe for concurrent use.
+// Service implements the use cases of checkpoints and proofs. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
 	queue   *jobs.Queue
 	mailing mailjob.Mailing
-	host    string // that the trails are named by
+	host    string // names the trails
 	keys    *signingkey.Store
 }
 
-// NewService makes the service. Trails are named by the host of the public URL. Keys are kept in
-// the store of objects too, if there is one.
+// NewService returns the service. Trails are named by the host of the public URL. Keys are also
+// stored in the object store, if there is one.
 func NewService(
 	db *postgres.DB,
 	box *seal.Box,
@@ -51,7 +51,7 @@ func NewService(
 	}, nil
 }
 
-// Keys are the public keys that ever signed or are about to, the newest first.
+// Keys returns the public keys that have signed or will sign, newest first.
 func (s *Service) Keys(ctx context.Context) ([]token.JWK, error) {
 	all, err := s.keyring(ctx)
 	if err != nil {
@@ -60,8 +60,8 @@ func (s *Service) Keys(ctx context.Context) ([]token.JWK, error) {
 	return all.JWKs(), nil
 }
 
-// Latest returns the newest checkpoint and makes one where the trail has grown. With a size, it
-// proves that the trail of that size is the beginning of this one, or gives the fault TrailShorter.
+// Latest returns the newest checkpoint, and signs one if the trail has grown. With a size it also
+// proves that the trail of that size is a prefix of this one. Fault: TrailShorter.
 func (s *Service) Latest(ctx context.Context, caller principal.Principal, since *int64) (latest Latest, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
@@ -91,8 +91,8 @@ func (s *Service) Latest(ctx context.Context, caller principal.Principal, since 
 	return latest, err
 }
 
-// Prove proves that an entry stands in the trail. An entry that is not sealed yet gives the fault
-// EntryNotSealed.
+// Prove proves that an entry is in the trail. Fault: EntryNotSealed for one that is not sequenced
+// yet.
 func (s *Service) Prove(ctx context.Context, caller principal.Principal, entry id.Entry) (proof Proof, err error) {
 	keys, err := s.keyring(ctx)
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Service) Prove(ctx context.Context, caller principal.Principal, entry i
 	return proof, err
 }
 
-// newest returns the newest checkpoint that there is.
+// newest returns the newest existing checkpoint.
 func (s *Service) newest(tx *postgres.Tx, keys ring) (Checkpoint, bool, error) {
 	kept, found, err := newestCheckpoint(tx)
 	if err != nil || !found {
@@ -134,8 +134,8 @@ func (s *Service) newest(tx *postgres.Tx, keys ring) (Checkpoint, bool, error) {
 	return opened, err == nil, err
 }
 
-// makeTx returns a checkpoint of everything that is sealed. Two that make one of the same size at
-// once end with the same.
+// makeTx returns a checkpoint of everything that is sequenced. Two concurrent calls for one size
+// return the same checkpoint.
 func (s *Service) makeTx(tx *postgres.Tx, keys ring) (Checkpoint, error) {
 	head, err := audit.HeadTx(tx)
 	if err != nil {

@@ -1,14 +1,14 @@
 // Package trail lets a customer hold Steward to its audit trail.
 //
-// Owns: the signed checkpoints of the tree over a customer's entries, the proofs that callers get,
-// what is sent to customers every day, and checking a whole trail, in the database or in an export.
-// Does not own: the entries, their order and the tree (audit), the forms that others verify too
-// (pkg/trailproof), the keys (proofkey).
+// Owns: the signed checkpoints of the tree over a customer's entries, proofs, the daily publication
+// of checkpoints, and the verification of a whole trail, in the database or in an export.
+// Does not own: entries, their order and the tree (audit), the formats that others verify too
+// (pkg/trailproof), keys (signingkey).
 //
 // The tree grows within a second of every entry, without a signature. A checkpoint is signed when
-// somebody asks for one and the tree has grown, or when it is sent. What was signed is kept. The
-// database can be rewritten by whoever owns it, tree and all; a checkpoint cannot be made without
-// the master key, and those that customers were sent cannot be taken back.
+// it is requested and the tree has grown, or when it is published; signed checkpoints are kept.
+// Whoever owns the database can rewrite it, tree and all; but no checkpoint can be signed without
+// the master key, and those that customers received cannot be taken back.
 package trail
 
 import (
@@ -20,29 +20,29 @@ import (
 )
 
 const (
-	// for so long the newest checkpoint is the latest, though the trail has grown
+	// how long the newest checkpoint counts as the latest although the trail has grown
 	fresh          = time.Second
-	publishedEvery = 24 * time.Hour // at most
-	lookEvery      = time.Hour      // whose checkpoint is to be sent
-	// when to ask again for the proof of an entry that is not sealed
+	publishedEvery = 24 * time.Hour // minimum interval for one customer
+	lookEvery      = time.Hour      // interval of the search for customers whose checkpoint is due
+	// when to ask again for the proof of an entry that is not sequenced
 	soon = time.Second
 )
 
 // Checkpoint is a signed head of a customer's trail.
 type Checkpoint struct {
 	trailproof.Checkpoint
-	Note        string // as it was signed
+	Note        string // as signed
 	CreatedAt   time.Time
-	VerifierKey string // of the key that signed it
+	VerifierKey string // of the signing key
 }
 
-// Latest is the newest checkpoint, and how it follows from an earlier one.
+// Latest is the newest checkpoint and its consistency with an earlier one.
 type Latest struct {
 	Checkpoint
-	ConsistencyPath [][]byte // nil: not asked for
+	ConsistencyPath [][]byte // nil: not requested
 }
 
-// Proof is that an entry stands in the trail.
+// Proof proves that an entry is in the trail.
 type Proof struct {
 	Index         int64
 	Leaf          []byte
@@ -50,19 +50,19 @@ type Proof struct {
 	Checkpoint    Checkpoint
 }
 
-// publication asks to send the checkpoints of all customers that are due.
+// publication is the job that publishes the checkpoints that are due, of all customers.
 type publication struct{}
 
 // Kind implements jobs.Arguments.
 func (publication) Kind() string { return "trail_publication" }
 
-// Policy says how the job is treated.
+// Policy implements jobs' optional policy.
 func (publication) Policy() jobs.Policy {
 	return jobs.Policy{Queue: jobs.Upkeep, Attempts: 3, Unique: true}
 }
 
-// mailing is one checkpoint that is to be sent to one recipient: the user, or the customer's
-// privacy contact where there is none.
+// mailing is the job that mails a checkpoint to a recipient: the user, or the customer's privacy
+// contact without one.
 type mailing struct {
 	Customer id.Customer `json:"customer_id"`
 	Size     int64       `json:"size"`
@@ -72,5 +72,5 @@ type mailing struct {
 // Kind implements jobs.Arguments.
 func (mailing) Kind() string { return "trail_checkpoint_mail" }
 
-// Policy says how the job is treated.
+// Policy implements jobs' optional policy.
 func (mailing) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail} }

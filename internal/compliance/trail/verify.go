@@ -23,11 +23,11 @@ import (
 )
 
 const (
-	chunk       = 8192        // leaves that are read and made at once
-	sealedByNow = time.Minute // after which an entry without a place is a problem
+	chunk       = 8192        // leaves that are read and hashed at once
+	sealedByNow = time.Minute // after which an entry without a number is a problem
 )
 
-// Report is what checking found.
+// Report is the result of a verification.
 type Report struct {
 	OK       bool          `json:"ok"`
 	KeysFrom KeysFrom      `json:"keys_from"`
@@ -35,41 +35,41 @@ type Report struct {
 	Entries  int64         `json:"entries"`
 }
 
-// TrailReport is what checking one trail found.
+// TrailReport is the result of verifying one trail.
 type TrailReport struct {
 	CustomerID   string    `json:"customer_id"`
 	Customer     string    `json:"customer,omitempty"` // the slug
-	Entries      int64     `json:"entries"`            // that have their place
-	Unsealed     int64     `json:"unsealed"`           // that have none yet
+	Entries      int64     `json:"entries"`            // entries with a number
+	Unsealed     int64     `json:"unsealed"`           // entries without one yet
 	Checkpoints  int       `json:"checkpoints"`
 	Problems     []Problem `json:"problems"`
-	MoreProblems int       `json:"more_problems"` // that are not listed
+	MoreProblems int       `json:"more_problems"` // problems that are not listed
 }
 
-// KeysFrom is where the keys come from that signatures are checked with. The set is closed.
+// KeysFrom is the source of the keys that verify signatures. The set is closed.
 type KeysFrom string
 
-// Where keys come from. What is under test is no good source of them.
+// Sources of keys. What is verified is itself a weak source.
 const (
-	KeysGiven     KeysFrom = "given"      // by whoever checks
-	KeysOpened    KeysFrom = "master_key" // the master key opened them
-	KeysPublished KeysFrom = "database"   // as the database has them
-	KeysExported  KeysFrom = "export"     // as the export has them
+	KeysGiven     KeysFrom = "given"      // by the caller
+	KeysOpened    KeysFrom = "master_key" // authenticated by the master key
+	KeysPublished KeysFrom = "database"   // as stored in the database
+	KeysExported  KeysFrom = "export"     // as stored in the export
 )
 
-// Check says what to check, and with which keys.
+// Check says what to verify, and with which keys.
 type Check struct {
 	Customers  []string // slugs; empty: all
 	Keys       []string // verifier keys; empty: those of the database
 	Box        *seal.Box
-	Checkpoint string // one that was handed out earlier; empty: none
+	Checkpoint string // an earlier one; empty: none
 }
 
-// ParallelReads is how many connections checking makes use of.
+// ParallelReads returns how many connections a verification uses.
 func ParallelReads() int { return min(max(runtime.GOMAXPROCS(0), 2), 8) }
 
-// publicKeys reads the keys out of verifier keys. Whose trail they were written for does not
-// matter: it is the same key for all.
+// publicKeys extracts the keys from verifier keys, whatever trail they name: all trails share one
+// key.
 func publicKeys(verifierKeys []string) ([]ed25519.PublicKey, error) {
 	keys := make([]ed25519.PublicKey, len(verifierKeys))
 	for i, text := range verifierKeys {
@@ -93,7 +93,7 @@ func publicKeys(verifierKeys []string) ([]ed25519.PublicKey, error) {
 	return keys, nil
 }
 
-// openWith opens a checkpoint that one of the keys signed as a checkpoint of the customer.
+// openWith opens a checkpoint of the customer that one of the keys signed.
 func openWith(keys []ed25519.PublicKey, text, customerID string) (trailproof.Checkpoint, error) {
 	read, err := trailproof.ReadCheckpoint(text)
 	if err != nil {
@@ -112,9 +112,9 @@ func openWith(keys []ed25519.PublicKey, text, customerID string) (trailproof.Che
 	return trailproof.OpenCheckpoint(text, verifierKeys...)
 }
 
-// Verify checks trails in the database: every entry against its leaf, every hash of the tree, every
-// checkpoint, and that no entry is missing or left over. The trails are read through the doors, as
-// they were when the check began; what is appended meanwhile does not matter.
+// Verify verifies trails in the database: every entry against its leaf, every hash of the tree,
+// every checkpoint, and that no entry is missing or surplus. It reads through the doors, as of the
+// start: entries that are appended meanwhile do not matter.
 func Verify(ctx context.Context, db *postgres.DB, check Check) (Report, error) {
 	report := Report{OK: true, Trails: []TrailReport{}}
 	keys, from, err := checkKeys(ctx, db, check)
@@ -152,7 +152,7 @@ func Verify(ctx context.Context, db *postgres.DB, check Check) (Report, error) {
 	return report, nil
 }
 
-// tidied gives a checkpoint its own ends of lines back, which may have been changed on its way.
+// tidied restores the line endings of a checkpoint, which may have changed in transit.
 func tidied(text string) string {
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
 	if text == "" {
@@ -167,8 +167,8 @@ func (r *Report) add(trail TrailReport) {
 	r.OK = r.OK && len(trail.Problems) == 0
 }
 
-// checkKeys are the keys to check signatures with: those that were given; those of the database,
-// which the master key opens; or those of the database as they are.
+// checkKeys returns the keys that verify signatures: the given ones, or those of the database,
+// authenticated by the master key if there is one.
 func checkKeys(ctx context.Context, db *postgres.DB, check Check) (keys []ed25519.PublicKey, from KeysFrom, err error) {
 	if len(check.Keys) > 0 {
 		keys, err = publicKeys(check.Keys)
@@ -200,7 +200,7 @@ func checkKeys(ctx context.Context, db *postgres.DB, check Check) (keys []ed2551
 	return keys, from, err
 }
 
-// chosenCustomers returns the customers with these slugs, or all.
+// chosenCustomers returns the customers with these slugs, or all customers.
 func chosenCustomers(ctx context.Context, db *postgres.DB, slugs []string) (chosen []listed, err error) {
 	const page = 500
 	wanted := make(map[string]bool, len(slugs))
@@ -233,7 +233,7 @@ func chosenCustomers(ctx context.Context, db *postgres.DB, slugs []string) (chos
 	return chosen, nil
 }
 
-// verifyTrail checks the trail of one customer.
+// verifyTrail verifies the trail of one customer.
 func verifyTrail(
 	ctx context.Context,
 	db *postgres.DB,
@@ -248,8 +248,8 @@ func verifyTrail(
 		if kept, err = allCheckpoints(tx); err != nil {
 			return err
 		}
-		// after the checkpoints: a trail grows, so each of them is about no more than there is by
-		// then
+		// Read after the checkpoints: a trail only grows, so no checkpoint covers more than it has
+		// by then.
 		state, err = stateOf(tx)
 		return err
 	})
@@ -286,7 +286,7 @@ func verifyTrail(
 	return report, nil
 }
 
-// claimsOf opens checkpoints. Those that do not count are problems.
+// claimsOf opens checkpoints. Those that do not verify are problems.
 func claimsOf(kept []storedCheckpoint, keys []ed25519.PublicKey, customerID string) (claims []claim, bad []Problem) {
 	for _, one := range kept {
 		opened, err := openWith(keys, one.note, customerID)
@@ -330,8 +330,8 @@ func claimsOf(kept []storedCheckpoint, keys []ed25519.PublicKey, customerID stri
 	return claims, bad
 }
 
-// readLeaves gives the first size leaves to the checker, in their order. They are read and hashed
-// in chunks, several at once; the memory of a chunk that was checked serves another.
+// readLeaves passes the first size leaves to the checker in order. It reads and hashes chunks
+// concurrently, and reuses the memory of checked chunks.
 func readLeaves(ctx context.Context, db *postgres.DB, of id.Customer, size int64, checker *checker) error {
 	var spare sync.Pool
 	return inOrder(ctx, func(start func(func() (*leaves, error)) bool) error {
@@ -356,8 +356,8 @@ func readLeaves(ctx context.Context, db *postgres.DB, of id.Customer, size int64
 	})
 }
 
-// inOrder does pieces of work at once, a few at a time, and uses what they give in the order in
-// which they were started. It returns when nothing of it goes on any more.
+// inOrder runs pieces of work concurrently, a few at a time, and uses their results in the order in
+// which they were started. It returns when none is running.
 func inOrder[T any](
 	ctx context.Context,
 	produce func(start func(piece func() (T, error)) bool) error,
@@ -406,8 +406,8 @@ func inOrder[T any](
 	return errors.Join(failed, <-produced)
 }
 
-// lookForLost looks for entries that have no place and will get none, and for those that have
-// waited too long.
+// lookForLost finds entries that have no number and are not queued for one, and those queued for
+// too long.
 func lookForLost(ctx context.Context, db *postgres.DB, of id.Customer, state trailState, checker *checker) error {
 	missing := state.entries != state.leavesCount+state.unsealed
 	for _, one := range checker.problems {
@@ -439,14 +439,14 @@ func lookForLost(ctx context.Context, db *postgres.DB, of id.Customer, state tra
 	})
 }
 
-// leaves are some leaves with their entries. The rows point into what the database sent.
+// leaves is a chunk of leaves with their entries. The rows point into what the database sent.
 type leaves struct {
 	data bytes.Buffer
 	rows []row
 }
 
-// read reads leaves with their entries; the entries in their one form are kept where they are
-// wanted.
+// read reads leaves with their entries, and keeps the canonical form of the entries if whole is
+// set.
 func (l *leaves) read(ctx context.Context, db *postgres.DB, of id.Customer, from, to int64, whole bool) error {
 	l.data.Grow(int(to-from) * 600)
 	err := db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) error {
