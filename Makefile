@@ -36,6 +36,15 @@ RACE := -race -gcflags=golang.org/x/crypto/...=-race=false
 test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
 	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)
 
+# A package that needs a server for tests, or PostgreSQL's programs, says so by what its tests import.
+NEEDS_POSTGRES := testkit/(dbtest|apptest)|dev/devpg|infra/pgprograms
+UNIT = $$($(GO) list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
+	grep -vE '$(NEEDS_POSTGRES)' | cut -d ' ' -f 1)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no database and no browser
+	env -u STEWARD_TEST_DATABASE_URL $(GO) test -shuffle=on $(UNIT)
+
 .PHONY: quick
 quick: postgres chromium ## Run the tests without the race detector
 	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)

@@ -168,8 +168,17 @@ func (s *Service) Customer(t testing.TB, slug string) Customer {
 	return made
 }
 
-// Operators makes the customer "fusions" with one operator.
-func (s *Service) Operators(t testing.TB) (operator Person) {
+// Operators makes the customer "fusions" with one operator. On the shared service, where that customer exists
+// once, it makes another operator for each call.
+func (s *Service) Operators(t testing.TB) Person {
+	t.Helper()
+	if s.address != "" {
+		return s.Person(t, operators(), principal.Operator, Unique("operator")+"@fusions.example")
+	}
+	return s.newOperators(t)
+}
+
+func (s *Service) newOperators(t testing.TB) (operator Person) {
 	t.Helper()
 	_, err := s.Customers.Create(t.Context(), customer.New{Slug: customer.OperatorsSlug, Name: "Fusions"}, func(tx *postgres.Tx) error {
 		operator = createPerson(t, tx, principal.Operator, "operator@fusions.example")

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/fusionspim/steward/internal/account/customer"
 )
 
 // Main runs the tests of a package that uses Shared. Call it from TestMain: it stops the shared service after
@@ -36,8 +38,25 @@ func Shared(t testing.TB) *Service {
 
 var (
 	running     = &process{}
-	startShared = sync.OnceValue(func() *Service { return Start(running) })
-	unique      atomic.Uint32
+	startShared = sync.OnceValue(func() *Service {
+		service := StartWith(running, WithBackups(running))
+		began := service.Database.Clock.Now()
+		running.Cleanup(func() {
+			if now := service.Database.Clock.Now(); !now.Equal(began) {
+				running.Errorf("a test moved the clock that all share, by %s: it needs a service of its own", now.Sub(began))
+			}
+		})
+		return service
+	})
+	// operators makes the operators' customer of the shared service, which exists once.
+	operators = sync.OnceValue(func() Customer {
+		service := startShared()
+		service.newOperators(running)
+		made := Customer{Slug: customer.OperatorsSlug}
+		service.Database.Peek(running, "select id from customers where slug = $1", &made.ID, made.Slug)
+		return made
+	})
+	unique atomic.Uint32
 )
 
 // Unique returns a word that begins with the one given and that no other call returns: a slug, or the local

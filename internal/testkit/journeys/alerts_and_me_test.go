@@ -62,7 +62,7 @@ func (h *tenant) lives(t testing.TB, access apptest.Credential) bool {
 
 func TestMe(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	type meView struct {
 		ID       string `json:"id"`
 		Role     string `json:"role"`
@@ -83,7 +83,7 @@ func TestMe(t *testing.T) {
 		credential apptest.Credential
 		person     apptest.Person
 		customer   string
-	}{"operator": {w.operator, w.fusions.Admin, "fusions"}, "customer": {w.admin, w.acme.Admin, "acme"}, "user": {w.user, w.acme.User, "acme"}} {
+	}{"operator": {w.operator, w.fusions.Admin, "fusions"}, "customer": {w.admin, w.acme.Admin, w.acme.Slug}, "user": {w.user, w.acme.User, w.acme.Slug}} {
 		var me meView
 		answer := call(t, w.Service, "GET", "/v1/me", apptest.As(who.credential)).Want(t, 200)
 		answer.Into(t, &me)
@@ -412,7 +412,7 @@ func TestRefreshingAtOnce(t *testing.T) {
 // TestAccessTokensVerifyElsewhere: whoever has the published keys can verify a token without us, with another library.
 func TestAccessTokensVerifyElsewhere(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	var set struct {
 		Keys []struct{ Kty, Crv, X, Kid, Alg, Use string }
 	}

@@ -286,7 +286,7 @@ func (w *world) checkBundle(t *testing.T, files map[string][]byte, person apptes
 // A page for people shows the newest rows of a store that has many; the files have all.
 func TestBundleOfManyRows(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	const many = 2500
 	entries := make([]any, 500)
 	for i := range entries {
@@ -552,7 +552,7 @@ func TestRequestsOfAKindAreJoined(t *testing.T) {
 // Two operators at once, an operator and the customer, an operator and an erasure: one of them is first, and the other hears of it.
 func TestRequestsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	colleague := apptest.As(w.SignIn(t, "fusions", w.Person(t, w.fusions, principal.Operator, "colleague@fusions.example")))
 	operator, admin := apptest.As(w.operator), apptest.As(w.admin)
 	for round := range 6 {
@@ -609,7 +609,7 @@ func TestRequestsAtOnce(t *testing.T) {
 // Whoever is erased takes what was open along, and bundles that nobody collected.
 func TestErasureEndsRequests(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	person := w.Person(t, w.acme, principal.User, "leaving@acme.example")
 	ready, open := w.ask(t, "access", person.ID, nil), w.ask(t, "portability", person.ID, nil)
 	w.operate(t, ready.ID, "fulfilment").Want(t, 200)
@@ -799,7 +799,7 @@ var personal = []string{"first_name", "last_name", "email", "address"}
 // their own name and sign-ins, administrators the accounts that they look after, one page at a time; operators whom an open request is about. The bundle is the only export.
 func TestThereIsNoOtherWayToAnExport(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	allowed := map[string]string{
 		"getMe": "operator customer user", "listMyLogins": "operator customer user",
 		"listUsers": "customer users:read", "createUser": "customer users:write", "getUser": "customer users:read", "updateUser": "customer users:write",

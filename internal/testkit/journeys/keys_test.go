@@ -296,7 +296,7 @@ func TestStaleKeysAreReported(t *testing.T) {
 	w.Call(t, "GET", "/v1/users", apptest.As(made["used"].credential)).Want(t, 200)
 	clock.Advance(4*24*time.Hour + time.Second)
 	keyOf(t, w.Service, w.acme, apikey.New{Name: "new", Scopes: principal.Scopes()})
-	admin = apptest.As(w.SignIn(t, "acme", w.acme.Admin))
+	admin = apptest.As(w.SignIn(t, w.acme.Slug, w.acme.Admin))
 	for query, want := range map[string]string{
 		"&unused_for_days=11": "", "&unused_for_days=10": "never used", "&unused_for_days=4": "used, never used", "": "new, expired, revoked, used, never used",
 	} {

@@ -368,7 +368,7 @@ func anonymous(t *testing.T, answer apptest.Answer) string {
 // TestTheRoleIsJudgedBeforeTheRequest: somebody who may not do a thing learns nothing about how it would be done.
 func TestTheRoleIsJudgedBeforeTheRequest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	key := w.key(t, w.acme, []principal.Scope{principal.AnalyticsWrite})
 	for _, operation := range w.API.Operations() {
 		if operation.Public {
@@ -396,18 +396,32 @@ type world struct {
 	deliveries                        map[string]string   // one of each webhook endpoint that was made
 }
 
+// newWorld makes one on a service of its own.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return worldOn(t, apptest.StartWith(t, apptest.WithBackups(t)), "acme", "umbrella")
+}
+
+// newSharedWorld makes one on the shared service.
+func newSharedWorld(t *testing.T) *world {
+	t.Helper()
+	return worldOn(t, apptest.Shared(t), apptest.Unique("acme"), apptest.Unique("umbrella"))
+}
+
+func worldOn(t *testing.T, service *apptest.Service, acme, other string) *world {
+	t.Helper()
 	w := &world{
-		Service: apptest.StartWith(t, apptest.WithBackups(t)), oneTimeCode: "287082", deliveries: make(map[string]string), fusions: apptest.Customer{Slug: "fusions"},
+		Service: service, oneTimeCode: "287082", deliveries: make(map[string]string),
+		fusions: apptest.Customer{Slug: "fusions"},
 	}
 	w.fusions.Admin = w.Operators(t)
 	w.operator = w.SignIn(t, "fusions", w.fusions.Admin)
 	w.Superuser(t, "select id from customers where slug = 'fusions'", &w.fusions.ID)
-	colleague := w.Person(t, w.fusions, principal.Operator, "second-operator@fusions.example")
+	colleague := w.Person(t, w.fusions, principal.Operator, apptest.Unique("second-operator")+"@fusions.example")
 	w.colleague = principal.Principal{Customer: w.fusions.ID, User: colleague.ID, Role: principal.Operator}
-	w.acme, w.other = w.Customer(t, "acme"), w.Customer(t, "umbrella")
-	w.admin, w.user, w.otherAdmin = w.SignIn(t, "acme", w.acme.Admin), w.SignIn(t, "acme", w.acme.User), w.SignIn(t, "umbrella", w.other.Admin)
+	w.acme, w.other = w.Customer(t, acme), w.Customer(t, other)
+	w.admin, w.user = w.SignIn(t, acme, w.acme.Admin), w.SignIn(t, acme, w.acme.User)
+	w.otherAdmin = w.SignIn(t, other, w.other.Admin)
 	return w
 }
 

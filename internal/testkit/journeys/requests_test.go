@@ -226,7 +226,7 @@ func behind(object string) string {
 // TestGoodBodiesInUnusualDress: what RFC 8259 and RFC 9110 allow is taken.
 func TestGoodBodiesInUnusualDress(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	person := w.make(t, aUser, w.acme)
 	for what, options := range map[string][]apptest.Option{
 		"charset":         {apptest.Raw(`application/json; charset="UTF-8"`, `{"opted_in":true}`)},
@@ -338,7 +338,7 @@ func TestQueriesAreReadStrictly(t *testing.T) {
 // TestCursorsCannotBeMadeUp: a cursor is good for one list, its filters and its customer.
 func TestCursorsCannotBeMadeUp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	cursor := func(path string, credential apptest.Credential) string {
 		return call(t, w.Service, "GET", path, apptest.As(credential)).Want(t, 200).Text(t, "next_cursor")
 	}
@@ -626,7 +626,7 @@ func TestAddressOfALink(t *testing.T) {
 // TestGarbage sends every operation what nobody would write by hand. Whatever comes, the answer is of the contract and never a fault of ours.
 func TestGarbage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newSharedWorld(t)
 	operations := slices.DeleteFunc(w.API.Operations(), func(o *contract.Operation) bool {
 		// Those would end the session that the others are called with, and signing in is slow on purpose.
 		return o.ID == "endCurrentSession" || o.ID == "createSession" || o.ID == "changeMyPassword" || o.ID == "enrolMySecondFactor"
