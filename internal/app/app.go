@@ -291,7 +291,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	a.every(ctx, sweepEvery, "dropping what is past its time", a.Sweep)
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
-		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.LookAfter)
+		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.PickUpDue)
 		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.LookAfter)
 		a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	}

@@ -1,22 +1,26 @@
-// Package alert is what a customer's software tells the customer's users of by mail when something has gone wrong.
+// Package alert notifies a customer's users by mail when the customer's software reports a problem.
 //
-// Owns: raising alerts and joining repeats, who gets which, the record of each delivery, when to try again, gathering what is too much for one hour, and the
-// link by which a person opts out.
-// Does not own: the setting of a person (user), the wording and sending of mails (mail), the queue (jobs).
+// Owns: raising alerts and joining repeats, who receives which, the record of each delivery,
+// retries, the hourly digest of what exceeds the cap, and the link by which a person opts out.
+// Does not own: the setting of a person (user), the wording and sending of mails (mail), the queue
+// (jobs).
 //
-// A delivery is one row for a person and an alert. Who gets one is found when the alert is fanned out, and asked again, together with the address, under the lock that
-// an erasure takes, a moment before the mail is sent:
+// A delivery is one row for a person and an alert. The recipients are found when the alert is
+// fanned out, and checked again, together with the address, under the lock that an erasure takes,
+// just before the mail is sent:
 //
-//	pending ──▶ sent        (the mail server took it)
-//	   │ ▲  ├──▶ failed      (refused for good, or for two days)
-//	   └─┘  └──▶ skipped     (the person is opted out or not active any more)
-//	collected ──▶ digested, failed or skipped, together with the mail that gathers the hour
+//	pending ──▶ sent        (accepted by the mail server)
+//	   │ ▲  ├──▶ failed      (refused permanently, or for two days)
+//	   └─┘  └──▶ skipped     (the person has opted out or is no longer active)
+//	collected ──▶ digested, failed or skipped, together with the digest of the hour
 //
-// Whoever sends takes a few deliveries by moving the time at which they are due; who dies leaves them to be due again. A mail that is tried again has the same Message-ID.
-// The mails go out after the short transaction that took them, and none is begun that was taken longer ago than a second.
+// A sender leases a few deliveries by moving their due time; if it crashes, they become due again.
+// A mail that is retried has the same Message-ID. Mails are sent after the short transaction that
+// acquired them, and none is started more than a second after that.
 //
-// Each alert says when somebody has to look after it again (wake_at). While it is worked on, that time is moved on; what a replica that died was at is taken up once the time is
-// past, by whichever replica looks first.
+// Each alert records when it is due to be picked up (wake_at). That time is moved while the alert
+// is worked on; the work of a replica that crashed is picked up by any replica once the time is
+// past.
 package alert
 
 import (
@@ -33,17 +37,19 @@ import (
 )
 
 const (
-	// Window is how long repeats join an alert with the same key and severity, from when it was first raised.
+	// Window is how long, from when an alert was first raised, repeats with the same key and
+	// severity join it.
 	Window = time.Hour
-	// Kept is how long alerts are kept, with their text and deliveries.
+	// Kept is the retention of alerts, with their text and deliveries.
 	Kept = 90 * 24 * time.Hour
 
-	capPerHour = 10             // mails to one person about errors in an hour by the clock; more are gathered
-	tryFor     = 48 * time.Hour // how long a mail is tried
-	slack      = time.Minute    // after the end of an hour until what was gathered is sent: no transaction of the hour lasts longer
+	capPerHour = 10             // error mails to one person in a clock hour; more go to the digest
+	tryFor     = 48 * time.Hour // for which a mail is retried
+	// after the end of an hour before its digest: longer than a transaction
+	slack = time.Minute
 )
 
-// Severity is how bad it is. The set is closed.
+// Severity is the severity of an alert. The set is closed.
 type Severity string
 
 // The severities.
@@ -52,7 +58,7 @@ const (
 	Critical Severity = "critical"
 )
 
-// State is how far an alert has come. The set is closed.
+// State is the progress of an alert. The set is closed.
 type State string
 
 // The states.
@@ -62,7 +68,7 @@ const (
 	Sent    State = "sent"
 )
 
-// New is an alert that is to be raised.
+// New is an alert to raise.
 type New struct {
 	Severity  Severity
 	Subject   string
@@ -86,15 +92,15 @@ type Alert struct {
 	Deliveries   tally
 }
 
-// tally counts deliveries that are settled.
+// tally counts settled deliveries.
 type tally struct{ Sent, Digested, Failed, Skipped int64 }
 
 func (t tally) total() int64 { return t.Sent + t.Digested + t.Failed + t.Skipped }
 
-// Pending counts the deliveries that are not settled.
+// Pending returns the number of deliveries that are not settled.
 func (a Alert) Pending() int64 { return a.Recipients - a.Deliveries.total() }
 
-// State tells how far the alert has come.
+// State returns the progress of the alert.
 func (a Alert) State() State {
 	switch {
 	case a.FinishedAt != nil:
@@ -105,7 +111,7 @@ func (a Alert) State() State {
 	return Queued
 }
 
-// clean checks what the contract cannot and brings the texts to the form in which they are kept.
+// clean checks what the contract cannot, and normalizes the subject.
 func (in New) clean() (New, error) {
 	in.Subject = strings.Join(strings.FieldsFunc(in.Subject, unicode.IsSpace), " ")
 	if strings.ContainsFunc(in.Subject, unseen) || !strings.ContainsFunc(in.Subject, unicode.IsGraphic) {
@@ -114,13 +120,14 @@ func (in New) clean() (New, error) {
 	if !strings.ContainsFunc(in.Body, func(char rune) bool { return unicode.IsGraphic(char) && !unicode.IsSpace(char) }) {
 		return New{}, fault.New(fault.MalformedRequest, "The body cannot be taken.").At("/body", "must hold something to read")
 	}
-	if utf8.RuneCountInString(in.Subject) > 200 { // what the contract let through is never longer
+	if utf8.RuneCountInString(in.Subject) > 200 { // the contract lets no longer one through
 		return New{}, fault.New(fault.MalformedRequest, "The subject cannot be taken.").At("/subject", "must be at most 200 characters")
 	}
 	return in, nil
 }
 
-// unseen are the characters that turn the direction of a line or pretend to be nothing, and those that no line of a mail holds.
+// unseen reports whether a character is invisible, changes the direction of a line, or is not
+// allowed in a line of a mail.
 func unseen(char rune) bool {
 	return char == utf8.RuneError || char == '\u2028' || char == '\u2029' || unicode.In(char, unicode.Cc, unicode.Co, unicode.Cs) ||
 		char >= '\u202A' && char <= '\u202E' || char >= '\u2066' && char <= '\u2069' || char == '\uFEFF'
@@ -136,10 +143,11 @@ const (
 	expired          reason = "expired"
 	optedOut         reason = "opted_out"
 	notActive        reason = "not_active"
-	restored         reason = "restored" // the delivery is of before a restore of the database, and may have been made long ago
+	// restored: the delivery was waiting in a restored backup, and may have been sent long ago.
+	restored reason = "restored"
 )
 
-// reasonOf says why a mail is refused for good.
+// reasonOf returns why a mail was refused permanently.
 func reasonOf(err error) reason {
 	switch mail.RefusalOf(err) {
 	case mail.RefusedRecipient:
@@ -150,8 +158,9 @@ func reasonOf(err error) reason {
 	return notMailable
 }
 
-// backoff is how long to wait after so many attempts: half a minute at first, twice as long each time, two hours at most; a quarter more or less, so that mails that were
-// refused together do not come back together.
+// backoff returns the wait after a number of attempts: half a minute at first, doubled each time,
+// at most two hours; plus or minus a quarter, so that mails refused together are not retried
+// together.
 func backoff(attempts int16) time.Duration {
 	wait := 2 * time.Hour
 	if attempts < 9 {
@@ -162,7 +171,8 @@ func backoff(attempts int16) time.Duration {
 
 func jittered(wait time.Duration) time.Duration { return wait*3/4 + rand.N(wait/2) }
 
-// work is one alert that is to be fanned out and sent: a job's arguments. Part 0 fans it out and looks after it; the other parts help with sending a large one.
+// work is the job that sends an alert. Part 0 fans it out and schedules its retries; the other
+// parts help with sending a large one.
 type work struct {
 	Customer id.Customer `json:"customer_id"`
 	Alert    id.Alert    `json:"alert_id"`
@@ -172,19 +182,21 @@ type work struct {
 // Kind implements jobs.Arguments.
 func (work) Kind() string { return "alert" }
 
-// Policy says how jobs treat it. A few attempts are enough: an alert that nobody is at any more is taken up by itself.
+// Policy implements jobs.Arguments. A few attempts are enough: PickUpDue enqueues an abandoned
+// alert again.
 func (work) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Alerts, Attempts: 3} }
 
-// gathering is the mails of a customer that gather alerts and are due: a job's arguments. The round makes it one job for a while, and another one after it.
-type gathering struct {
+// digestWork is the job that sends the due digests of a customer. The round limits it to one job
+// per customer for the time of a lease.
+type digestWork struct {
 	Customer id.Customer `json:"customer_id"`
 	Round    int64       `json:"round"`
 }
 
 // Kind implements jobs.Arguments.
-func (gathering) Kind() string { return "alert_digests" }
+func (digestWork) Kind() string { return "alert_digests" }
 
-// Policy says how jobs treat it.
-func (gathering) Policy() jobs.Policy {
+// Policy implements jobs.Arguments.
+func (digestWork) Policy() jobs.Policy {
 	return jobs.Policy{Queue: jobs.Alerts, Attempts: 3, Unique: true}
 }

@@ -15,111 +15,91 @@ import (
 )
 
 const (
-	atOnce    = 50               // mails that are taken at once
-	freshness = time.Second      // after which a mail that was taken, and of which nothing was said to the mail server, is given back
-	oneMail   = 60 * time.Second // for the sending of one mail
-	lease     = 90 * time.Second // until others may take what was taken: longer than a mail can be under way
-	slice     = 30 * time.Second // after which a job makes room for others
-	lanes     = 4                // mails of one job that are under way at once
-	silences  = 3                // mails in a row that the mail server did not answer, after which a lane ends
-	pause     = 20 * time.Second // for which a mail server is left alone that does not answer
+	mailBatch   = 50               // mails acquired in one transaction
+	sendWithin  = time.Second      // of acquiring a mail; one not started by then is released
+	mailTimeout = 60 * time.Second // for sending one mail
+	lease       = 90 * time.Second // of an acquired mail: longer than sending one can take
+	jobSlice    = 30 * time.Second // after which a job makes room for others
+	senders     = 4                // mails of one job that are sent concurrently
+	// mails in a row without a reply of the mail server, after which a sender stops
+	maxSilences = 3
+	serverPause = 20 * time.Second // for a mail server that does not reply
 
-	peoplePerPart = 25_000 // for so many people one job more helps with sending, on whichever replica has time
-	mostParts     = 4
+	peoplePerPart = 25_000 // recipients for which one more job, on any replica, helps with sending
+	maxParts      = 4
 )
 
-// Handlers are how this package's jobs are done.
+// Handlers returns the handlers of this package's jobs.
 func (s *Service) Handlers() []jobs.Handler {
-	within := jobs.Timeout(slice + 2*lease)
-	return []jobs.Handler{jobs.Handle(s.deliver, within), jobs.Handle(s.deliverGathered, within)}
+	timeout := jobs.Timeout(jobSlice + 2*lease)
+	return []jobs.Handler{jobs.Handle(s.deliver, timeout), jobs.Handle(s.deliverDigests, timeout)}
 }
 
-// deliver fans an alert out and sends its mails, as far as it comes.
-func (s *Service) deliver(ctx context.Context, _ jobs.Job, asked work) error {
-	var of Alert
-	var by customer.Customer
-	err := s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
-		if of, err = get(tx, asked.Alert); err != nil {
+// deliver fans an alert out and sends its mails, until its share of time is over.
+func (s *Service) deliver(ctx context.Context, _ jobs.Job, job work) error {
+	var alert Alert
+	var sender customer.Customer
+	err := s.db.InCustomerAutocommit(ctx, job.Customer, func(tx *postgres.Tx) (err error) {
+		if alert, err = get(tx, job.Alert); err != nil {
 			return err
 		}
-		by, err = customer.GetTx(tx)
+		sender, err = customer.GetTx(tx)
 		return err
 	})
-	if fault.Is(err, fault.ResourceNotFound) || of.FinishedAt != nil {
+	if fault.Is(err, fault.ResourceNotFound) || alert.FinishedAt != nil {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if asked.Part == 0 && of.FannedOutAt == nil {
-		if err := s.fanOut(ctx, asked, of); err != nil {
+	if job.Part == 0 && alert.FannedOutAt == nil {
+		if err := s.fanOut(ctx, job, alert); err != nil {
 			return err
 		}
 	}
-	wording, unwordable := mail.WordAlert(mail.Alert{
-		Severity: mail.Severity(of.Severity), Subject: of.Subject, Body: of.Body, CustomerName: by.Name, At: of.CreatedAt, Why: why(by.Name),
+	due := alertMails{service: s, job: job}
+	due.wording, due.wordingError = mail.WordAlert(mail.Alert{
+		Severity: mail.Severity(alert.Severity), Subject: alert.Subject, Body: alert.Body,
+		CustomerName: sender.Name, At: alert.CreatedAt, Why: why(sender.Name),
 	})
-	cause := s.drive(ctx, asked.Customer, sending{
-		take: func(tx *postgres.Tx) ([]taken, error) { return takeDeliveries(tx, asked.Alert) },
-		word: func(one taken) (mail.Message, error) {
-			if unwordable != nil { // cannot be: what is raised was checked
-				return mail.Message{}, unwordable
-			}
-			return wording.To(one.email, s.link(asked.Customer, one.user))
-		},
-		messageID: func(one taken) string {
-			return s.messageID(asked.Customer.UUID[:], asked.Alert.UUID[:], one.user.UUID[:])
-		},
-		record: func(tx *postgres.Tx, outcomes []wireTaken) error {
-			counts, err := recordDeliveries(tx, asked.Alert, outcomes)
-			if err != nil {
-				return err
-			}
-			if asked.Part == 0 {
-				if err := stillAt(tx, asked.Alert); err != nil {
-					return err
-				}
-			}
-			return settle(tx, counts)
-		},
-	})
+	err = s.send(ctx, job.Customer, due)
 	switch {
-	case asked.Part > 0 && (cause == nil || errors.Is(cause, errSilent)):
-		return nil // the first part looks after the rest
-	case cause == nil || errors.Is(cause, errSilent):
-		return s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) error {
-			until := tx.Now
-			if cause != nil {
-				until = until.Add(jittered(pause))
+	case job.Part > 0 && (err == nil || errors.Is(err, errSilent)):
+		return nil // part 0 schedules the rest
+	case err == nil || errors.Is(err, errSilent):
+		return s.db.InCustomerAutocommit(ctx, job.Customer, func(tx *postgres.Tx) error {
+			notBefore := tx.Now
+			if err != nil {
+				notBefore = notBefore.Add(jittered(serverPause))
 			}
-			return rest(tx, asked.Alert, until)
+			return scheduleNext(tx, job.Alert, notBefore)
 		})
-	case errors.Is(cause, errMore):
+	case errors.Is(err, errMore):
 		return jobs.Snooze(0)
 	}
-	return cause
+	return err
 }
 
-// fanOut finds everybody whom the alert is for, and has other jobs help with a large one.
-func (s *Service) fanOut(ctx context.Context, asked work, of Alert) error {
+// fanOut creates the deliveries of an alert, and enqueues jobs that help with sending a large one.
+func (s *Service) fanOut(ctx context.Context, job work, alert Alert) error {
 	parts := 0
 	for done := false; !done; {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := s.db.InCustomer(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
+		err := s.db.InCustomer(ctx, job.Customer, func(tx *postgres.Tx) (err error) {
 			var recipients int64
-			if recipients, done, err = fanOut(tx, of); err != nil {
+			if recipients, done, err = fanOut(tx, alert); err != nil {
 				return err
 			}
-			if wanted := int(min(recipients/peoplePerPart, mostParts-1)); wanted > parts {
+			if wanted := int(min(recipients/peoplePerPart, maxParts-1)); wanted > parts {
 				parts = wanted
-				if err := s.queue.EnqueueTx(tx, work{Customer: asked.Customer, Alert: asked.Alert, Part: parts}); err != nil {
+				if err := s.queue.EnqueueTx(tx, work{Customer: job.Customer, Alert: job.Alert, Part: parts}); err != nil {
 					return err
 				}
 			}
-			if done { // it may be for nobody, or all may be sent
-				return settle(tx, map[id.Alert]tally{asked.Alert: {}})
+			if done { // there may be no recipients, or every mail may be sent
+				return settle(tx, map[id.Alert]tally{job.Alert: {}})
 			}
 			return nil
 		})
@@ -137,201 +117,256 @@ func why(customerName string) string {
 	return "You get this mail because alerts are switched on for your user account at " + customerName + "."
 }
 
-// deliverGathered sends what was gathered in hours that are over.
-func (s *Service) deliverGathered(ctx context.Context, _ jobs.Job, asked gathering) error {
-	var by customer.Customer
-	err := s.db.InCustomerAutocommit(ctx, asked.Customer, func(tx *postgres.Tx) (err error) {
-		by, err = customer.GetTx(tx)
-		return err
-	})
+// deliverDigests sends the digests of hours that are over.
+func (s *Service) deliverDigests(ctx context.Context, _ jobs.Job, job digestWork) error {
+	sender, err := postgres.Read(ctx, s.db, job.Customer, customer.GetTx)
 	if err != nil {
 		return err
 	}
-	cause := s.drive(ctx, asked.Customer, sending{
-		take: func(tx *postgres.Tx) ([]taken, error) {
-			all, err := takeDigests(tx)
-			if err != nil || len(all) == 0 {
-				return nil, err
-			}
-			return all, gather(tx, all)
-		},
-		word: func(one taken) (mail.Message, error) {
-			return mail.NewAlertDigest(one.email, mail.AlertDigest{
-				Alerts: one.entries, More: one.more, CustomerName: by.Name, UnsubscribeLink: s.link(asked.Customer, one.user), Why: why(by.Name),
-			})
-		},
-		messageID: func(one taken) string {
-			return s.messageID(asked.Customer.UUID[:], one.user.UUID[:], []byte(one.hour.UTC().Format(time.RFC3339)), []byte(one.made.UTC().Format(time.RFC3339Nano)))
-		},
-		record: func(tx *postgres.Tx, outcomes []wireTaken) error {
-			counts, err := recordDigests(tx, outcomes)
-			if err != nil {
-				return err
-			}
-			return settle(tx, counts)
-		},
-	})
+	err = s.send(ctx, job.Customer, digestMails{service: s, customer: job.Customer, customerName: sender.Name})
 	switch {
-	case errors.Is(cause, errSilent):
-		return nil // it is looked for again
-	case errors.Is(cause, errMore):
+	case errors.Is(err, errSilent):
+		return nil // PickUpDue enqueues the job again
+	case errors.Is(err, errMore):
 		return jobs.Snooze(0)
 	}
-	return cause
+	return err
 }
 
-// sending is one kind of mails that are sent to many people.
-type sending struct {
-	take      func(tx *postgres.Tx) ([]taken, error)
-	word      func(one taken) (mail.Message, error)
-	messageID func(one taken) string
-	record    func(tx *postgres.Tx, outcomes []wireTaken) error
+// mails is one kind of mail that is sent to many people.
+type mails interface {
+	// acquire leases the next mails that are due; none ends the sending.
+	acquire(tx *postgres.Tx) ([]outgoing, error)
+	// render returns the mail and its Message-ID, which is the same at every attempt.
+	render(m outgoing) (mail.Message, error)
+	messageID(m outgoing) string
+	// record stores the results of attempts.
+	record(tx *postgres.Tx, results []wireResult) error
+}
+
+// alertMails are the mails about one alert.
+type alertMails struct {
+	service      *Service
+	job          work
+	wording      *mail.Wording
+	wordingError error // not expected: the texts of an alert are checked when it is raised
+}
+
+func (a alertMails) acquire(tx *postgres.Tx) ([]outgoing, error) {
+	return acquireDeliveries(tx, a.job.Alert)
+}
+
+func (a alertMails) render(m outgoing) (mail.Message, error) {
+	if a.wordingError != nil {
+		return mail.Message{}, a.wordingError
+	}
+	return a.wording.To(m.email, a.service.link(a.job.Customer, m.user))
+}
+
+func (a alertMails) messageID(m outgoing) string {
+	return a.service.messageID(a.job.Customer.UUID[:], a.job.Alert.UUID[:], m.user.UUID[:])
+}
+
+func (a alertMails) record(tx *postgres.Tx, results []wireResult) error {
+	counts, err := recordDeliveries(tx, a.job.Alert, results)
+	if err != nil {
+		return err
+	}
+	if a.job.Part == 0 {
+		if err := renewLease(tx, a.job.Alert); err != nil {
+			return err
+		}
+	}
+	return settle(tx, counts)
+}
+
+// digestMails are the due digests of a customer.
+type digestMails struct {
+	service      *Service
+	customer     id.Customer
+	customerName string
+}
+
+func (digestMails) acquire(tx *postgres.Tx) ([]outgoing, error) {
+	digests, err := acquireDigests(tx)
+	if err != nil || len(digests) == 0 {
+		return nil, err
+	}
+	return digests, loadEntries(tx, digests)
+}
+
+func (d digestMails) render(m outgoing) (mail.Message, error) {
+	return mail.NewAlertDigest(m.email, mail.AlertDigest{
+		Alerts: m.entries, More: m.more, CustomerName: d.customerName,
+		UnsubscribeLink: d.service.link(d.customer, m.user), Why: why(d.customerName),
+	})
+}
+
+func (d digestMails) messageID(m outgoing) string {
+	hour, created := m.hour.UTC().Format(time.RFC3339), m.created.UTC().Format(time.RFC3339Nano)
+	return d.service.messageID(d.customer.UUID[:], m.user.UUID[:], []byte(hour), []byte(created))
+}
+
+func (digestMails) record(tx *postgres.Tx, results []wireResult) error {
+	counts, err := recordDigests(tx, results)
+	if err != nil {
+		return err
+	}
+	return settle(tx, counts)
 }
 
 var (
-	errMore   = errors.New("alert: there is more to send")
-	errSilent = errors.New("alert: the mail server does not answer")
+	errMore   = errors.New("alert: there are more mails to send")
+	errSilent = errors.New("alert: the mail server does not reply")
 )
 
-// drive sends what is due over several lanes until there is nothing left, the slice of time is over, or the mail server is silent.
-func (s *Service) drive(ctx context.Context, of id.Customer, kind sending) error {
-	ends := time.Now().Add(slice) // a share of the machine's time, not a moment
-	causes := make([]error, lanes)
-	var all sync.WaitGroup
-	for i := range causes {
-		all.Go(func() { causes[i] = s.lane(ctx, of, kind, ends) })
+// send sends the mails that are due with several concurrent senders, until there are none, the
+// share of time is over (errMore), or the mail server does not reply (errSilent).
+func (s *Service) send(ctx context.Context, of id.Customer, due mails) error {
+	// real time: it shares the machine, and decides nothing else
+	deadline := time.Now().Add(jobSlice)
+	results := make([]error, senders)
+	var group sync.WaitGroup
+	for i := range results {
+		group.Go(func() { results[i] = s.sendBatches(ctx, of, due, deadline) })
 	}
-	all.Wait()
-	var over error
-	for _, cause := range causes {
+	group.Wait()
+	var worst error
+	for _, err := range results {
 		switch {
-		case cause == nil:
-		case !errors.Is(cause, errMore) && !errors.Is(cause, errSilent):
-			return cause
-		case over == nil || errors.Is(cause, errSilent):
-			over = cause
+		case err == nil:
+		case !errors.Is(err, errMore) && !errors.Is(err, errSilent):
+			return err
+		case worst == nil || errors.Is(err, errSilent):
+			worst = err
 		}
 	}
-	return over
+	return worst
 }
 
-// lane takes a few mails, sends them one after the other, and records what became of them, again and again.
-func (s *Service) lane(ctx context.Context, of id.Customer, kind sending, ends time.Time) error {
-	for silent := 0; ; {
-		if ctx.Err() != nil || !time.Now().Before(ends) {
+// sendBatches repeatedly acquires a batch of mails, sends them one after the other, and records the
+// results.
+func (s *Service) sendBatches(ctx context.Context, of id.Customer, due mails, deadline time.Time) error {
+	for silences := 0; silences < maxSilences; {
+		if ctx.Err() != nil || !time.Now().Before(deadline) {
 			return errMore
 		}
-		line, err := s.line(ctx)
-		if err != nil { // the context has ended meanwhile
+		connection, err := s.connect(ctx)
+		if err != nil { // the context was cancelled
 			return errMore
 		}
-		var all []taken
-		err = s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) (err error) {
-			all, err = kind.take(tx)
-			return err
-		})
-		if err != nil || len(all) == 0 {
-			line.Close()
+		batch, err := postgres.Read(ctx, s.db, of, due.acquire)
+		if err != nil || len(batch) == 0 {
+			connection.Close()
 			return err
 		}
-		taken := time.Now()
-		results := make([]error, len(all))
-		for i, one := range all {
-			switch {
-			case one.skip != "":
-			case ctx.Err() != nil || silent >= silences || time.Since(taken) > freshness:
-				results[i] = errMore
-			default:
-				results[i] = send(ctx, line, kind, one, taken)
-				if silent++; answered(results[i]) {
-					silent = 0
-				}
-			}
-		}
-		line.Close()
+		results := make([]error, len(batch))
+		silences = sendBatch(ctx, connection, due, batch, results, silences)
+		connection.Close()
 		err = s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-			outcomes := make([]wireTaken, len(all))
-			for i, one := range all {
-				outcomes[i] = outcome(one, results[i], tx.Now)
+			wire := make([]wireResult, len(batch))
+			for i, m := range batch {
+				wire[i] = evaluate(m, results[i], tx.Now)
 			}
-			return kind.record(tx, outcomes)
+			return due.record(tx, wire)
 		})
 		if err != nil {
 			return err
 		}
-		if silent >= silences {
-			return errSilent
-		}
 	}
+	return errSilent
 }
 
-// line is a connection to the mail server.
-type line interface {
+// sendBatch sends mails over one connection and fills in their results: errMore for those that it
+// does not start. It returns how many mails in a row got no reply.
+func sendBatch(
+	ctx context.Context, over connection, due mails, batch []outgoing, results []error, silences int,
+) int {
+	acquired := time.Now()
+	for i, m := range batch {
+		switch {
+		case m.skip != "":
+		case ctx.Err() != nil || silences >= maxSilences || time.Since(acquired) > sendWithin:
+			results[i] = errMore
+		default:
+			results[i] = sendOne(ctx, over, due, m, acquired)
+			if silences++; replied(results[i]) {
+				silences = 0
+			}
+		}
+	}
+	return silences
+}
+
+// connection is a connection to the mail server.
+type connection interface {
 	Send(ctx context.Context, compose mail.Compose, messageID string) error
 	Close()
 }
 
-func (s *Service) line(ctx context.Context) (line, error) {
+func (s *Service) connect(ctx context.Context) (connection, error) {
 	if s.mailing.Sender == nil {
-		return noLine{}, nil
+		return noServer{}, nil
 	}
 	return s.mailing.Sender.Line(ctx)
 }
 
-// noLine stands for a mail server that there is not: mails wait for one, for as long as they are tried.
-type noLine struct{}
+// noServer stands in for a mail server that is not configured: mails wait for one, for as long as
+// they are retried.
+type noServer struct{}
 
-func (noLine) Send(context.Context, mail.Compose, string) error { return errSilent }
-func (noLine) Close()                                           {}
+func (noServer) Send(context.Context, mail.Compose, string) error { return errSilent }
+func (noServer) Close()                                           {}
 
-// send sends a mail that was taken at a moment. Where the mail server has made everybody wait since, it is taken anew: the person may have left.
-func send(ctx context.Context, over line, kind sending, one taken, at time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, oneMail)
+// sendOne sends a mail that was acquired at a moment. If the mail server delayed it for too long
+// since, the mail is released to be acquired again: its recipient may have left.
+func sendOne(ctx context.Context, over connection, due mails, m outgoing, acquired time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, mailTimeout)
 	defer cancel()
 	return over.Send(ctx, func() (message mail.Message, wanted bool, err error) {
-		if time.Since(at) > freshness {
+		if time.Since(acquired) > sendWithin {
 			return mail.Message{}, false, errMore
 		}
-		message, err = kind.word(one)
+		message, err = due.render(m)
 		return message, true, err
-	}, kind.messageID(one))
+	}, due.messageID(m))
 }
 
-// answered tells whether a mail server spoke to us, whatever it said.
-func answered(err error) bool {
+// replied reports whether the mail server replied, also with a refusal.
+func replied(err error) bool {
 	var failure *mail.Error
 	return err == nil || mail.Permanent(err) || errors.As(err, &failure) && failure.Code() != 0
 }
 
-// outcome says what becomes of a mail after an attempt.
-func outcome(one taken, result error, now time.Time) wireTaken {
-	out := wireTaken{User: one.user, Attempts: one.attempts, State: "pending"}
-	if !one.hour.IsZero() {
-		out.Hour = &one.hour
+// evaluate returns the new state of a mail after an attempt.
+func evaluate(m outgoing, result error, now time.Time) wireResult {
+	out := wireResult{User: m.user, Attempts: m.attempts, State: "pending"}
+	if !m.hour.IsZero() {
+		out.Hour = &m.hour
 	}
-	because := func(state string, why reason) wireTaken {
+	final := func(state string, why reason) wireResult {
 		out.State, out.Reason = state, &why
 		return out
 	}
-	again := func(at time.Time) wireTaken {
+	retry := func(at time.Time) wireResult {
 		out.DueAt = &at
 		return out
 	}
 	switch {
-	case one.skip != "":
-		return because("skipped", one.skip)
+	case m.skip != "":
+		return final("skipped", m.skip)
 	case result == nil:
 		out.State = "sent"
 		return out
 	case errors.Is(result, errMore):
 		out.Back = true
-		return again(now)
+		return retry(now)
 	case mail.Permanent(result):
-		return because("failed", reasonOf(result))
-	case now.Sub(one.made) >= tryFor:
-		return because("failed", expired)
-	case errors.Is(result, context.Canceled): // the replica ends: another goes on
-		return again(now)
+		return final("failed", reasonOf(result))
+	case now.Sub(m.created) >= tryFor:
+		return final("failed", expired)
+	case errors.Is(result, context.Canceled): // the replica stops: another one continues
+		return retry(now)
 	}
-	return again(now.Add(backoff(one.attempts)))
+	return retry(now.Add(backoff(m.attempts)))
 }

@@ -12,8 +12,10 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// The link at the foot of an alert holds the customer's id, the person's id, and an authentication code over both. Nothing of it is stored. It can do one thing, which is to opt
-// that person out, and is good for as long as the person is there: a mail is kept for years, and whoever finds it has the right to be left alone by it. An erasure ends it.
+// The link at the foot of an alert holds the customer's id, the person's id, and an authentication
+// code over both. Nothing of it is stored. It can do one thing, which is to opt that person out,
+// and is good for as long as the person is there: a mail is kept for years, and whoever finds it
+// has the right to be left alone by it. An erasure ends it.
 
 const (
 	linkLabel = "alert unsubscribe"
@@ -47,7 +49,8 @@ type Subscription struct {
 	OptedIn      bool
 }
 
-// Subscription looks at what a link is about and changes nothing. It tells false for every link that is not good.
+// Subscription looks at what a link is about and changes nothing. It tells false for every link
+// that is not good.
 func (s *Service) Subscription(ctx context.Context, token string) (found Subscription, good bool, err error) {
 	of, person, good := s.parse(token)
 	if !good {
@@ -60,7 +63,8 @@ func (s *Service) Subscription(ctx context.Context, token string) (found Subscri
 	return found, good, err
 }
 
-// Unsubscribe opts the person out whom a link is about. Doing it again changes nothing. It tells false for every link that is not good.
+// Unsubscribe opts the person out whom a link is about. Doing it again changes nothing. It tells
+// false for every link that is not good.
 func (s *Service) Unsubscribe(ctx context.Context, token string) (found Subscription, good bool, err error) {
 	of, person, good := s.parse(token)
 	if !good {

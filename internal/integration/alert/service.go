@@ -18,13 +18,13 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// Mailing is how mails reach people.
+// Mailing is how mails are sent.
 type Mailing struct {
-	mailjob.Mailing        // off: there is no mail server, and mails wait for one
-	PublicURL       string // where people reach the service, without a slash at the end
+	mailjob.Mailing        // without a Sender, mails wait for one
+	PublicURL       string // base of links, without a trailing slash
 }
 
-// Service is alerts as callers use them. Safe for concurrent use.
+// Service raises, lists and sends alerts. Safe for concurrent use.
 type Service struct {
 	db      *postgres.DB
 	queue   *jobs.Queue
@@ -33,29 +33,29 @@ type Service struct {
 	mailing Mailing
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB, queue *jobs.Queue, box *seal.Box, ledger *ledger.Ledger, mailing Mailing) *Service {
 	return &Service{db: db, queue: queue, box: box, ledger: ledger, mailing: mailing}
 }
 
 func (s *Service) sameCode(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 
-// Raise raises an alert, or counts up the one that it repeats, which sends no mail. Fault: MalformedRequest.
-func (s *Service) Raise(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Alert]) (raised Alert, err error) {
-	if in, err = in.clean(); err != nil {
+// Raise raises an alert, or counts a repeat of an open one, which sends no mail. Fault:
+// MalformedRequest.
+func (s *Service) Raise(
+	ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Alert],
+) (Alert, error) {
+	in, err := in.clean()
+	if err != nil {
 		return Alert{}, err
 	}
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		raised, err = once.Do(tx, func() (Alert, id.User, error) {
-			raised, err := s.raise(tx, caller, in)
-			return raised, id.User{}, err
-		})
-		return err
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Alert, error) {
+		return s.raise(tx, caller, in)
 	})
-	return raised, err
 }
 
-// raise makes the alert or joins it. An alert whose window is over is closed first, and then another one is made; of two who do that at once, the second joins.
+// raise creates the alert or joins an open one. An alert whose window is over is closed first, and
+// then a new one is created; of two concurrent calls the second joins.
 func (s *Service) raise(tx *postgres.Tx, caller principal.Principal, in New) (Alert, error) {
 	fresh := id.New[id.Alert]()
 	for {
@@ -76,35 +76,32 @@ func (s *Service) raise(tx *postgres.Tx, caller principal.Principal, in New) (Al
 }
 
 // Get returns an alert of the caller's customer. Fault: ResourceNotFound.
-func (s *Service) Get(ctx context.Context, caller principal.Principal, alert id.Alert) (found Alert, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = get(tx, alert)
-		return err
-	})
-	return found, err
+func (s *Service) Get(ctx context.Context, caller principal.Principal, alert id.Alert) (Alert, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (Alert, error) { return get(tx, alert) })
 }
 
-// List returns alerts, newest first: at most limit of those raised before the one named, or from the newest on.
-func (s *Service) List(ctx context.Context, caller principal.Principal, before id.Alert, limit int) (alerts []Alert, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		alerts, err = list(tx, before, limit)
-		return err
+// List returns alerts, newest first: at most limit of those raised before the given one, or from
+// the newest if before is zero.
+func (s *Service) List(
+	ctx context.Context, caller principal.Principal, before id.Alert, limit int,
+) ([]Alert, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Alert, error) {
+		return list(tx, before, limit)
 	})
-	return alerts, err
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such alert.") }
 
-// LookAfter has everything taken up that is due and that nobody is at: mails that are to be tried again, mails that gather an hour, and what a replica left that died. Every
-// replica does it every few seconds.
-func (s *Service) LookAfter(ctx context.Context) error {
-	var waking []work
-	var gathered []id.Customer
+// PickUpDue enqueues jobs for due work that no replica has leased: mails to retry, digests, and the
+// work of a replica that crashed. Every replica calls it every few seconds.
+func (s *Service) PickUpDue(ctx context.Context) error {
+	var alerts []work
+	var digests []id.Customer
 	err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-		if waking, err = wake(tx, tx.Now.Add(lease)); err != nil {
+		if alerts, err = acquireDue(tx, tx.Now.Add(lease)); err != nil {
 			return err
 		}
-		gathered, err = withDigestsDue(tx)
+		digests, err = withDigestsDue(tx)
 		return err
 	})
 	if err != nil {
@@ -113,21 +110,21 @@ func (s *Service) LookAfter(ctx context.Context) error {
 	enqueue := func(of id.Customer, arguments jobs.Arguments) error {
 		return s.db.InCustomer(ctx, of, func(tx *postgres.Tx) error { return s.queue.EnqueueTx(tx, arguments) })
 	}
-	for _, one := range waking {
-		if err := enqueue(one.Customer, one); err != nil {
+	for _, alert := range alerts {
+		if err := enqueue(alert.Customer, alert); err != nil {
 			return err
 		}
 	}
 	round := s.db.Now().Truncate(lease).Unix()
-	for _, of := range gathered {
-		if err := enqueue(of, gathering{Customer: of, Round: round}); err != nil {
+	for _, of := range digests {
+		if err := enqueue(of, digestWork{Customer: of, Round: round}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle counts what became of deliveries, alert by alert, and closes an alert of which every delivery is settled, once.
+// settle adds to the counts of alerts, and finishes those whose deliveries are all settled.
 func settle(tx *postgres.Tx, counts map[id.Alert]tally) error {
 	finished, err := count(tx, counts)
 	if err != nil {
@@ -137,7 +134,7 @@ func settle(tx *postgres.Tx, counts map[id.Alert]tally) error {
 		if err := finish(tx, alert); err != nil {
 			return err
 		}
-		// Nobody's act: the caller is the service itself.
+		// The caller is the service itself.
 		if err := audit.AppendTx(tx, audit.Act{Caller: principal.Principal{Customer: tx.Customer}, Action: audit.AlertSent, Target: audit.OnAlert(alert)}); err != nil {
 			return err
 		}
@@ -145,7 +142,8 @@ func settle(tx *postgres.Tx, counts map[id.Alert]tally) error {
 	return nil
 }
 
-// messageID is the same at every attempt, so that whoever gets a mail twice can tell.
+// messageID derives a Message-ID that is the same at every attempt, so that duplicates can be
+// recognised.
 func (s *Service) messageID(parts ...[]byte) string {
 	return hex.EncodeToString(s.box.MAC("alert message id", parts...)[:16]) + "@" + s.mailing.Domain
 }

@@ -27,8 +27,9 @@ func (a *Alert) fields() []any {
 	}
 }
 
-// raise creates an alert and its entry in the audit trail, or counts a repeat of the open alert with
-// the same key and severity. It does neither, and reports false, if the window of that alert is over.
+// raise creates an alert and its entry in the audit trail, or counts a repeat of the open alert
+// with the same key and severity. It does neither, and reports false, if the window of that alert
+// is over.
 func raise(tx *postgres.Tx, caller principal.Principal, fresh id.Alert, in New) (raised Alert, done bool, err error) {
 	act := audit.Act{Caller: caller, Action: audit.AlertRaised, Target: audit.OnAlert(fresh)}
 	clause, arguments := audit.Clause(tx, act, "(select '{}'::text[] as changed from a where a.id = @alert::uuid) as created")
@@ -58,7 +59,7 @@ func raise(tx *postgres.Tx, caller principal.Principal, fresh id.Alert, in New) 
 	return raised, err == nil, err
 }
 
-// closeWindow has no more repeats join the alert with the key.
+// closeWindow stops repeats from joining the alert with the key.
 func closeWindow(tx *postgres.Tx, in New) error {
 	return tx.ORM().Exec("update alerts set joining = false where customer_id = ? and dedupe_key = ? and severity = ? and joining and created_at <= ?",
 		tx.Customer, in.DedupeKey, in.Severity, tx.Now.Add(-Window)).Error
@@ -92,11 +93,13 @@ func list(tx *postgres.Tx, before id.Alert, limit int) (alerts []Alert, err erro
 	return alerts, rows.Err()
 }
 
-// fanOutBatch is how many people a step of the fan-out takes on: they are locked for as long as it lasts.
+// fanOutBatch is how many people a step of the fan-out takes on: they are locked for as long as it
+// lasts.
 const fanOutBatch = 1000
 
-// fanOut takes the fan-out of an alert one step on: it makes the deliveries of the next people who want it. Two who do so at once do no harm, for a person has one delivery of
-// an alert. It locks people before the alert, like an erasure.
+// fanOut takes the fan-out of an alert one step on: it makes the deliveries of the next people who
+// want it. Two who do so at once do no harm, for a person has one delivery of an alert. It locks
+// people before the alert, like an erasure.
 func fanOut(tx *postgres.Tx, of Alert) (recipients int64, done bool, err error) {
 	isError := of.Severity == Error
 	if isError { // what is counted must not be added to by another alert meanwhile
@@ -150,27 +153,28 @@ func fanOut(tx *postgres.Tx, of Alert) (recipients int64, done bool, err error) 
 // errFannedOut undoes a step that comes after the last one.
 var errFannedOut = errors.New("alert: everybody was found meanwhile")
 
-// taken is a mail that somebody has taken on to send.
-type taken struct {
+// outgoing is a mail that a sender has acquired.
+type outgoing struct {
 	user     id.User
-	hour     time.Time // of a mail that gathers; zero otherwise
-	made     time.Time // since when it has been tried; for a mail that gathers, which one it is
-	attempts int16     // this one included
+	hour     time.Time // of a digest; zero for a mail about one alert
+	created  time.Time // tried since then; of a digest, part of its identity
+	attempts int16     // including this one
 	email    string
-	skip     reason // set when it is not to be sent
+	skip     reason // set if it must not be sent
 	entries  []mail.DigestEntry
 	more     int
 }
 
-// The person behind a mail, as the two statements that take mails read it: under the lock that an erasure takes, of whoever is not just being erased or changed. Those are
-// left for the next look.
+// holdingUsers reads the recipients for the two statements that acquire mails, under the lock that
+// an erasure takes. Recipients who are being erased or changed are left for the next batch.
 const holdingUsers = `
 	join lateral (
 		select u.email, u.status, u.alerts_opted_in from users u where u.customer_id = ? and u.id = due.user_id limit 1 for share skip locked
 	) u on true`
 
-// takeDeliveries takes deliveries of an alert that are due: until the lease is over nobody else does.
-func takeDeliveries(tx *postgres.Tx, alert id.Alert) ([]taken, error) {
+// acquireDeliveries leases due deliveries of an alert: no other sender acquires them before the
+// lease ends.
+func acquireDeliveries(tx *postgres.Tx, alert id.Alert) ([]outgoing, error) {
 	rows, err := tx.RawAnew(fmt.Sprintf(`
 		with due as materialized (
 			select alert_id, user_id from alert_deliveries where customer_id = ? and alert_id = ? and state = 'pending' and due_at <= ?
@@ -180,13 +184,13 @@ func takeDeliveries(tx *postgres.Tx, alert id.Alert) ([]taken, error) {
 		)
 		update alert_deliveries d set attempts = d.attempts + 1, due_at = ? from held
 		where d.customer_id = ? and d.alert_id = held.alert_id and d.user_id = held.user_id
-		returning d.user_id, d.created_at, d.created_at, d.attempts, coalesce(held.email, ''), held.status = 'active', held.alerts_opted_in`, atOnce),
+		returning d.user_id, d.created_at, d.created_at, d.attempts, coalesce(held.email, ''), held.status = 'active', held.alerts_opted_in`, mailBatch),
 		tx.Customer, alert, tx.Now, tx.Customer, tx.Now.Add(lease), tx.Customer).Rows()
-	return scanTaken(rows, err, false)
+	return scanOutgoing(rows, err, false)
 }
 
-// takeDigests takes mails that gather, of any hour that is over.
-func takeDigests(tx *postgres.Tx) ([]taken, error) {
+// acquireDigests leases due digests, of any hour that is over.
+func acquireDigests(tx *postgres.Tx) ([]outgoing, error) {
 	rows, err := tx.RawAnew(fmt.Sprintf(`
 		with due as materialized (
 			select user_id, hour from alert_digests where customer_id = ? and state = 'pending' and due_at <= ?
@@ -196,21 +200,21 @@ func takeDigests(tx *postgres.Tx) ([]taken, error) {
 		)
 		update alert_digests d set attempts = d.attempts + 1, due_at = ? from held
 		where d.customer_id = ? and d.user_id = held.user_id and d.hour = held.hour
-		returning d.user_id, d.hour, d.created_at, d.attempts, coalesce(held.email, ''), held.status = 'active', held.alerts_opted_in`, atOnce),
+		returning d.user_id, d.hour, d.created_at, d.attempts, coalesce(held.email, ''), held.status = 'active', held.alerts_opted_in`, mailBatch),
 		tx.Customer, tx.Now, tx.Customer, tx.Now.Add(lease), tx.Customer).Rows()
-	return scanTaken(rows, err, true)
+	return scanOutgoing(rows, err, true)
 }
 
-func scanTaken(rows *sql.Rows, err error, gathers bool) (all []taken, _ error) {
+func scanOutgoing(rows *sql.Rows, err error, gathers bool) (all []outgoing, _ error) {
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read to its end or given up
 	for rows.Next() {
-		var one taken
+		var one outgoing
 		var hour time.Time
 		var active, wanted bool
-		if err := rows.Scan(&one.user, &hour, &one.made, &one.attempts, &one.email, &active, &wanted); err != nil {
+		if err := rows.Scan(&one.user, &hour, &one.created, &one.attempts, &one.email, &active, &wanted); err != nil {
 			return nil, err
 		}
 		if gathers {
@@ -227,8 +231,8 @@ func scanTaken(rows *sql.Rows, err error, gathers bool) (all []taken, _ error) {
 	return all, rows.Err()
 }
 
-// wireTaken names a mail in a statement, and what became of it.
-type wireTaken struct {
+// wireResult is a mail and the result of its attempt, as a statement takes them.
+type wireResult struct {
 	Alert    *id.Alert  `json:"alert_id,omitempty"`
 	User     id.User    `json:"user_id"`
 	Hour     *time.Time `json:"hour,omitempty"`
@@ -236,16 +240,16 @@ type wireTaken struct {
 	State    string     `json:"state,omitempty"`
 	Reason   *reason    `json:"reason,omitempty"`
 	DueAt    *time.Time `json:"due_at,omitempty"`
-	Back     bool       `json:"back,omitempty"` // it was not begun
+	Back     bool       `json:"back,omitempty"` // it was not started
 }
 
-// gather fills in what the mails tell of.
-func gather(tx *postgres.Tx, all []taken) error {
-	wanted, places := make([]wireTaken, 0, len(all)), make(map[string]*taken, len(all))
+// loadEntries fills in the alerts that digests list.
+func loadEntries(tx *postgres.Tx, all []outgoing) error {
+	wanted, places := make([]wireResult, 0, len(all)), make(map[string]*outgoing, len(all))
 	place := func(user id.User, hour time.Time) string { return user.String() + hour.UTC().String() }
 	for i := range all {
 		if all[i].skip == "" {
-			wanted = append(wanted, wireTaken{User: all[i].user, Hour: &all[i].hour})
+			wanted = append(wanted, wireResult{User: all[i].user, Hour: &all[i].hour})
 			places[place(all[i].user, all[i].hour)] = &all[i]
 		}
 	}
@@ -262,7 +266,7 @@ func gather(tx *postgres.Tx, all []taken) error {
 			order by d.created_at limit %d
 		) d on true
 		join alerts a on a.customer_id = ? and a.id = d.alert_id
-		order by w.user_id, d.created_at, a.id`, mail.MostDigestEntries), postgres.JSON[[]wireTaken]{Of: wanted}, tx.Customer, tx.Customer, tx.Customer).Rows()
+		order by w.user_id, d.created_at, a.id`, mail.MostDigestEntries), postgres.JSON[[]wireResult]{Of: wanted}, tx.Customer, tx.Customer, tx.Customer).Rows()
 	if err != nil {
 		return err
 	}
@@ -282,11 +286,14 @@ func gather(tx *postgres.Tx, all []taken) error {
 	return rows.Err()
 }
 
-// recordDeliveries says what became of deliveries. Of one that another has taken meanwhile, only that it was sent counts, and that once.
+// recordDeliveries says what became of deliveries. Of one that another has taken meanwhile, only
+// that it was sent counts, and that once.
 //
-// The alert comes with each of the outcomes and the state is asked for in a roundabout way, so that the planner finds no better way than the whole primary key: told one alert
-// and no more, it reads everything of that alert each time, for it takes an alert of which it has no statistics yet for a small one.
-func recordDeliveries(tx *postgres.Tx, alert id.Alert, outcomes []wireTaken) (counts map[id.Alert]tally, err error) {
+// The alert comes with each of the outcomes and the state is asked for in a roundabout way, so that
+// the planner finds no better way than the whole primary key: told one alert and no more, it reads
+// everything of that alert each time, for it takes an alert of which it has no statistics yet for a
+// small one.
+func recordDeliveries(tx *postgres.Tx, alert id.Alert, outcomes []wireResult) (counts map[id.Alert]tally, err error) {
 	for i := range outcomes {
 		outcomes[i].Alert = &alert
 	}
@@ -299,12 +306,12 @@ func recordDeliveries(tx *postgres.Tx, alert id.Alert, outcomes []wireTaken) (co
 			attempts = d.attempts - case when o.back then 1 else 0 end, settled_at = case when o.state <> 'pending' then ?::timestamptz end
 		from o
 		where d.customer_id = ? and d.alert_id = o.alert_id and d.user_id = o.user_id and (d.state = 'pending') is true and (d.attempts = o.attempts or o.state = 'sent')
-		returning d.alert_id, d.state`, postgres.JSON[[]wireTaken]{Of: outcomes}, alert, tx.Now, tx.Customer).Rows()
+		returning d.alert_id, d.state`, postgres.JSON[[]wireResult]{Of: outcomes}, alert, tx.Now, tx.Customer).Rows()
 	return scanCounts(rows, err)
 }
 
 // recordDigests says what became of mails that gather, and with them of what they tell of.
-func recordDigests(tx *postgres.Tx, outcomes []wireTaken) (counts map[id.Alert]tally, err error) {
+func recordDigests(tx *postgres.Tx, outcomes []wireResult) (counts map[id.Alert]tally, err error) {
 	rows, err := tx.RawAnew(`
 		with o as (
 			select * from jsonb_to_recordset(?::jsonb) as o(user_id uuid, hour timestamptz, attempts smallint, state text, reason text, due_at timestamptz, back boolean)
@@ -318,7 +325,7 @@ func recordDigests(tx *postgres.Tx, outcomes []wireTaken) (counts map[id.Alert]t
 		from settled s
 		where s.state <> 'pending' and d.customer_id = ? and d.user_id = s.user_id and d.created_at >= s.hour and d.created_at < s.hour + interval '1 hour'
 			and d.state = 'collected'
-		returning d.alert_id, d.state`, postgres.JSON[[]wireTaken]{Of: outcomes}, tx.Customer, tx.Now, tx.Customer).Rows()
+		returning d.alert_id, d.state`, postgres.JSON[[]wireResult]{Of: outcomes}, tx.Customer, tx.Now, tx.Customer).Rows()
 	return scanCounts(rows, err)
 }
 
@@ -360,7 +367,8 @@ type wireTally struct {
 	Skipped  int64    `json:"skipped"`
 }
 
-// count adds to the counts of alerts, which it locks in the order of their ids, and returns those of which every delivery is settled now.
+// count adds to the counts of alerts, which it locks in the order of their ids, and returns those
+// of which every delivery is settled now.
 func count(tx *postgres.Tx, counts map[id.Alert]tally) (finished []id.Alert, err error) {
 	if len(counts) == 0 {
 		return nil, nil
@@ -405,21 +413,22 @@ func finish(tx *postgres.Tx, alert id.Alert) error {
 	return tx.ORM().Exec("update alerts set finished_at = ?, wake_at = null where customer_id = ? and id = ? and finished_at is null", tx.Now, tx.Customer, alert).Error
 }
 
-// stillAt tells everybody that somebody is at the alert.
-func stillAt(tx *postgres.Tx, alert id.Alert) error {
+// renewLease delays the time at which another replica picks the alert up.
+func renewLease(tx *postgres.Tx, alert id.Alert) error {
 	return tx.ORM().Exec("update alerts set wake_at = ? where customer_id = ? and id = ? and finished_at is null", tx.Now.Add(lease), tx.Customer, alert).Error
 }
 
-// rest leaves an alert until its next delivery is due, and at least until the time given. With none that will be due, it is left to the mails that gather.
-func rest(tx *postgres.Tx, alert id.Alert, until time.Time) error {
+// scheduleNext sets when the alert is picked up again: when its next delivery is due, but not
+// before the given time. If no delivery is pending, only digests are left.
+func scheduleNext(tx *postgres.Tx, alert id.Alert, until time.Time) error {
 	return tx.ORM().Exec(`
 		update alerts set wake_at = (
 			select greatest(min(due_at), ?::timestamptz) from alert_deliveries where customer_id = ? and alert_id = ? and state = 'pending' having min(due_at) is not null)
 		where customer_id = ? and id = ? and finished_at is null`, until, tx.Customer, alert, tx.Customer, alert).Error
 }
 
-// wake returns, for all customers, alerts that somebody has to look after, and keeps others from them until the time given.
-func wake(tx *postgres.Tx, until time.Time) (waking []work, err error) {
+// acquireDue leases, for all customers, alerts that are due, until the given time.
+func acquireDue(tx *postgres.Tx, until time.Time) (waking []work, err error) {
 	rows, err := tx.Raw(`
 		update alerts set wake_at = ?::timestamptz where (customer_id, id) in (
 			select customer_id, id from alerts where wake_at <= ? order by wake_at limit 100 for update skip locked
@@ -472,7 +481,8 @@ func withUnsent(tx *postgres.Tx) (customers []id.Customer, err error) {
 	return customers, rows.Err()
 }
 
-// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It returns those alerts, with nothing to count.
+// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It
+// returns those alerts, with nothing to count.
 func stopFanOuts(tx *postgres.Tx) (map[id.Alert]tally, error) {
 	rows, err := tx.Raw(`
 		update alerts set fanned_out_at = coalesce(fanned_out_at, ?::timestamptz), joining = false where customer_id = ? and finished_at is null
@@ -512,7 +522,8 @@ func skipUnsent(tx *postgres.Tx) (map[id.Alert]tally, error) {
 	return scanCounts(rows, err)
 }
 
-// Expire drops, for all customers, at most limit rows of what was raised before the time: deliveries first, then what is left without any. It tells how many.
+// Expire drops, for all customers, at most limit rows of what was raised before the time:
+// deliveries first, then what is left without any. It tells how many.
 func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	var dropped int64
 	for _, statement := range []string{
@@ -535,10 +546,12 @@ func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
 	return dropped, nil
 }
 
-// deliveries are the deliveries of a person: ids and states, and what must never be sent once the person is erased.
+// deliveries are the deliveries of a person: ids and states, and what must never be sent once the
+// person is erased.
 type deliveries struct{ user.Rows }
 
-// Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an alert add up to its recipients.
+// Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an
+// alert add up to its recipients.
 func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = any (?) returning user_id, alert_id, state", tx.Customer, people).Rows()
 	if err != nil {

@@ -100,7 +100,7 @@ func (a *alarm) sent(t *testing.T, alert string) (out raised) {
 func (a *alarm) lookAfter(t *testing.T, later time.Duration) {
 	t.Helper()
 	a.Database.Clock.Advance(later)
-	if err := a.Alerts.LookAfter(t.Context()); err != nil {
+	if err := a.Alerts.PickUpDue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

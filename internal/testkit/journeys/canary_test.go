@@ -896,7 +896,7 @@ func (c *canary) alarm() {
 func (c *canary) checkSilence(before int) {
 	c.Helper()
 	c.service.Database.Clock.Advance(2 * time.Hour)
-	if err := c.service.Alerts.LookAfter(c.Context()); err != nil {
+	if err := c.service.Alerts.PickUpDue(c.Context()); err != nil {
 		c.Fatal(err)
 	}
 	c.settle()

@@ -135,7 +135,7 @@ func TestKillWhileAlertsAreSent(t *testing.T) {
 	other := apptest.ReplicaWith(t, service.Database, into(t, sink))
 	for range 12 {
 		other.Database.Clock.Advance(3 * time.Minute)
-		if err := other.Alerts.LookAfter(t.Context()); err != nil {
+		if err := other.Alerts.PickUpDue(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		settled(t, other)

@@ -674,7 +674,7 @@ func TestAClosedCustomerIsClosedEverywhere(t *testing.T) {
 		}
 		call(t, replica, "PATCH", "/v1/operator/customers/"+e.leaving.ID.String(), operator, apptest.JSON(members{"name": "x"})).WantProblem(t, 404, "not-found")
 		call(t, replica, "POST", "/v1/operator/customers/"+e.leaving.ID.String()+"/offboarding/cancellation", operator).WantProblem(t, 409, "offboarding-state")
-		if err := errors.Join(replica.Sequencer.Sequence(t.Context()), replica.Alerts.LookAfter(t.Context()), replica.Sweep(t.Context()), replica.CompareLedger(t.Context())); err != nil {
+		if err := errors.Join(replica.Sequencer.Sequence(t.Context()), replica.Alerts.PickUpDue(t.Context()), replica.Sweep(t.Context()), replica.CompareLedger(t.Context())); err != nil {
 			t.Errorf("what goes on in the background fails: %v", err)
 		}
 	}
