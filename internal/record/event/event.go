@@ -1,11 +1,13 @@
-// Package event is what customers are told of what happened: a part of the trail, by ids, type and time alone.
+// Package event is the part of the audit trail that customers are notified of: ids, types and
+// times.
 //
-// Owns: which acts are events, the events themselves, how they are listed, and for how long they are kept.
-// Does not own: the trail and its order (audit), and how customers are told (webhook).
+// Owns: which acts are events, the events themselves, their listing and their retention.
+// Does not own: the audit trail and its sequence (audit), and how customers are notified (webhook).
 //
-// Events are derived and not recorded beside the act: when entries of the trail have got their places in its order, those that are events become rows
-// in the same transaction, numbered by their places. So there is no act without its event and no event without its act, the order is one that no
-// late commit changes, and whoever reads on from an event misses nothing.
+// Events are derived, not recorded beside the act: when entries of the trail are sequenced, those
+// that are events become rows in the same transaction, numbered by the index of the entry. So every
+// act has its event and every event its act, no late commit changes the order, and a client that
+// continues after an event misses nothing.
 package event
 
 import (
@@ -20,7 +22,7 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Type is what happened. The set is closed.
+// Type is the type of an event. The set is closed.
 type Type string
 
 // The types.
@@ -35,12 +37,12 @@ const (
 	DataSubjectRequestUpdated Type = "data_subject_request.updated"
 	SubprocessorAnnounced     Type = "subprocessor.announced"
 	BreachNotified            Type = "breach.notified"
-	everythingOfRequests           = "data_subject_request."
+	requestActions                 = "data_subject_request."
 	userEnabled                    = string(audit.UserEnabled)
 	retention                      = 90 * 24 * time.Hour
 )
 
-// SubjectType is what an event is about. The set is closed.
+// SubjectType is the type of the subject of an event. The set is closed.
 type SubjectType string
 
 // The subjects.
@@ -52,15 +54,17 @@ const (
 	OfBreach       SubjectType = "breach_notice"
 )
 
-// about says what the events of each type are about.
+// about maps each type to that of its subject.
 var about = map[Type]SubjectType{
-	UserCreated: OfUser, UserCorrected: OfUser, UserDisabled: OfUser, UserRedacted: OfUser, UserDeleted: OfUser, UserAlertsChanged: OfUser,
-	AlertSent: OfAlert, DataSubjectRequestUpdated: OfRequest, SubprocessorAnnounced: OfSubprocessor, BreachNotified: OfBreach,
+	UserCreated: OfUser, UserCorrected: OfUser, UserDisabled: OfUser,
+	UserRedacted: OfUser, UserDeleted: OfUser, UserAlertsChanged: OfUser,
+	AlertSent: OfAlert, DataSubjectRequestUpdated: OfRequest,
+	SubprocessorAnnounced: OfSubprocessor, BreachNotified: OfBreach,
 }
 
-// Event is one event. Its id is the one of the entry that it comes from.
+// Event is one event. Its id is that of its entry in the audit trail.
 type Event struct {
-	Number      int64 // its place in the order of the trail
+	Number      int64 // index of the entry in the audit trail
 	ID          id.Entry
 	Type        Type
 	SubjectType SubjectType
@@ -68,20 +72,21 @@ type Event struct {
 	OccurredAt  time.Time
 }
 
-// typeOf tells which type of event an act is, if any.
+// typeOf returns the type of event of an action; ok is false if the action is no event.
 func typeOf(action string) (Type, bool) {
 	switch {
-	case action == userEnabled: // the set of types has no word of its own for it
+	case action == userEnabled: // the set of types has no own word for it
 		return UserCorrected, true
-	case strings.HasPrefix(action, everythingOfRequests):
+	case strings.HasPrefix(action, requestActions):
 		return DataSubjectRequestUpdated, true
 	}
 	_, known := about[Type(action)]
 	return Type(action), known
 }
 
-// of makes an event of an entry, if it is one: an act of the service's own. What integrations write into the trail is theirs to tell.
-func of(sequenced audit.Sequenced) (Event, bool) {
+// derive returns the event of an entry; ok is false if it is none. Only acts of the service are
+// events, not what integrations record.
+func derive(sequenced audit.Sequenced) (Event, bool) {
 	entry := sequenced.Entry
 	kind, known := typeOf(entry.Action)
 	if entry.Source != audit.SourceSteward || !known {
@@ -92,14 +97,16 @@ func of(sequenced audit.Sequenced) (Event, bool) {
 		return Event{}, false
 	}
 	return Event{
-		Number: sequenced.Index, ID: entry.ID, Type: kind, SubjectType: about[kind], SubjectID: subject, OccurredAt: entry.OccurredAt,
+		Number: sequenced.Index, ID: entry.ID, Type: kind, SubjectType: about[kind], SubjectID: subject,
+		OccurredAt: entry.OccurredAt,
 	}, true
 }
 
-// Body is the event as it is told: what a webhook carries, and a row of GET /v1/events.
+// Body returns the event in JSON, as the body of a webhook and as an item of GET /v1/events.
 func (e Event) Body() []byte {
 	text, err := json.Marshal(body{
-		ID: e.ID, Type: e.Type, Timestamp: e.OccurredAt.UTC(), Data: map[string]uuid.UUID{string(e.SubjectType) + "_id": e.SubjectID},
+		ID: e.ID, Type: e.Type, Timestamp: e.OccurredAt.UTC(),
+		Data: map[string]uuid.UUID{string(e.SubjectType) + "_id": e.SubjectID},
 	})
 	if err != nil {
 		panic("event: " + err.Error()) // ids, words and times always encode
@@ -107,7 +114,7 @@ func (e Event) Body() []byte {
 	return text
 }
 
-// Ping is a body in the form of an event's that tells of nothing.
+// Ping returns the body of a test event without data.
 func Ping(ping id.Entry, at time.Time) []byte {
 	text, err := json.Marshal(body{ID: ping, Type: "ping", Timestamp: at.UTC(), Data: map[string]uuid.UUID{}})
 	if err != nil {
@@ -124,5 +131,6 @@ type body struct {
 }
 
 func gone() error {
-	return fault.New(fault.EventGone, "The event to go on from is older than 90 days, or never was.").At("?after", "is no event that is kept")
+	return fault.New(fault.EventGone, "The event to continue from is older than 90 days, or never existed.").
+		At("?after", "must be an event of the last 90 days")
 }

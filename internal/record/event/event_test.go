@@ -23,16 +23,16 @@ func TestWhichActsAreEvents(t *testing.T) {
 		entry := audit.Sequenced{Index: 7, Entry: audit.Entry{
 			ID: id.New[id.Entry](), Source: audit.SourceSteward, Action: action, Target: audit.Target{Type: "whatever", ID: subject.String()}, OccurredAt: time.Unix(0, 0),
 		}}
-		got, is := of(entry)
+		got, is := derive(entry)
 		if is != (want != "") || got.Type != want || is && (got.Number != 7 || got.ID != entry.Entry.ID || got.SubjectID != subject || got.SubjectType == "") {
 			t.Errorf("%s gives %+v", action, got)
 		}
 		entry.Entry.Source = audit.SourceIntegration
-		if _, is := of(entry); is {
+		if _, is := derive(entry); is {
 			t.Errorf("what an integration writes as %s is an event", action)
 		}
 		entry.Entry.Source, entry.Entry.Target.ID = audit.SourceSteward, "4711"
-		if _, is := of(entry); is {
+		if _, is := derive(entry); is {
 			t.Errorf("%s about what has no id is an event", action)
 		}
 	}

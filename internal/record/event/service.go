@@ -9,20 +9,20 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Service is events as callers use them. Safe for concurrent use.
+// Service lists events. Safe for concurrent use.
 type Service struct{ db *postgres.DB }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
-// Derive returns what is to be done in the transaction in which entries get their places: events are made of them, and if there are any, tell is called.
-// Deriving the same entries again changes nothing.
-func Derive(tell func(tx *postgres.Tx) error) func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
+// Derive returns a follower of the audit trail's sequencer. It stores the events of the entries,
+// and calls notify if there are any. Deriving the same entries again changes nothing.
+func Derive(notify func(tx *postgres.Tx) error) func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 	return func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 		var events []Event
-		for _, one := range sequenced {
-			if made, ok := of(one); ok {
-				events = append(events, made)
+		for _, entry := range sequenced {
+			if event, ok := derive(entry); ok {
+				events = append(events, event)
 			}
 		}
 		if len(events) == 0 {
@@ -31,29 +31,27 @@ func Derive(tell func(tx *postgres.Tx) error) func(tx *postgres.Tx, sequenced []
 		if err := insert(tx, events); err != nil {
 			return err
 		}
-		return tell(tx)
+		return notify(tx)
 	}
 }
 
-// List returns events, oldest first: at most limit of those behind the one named, or from the oldest on; of one type, if one is given. Fault: EventGone.
-func (s *Service) List(ctx context.Context, caller principal.Principal, only Type, after id.Entry, limit int) (events []Event, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
+// List returns events, oldest first: at most limit of those after the given one, or from the oldest
+// if after is zero; of one type only, unless it is empty. Fault: EventGone.
+func (s *Service) List(
+	ctx context.Context, caller principal.Principal, only Type, after id.Entry, limit int,
+) ([]Event, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Event, error) {
 		from := int64(-1)
 		if !after.IsZero() {
-			var there bool
-			if from, there, err = numberOf(tx, after); err != nil || !there {
-				return orGone(err)
+			number, exists, err := numberOf(tx, after)
+			if err != nil {
+				return nil, err
 			}
+			if !exists {
+				return nil, gone()
+			}
+			from = number
 		}
-		events, err = list(tx, only, from, limit)
-		return err
+		return list(tx, only, from, limit)
 	})
-	return events, err
-}
-
-func orGone(err error) error {
-	if err != nil {
-		return err
-	}
-	return gone()
 }

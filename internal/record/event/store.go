@@ -12,7 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// row is an event on its way to the database.
+// row is an event as a statement takes it.
 type row struct {
 	Number      int64       `json:"number"`
 	ID          id.Entry    `json:"id"`
@@ -25,66 +25,59 @@ type row struct {
 // insert stores events, however many, in one round trip.
 func insert(tx *postgres.Tx, events []Event) error {
 	rows := make([]row, len(events))
-	for i, one := range events {
-		rows[i] = row(one)
+	for i, event := range events {
+		rows[i] = row(event)
 	}
 	sent, err := json.Marshal(rows)
 	if err != nil {
 		return err
 	}
-	return tx.ORM().Exec(`
+	_, err = tx.Exec(`
 		insert into events (customer_id, number, id, type, subject_type, subject_id, occurred_at, created_at)
-		select ?, number, id, type, subject_type, subject_id, occurred_at, ?::timestamptz
-		from jsonb_to_recordset(?::jsonb) as s(number bigint, id uuid, type text, subject_type text, subject_id uuid, occurred_at timestamptz)
+		select @customer, number, id, type, subject_type, subject_id, occurred_at, @now::timestamptz
+		from jsonb_to_recordset(@events::jsonb) as s(number bigint, id uuid, type text, subject_type text,
+			subject_id uuid, occurred_at timestamptz)
 		order by number
-		on conflict do nothing`, tx.Customer, tx.Now, string(sent)).Error
+		on conflict do nothing`, postgres.Args{"customer": tx.Customer, "now": tx.Now, "events": string(sent)})
+	return err
 }
 
-func numberOf(tx *postgres.Tx, event id.Entry) (number int64, there bool, err error) {
-	err = tx.Raw("select number from events where customer_id = ? and id = ?", tx.Customer, event).Row().Scan(&number)
+func numberOf(tx *postgres.Tx, event id.Entry) (number int64, exists bool, err error) {
+	err = tx.QueryRow("select number from events where customer_id = $1 and id = $2", tx.Customer, event).Scan(&number)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}
 	return number, err == nil, err
 }
 
-// Columns are those of an Event, of a relation e of events.
+// Columns are the columns of an Event, of a relation e of events.
 const Columns = "e.number, e.id, e.type, e.subject_type, e.subject_id, e.occurred_at"
 
-// Fields are where the columns go, in their order.
+// Fields returns the destinations of Columns, in their order.
 func (e *Event) Fields() []any {
 	return []any{&e.Number, &e.ID, &e.Type, &e.SubjectType, &e.SubjectID, &e.OccurredAt}
 }
 
 func list(tx *postgres.Tx, only Type, from int64, limit int) ([]Event, error) {
-	condition, arguments := "", []any{tx.Customer, from}
+	condition, arguments := "", postgres.Args{"customer": tx.Customer, "from": from, "limit": limit}
 	if only != "" {
-		condition, arguments = " and e.type = ?", append(arguments, only)
+		condition, arguments["type"] = " and e.type = @type", only
 	}
-	rows, err := tx.Raw("select "+Columns+" from events e where e.customer_id = ? and e.number > ?"+condition+" order by e.number limit ?",
-		append(arguments, limit)...).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	events := make([]Event, 0, limit)
-	for rows.Next() {
-		var one Event
-		if err := rows.Scan(one.Fields()...); err != nil {
-			return nil, err
-		}
-		events = append(events, one)
-	}
-	return events, rows.Err()
+	return postgres.Collect(tx, func(row postgres.Row) (event Event, err error) {
+		err = row.Scan(event.Fields()...)
+		return event, err
+	}, "select "+Columns+" from events e where e.customer_id = @customer and e.number > @from"+condition+
+		" order by e.number limit @limit", arguments)
 }
 
-// LastTx is the number of the newest event, -1 if there is none.
+// LastTx returns the number of the newest event, or -1 if there is none.
 func LastTx(tx *postgres.Tx) (number int64, err error) {
-	err = tx.Raw("select coalesce(max(number), -1) from events where customer_id = ?", tx.Customer).Row().Scan(&number)
+	err = tx.QueryRow("select coalesce(max(number), -1) from events where customer_id = $1", tx.Customer).Scan(&number)
 	return number, err
 }
 
-// Expire drops at most limit events that are past their time, and tells how many. One that is still to be delivered goes after its deliveries.
+// Expire drops at most limit events that are past their time, and tells how many. One that is still
+// to be delivered goes after its deliveries.
 func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from events where (customer_id, number) in (

@@ -15,10 +15,10 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// longestObject is far more than a key takes, in bytes.
+// longestObject is far more than a key needs, in bytes.
 const longestObject = 4096
 
-// object is a key as it lies in the store. The seed is sealed, and with it everything is checked when the key is opened.
+// object is a key in the object store. The seed is sealed; opening it verifies the other members.
 type object struct {
 	ID        string    `json:"id"`
 	Public    []byte    `json:"public"`
@@ -28,12 +28,13 @@ type object struct {
 
 func (k *Store) folder() string { return "keys/" + string(k.purpose) + "/" }
 
-// name of the object of a key. Names of objects have no upper-case letters, which ids have.
+// name returns the name of the object of a key. Names have no upper-case letters, but ids do.
 func (k *Store) name(public ed25519.PublicKey) string {
 	return k.folder() + hex.EncodeToString(public)
 }
 
-// bringBack puts the keys into the database that only the store has: a restored database may be older than they are. It looks once.
+// bringBack inserts the keys that only the object store has: a restored database may be older than
+// they are. It reads the store once.
 func (k *Store) bringBack(ctx context.Context) error {
 	if k.store == nil || k.stored != nil {
 		return nil
@@ -65,7 +66,7 @@ func (k *Store) bringBack(ctx context.Context) error {
 			return nil
 		}
 		for _, key := range there {
-			if err := insertAgain(tx, key); err != nil {
+			if err := insertIfMissing(tx, key); err != nil {
 				return err
 			}
 		}
@@ -77,7 +78,7 @@ func (k *Store) bringBack(ctx context.Context) error {
 	return err
 }
 
-// read reads a key from the store, and makes sure that the master key opens it.
+// read reads a key from the object store, and verifies that the master key opens it.
 func (k *Store) read(ctx context.Context, name string) (key Key, err error) {
 	content, err := k.store.Open(ctx, name)
 	if err != nil {
@@ -99,7 +100,7 @@ func (k *Store) read(ctx context.Context, name string) (key Key, err error) {
 	return key, err
 }
 
-// save puts keys into the store that are not there yet.
+// save writes keys to the object store that it does not have yet.
 func (k *Store) save(ctx context.Context, keys []Key) error {
 	if k.store == nil {
 		return nil

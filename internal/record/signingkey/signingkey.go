@@ -1,11 +1,15 @@
-// Package signingkey keeps the keys that sign what others are to verify for good: checkpoints of trails, and erasure receipts.
+// Package signingkey manages the keys whose signatures others verify for ever: those of checkpoints
+// of audit trails, and of erasure receipts.
 //
-// Owns: making, sealing, rotating and publishing these keys, each purpose apart, and the signatures in the form of a JWS.
-// Does not own: what is signed (trail, user), and the keys of access tokens, which come and go (session).
+// Owns: creating, sealing, rotating and publishing these keys, separately for each purpose, and
+// signing in the form of a JWS.
+// Does not own: what is signed (trail, user), and the keys of access tokens, which expire
+// (session).
 //
-// A key is kept sealed with the master key, under its purpose: a row that somebody moved to another purpose does not open. None is ever taken out. A new one is published
-// for a minute before it signs, so that nobody meets a signature whose key is not to be had. Before it signs it lies in the store of objects too, from where it comes back into
-// a database that was restored to a time before the key.
+// A key is sealed with the master key and its purpose: a row that is moved to another purpose
+// cannot be opened. Keys are never deleted. A new key is published for a minute before it signs, so
+// that every signature can be verified at once. Before it signs it is also saved in the object
+// store, from which it is brought back into a database that was restored to a time before the key.
 package signingkey
 
 import (
@@ -33,15 +37,15 @@ const (
 	Receipt Purpose = "receipt" // erasure receipts
 )
 
-// sealLabel keeps the boxes of the keys of one purpose apart from all others.
+// sealLabel separates the sealed keys of one purpose from everything else that is sealed.
 func (p Purpose) sealLabel() string { return string(p) + " key" }
 
 const (
-	published = time.Minute      // before a new key signs
-	kept      = 30 * time.Second // for how long a ring is taken as it was
+	published = time.Minute      // the time before a new key signs
+	kept      = 30 * time.Second // the time for which a ring is cached
 )
 
-// Key is a key as it is kept.
+// Key is a stored key. Its private half is sealed.
 type Key struct {
 	ID        string
 	Public    ed25519.PublicKey
@@ -50,7 +54,7 @@ type Key struct {
 	sealed    []byte
 }
 
-// Open opens a key with the master key, and makes sure that it is the one that was published.
+// Open opens the private half with the master key, and verifies that it belongs to the public half.
 func (k Key) Open(box *seal.Box) (token.SigningKey, error) {
 	seed, err := box.Open(k.purpose.sealLabel(), k.sealed, []byte(k.ID))
 	if err != nil {
@@ -63,7 +67,7 @@ func (k Key) Open(box *seal.Box) (token.SigningKey, error) {
 	return key, err
 }
 
-// Check makes sure, without the master key, that a key has the name that belongs to it.
+// Check verifies, without the master key, that the id of a key is derived from its public half.
 func (k Key) Check() error {
 	if token.KeyID(k.Public) != k.ID {
 		return fmt.Errorf("proofkey: the key %s was replaced", k.ID)
@@ -71,13 +75,14 @@ func (k Key) Check() error {
 	return nil
 }
 
-// Ring is every key of a purpose, the newest first, and the one among them that signs. The zero value signs nothing.
+// Ring is every key of a purpose, the newest first, and the one of them that signs. The zero value
+// cannot sign.
 type Ring struct {
 	Keys    []Key
 	Signing token.SigningKey
 }
 
-// JWKs writes the public halves.
+// JWKs returns the public halves.
 func (r Ring) JWKs() []token.JWK {
 	keys := make([]token.JWK, len(r.Keys))
 	for i, key := range r.Keys {
@@ -86,8 +91,9 @@ func (r Ring) JWKs() []token.JWK {
 	return keys
 }
 
-// JWS signs a payload in the compact form of RFC 7515 with Ed25519 (RFC 8037). The type says what the signature is for (RFC 8725, section 3.11). The members of the
-// header, their order and their spelling are fixed.
+// JWS signs a payload in the compact form of RFC 7515 with Ed25519 (RFC 8037). The type says what
+// the signature is for (RFC 8725, section 3.11). The members of the header, their order and their
+// spelling are fixed.
 func (r Ring) JWS(typ string, payload []byte) (string, error) {
 	if r.Signing.IsZero() {
 		return "", errors.New("proofkey: there is no key to sign with yet")
@@ -99,15 +105,16 @@ func (r Ring) JWS(typ string, payload []byte) (string, error) {
 	return signed + "." + encode(ed25519.Sign(ed25519.NewKeyFromSeed(r.Signing.Seed()), []byte(signed))), nil
 }
 
-// Store has the keys of one purpose at hand. Safe for concurrent use.
+// Store caches the keys of one purpose. Safe for concurrent use.
 type Store struct {
 	db      *postgres.DB
 	box     *seal.Box
 	purpose Purpose
-	store   blob.Store // nil: there is none
+	store   blob.Store // nil: keys are in the database only
 	loading sync.Mutex
-	stored  map[string]bool // ids of keys that are in the store; nil: it was not looked at yet. Under loading
-	last    atomic.Pointer[loaded]
+	// ids of keys in the object store; nil: not read yet. Guarded by loading
+	stored map[string]bool
+	last   atomic.Pointer[loaded]
 }
 
 type loaded struct {
@@ -115,12 +122,14 @@ type loaded struct {
 	at   time.Time
 }
 
-// NewStore makes a keeper, which has loaded nothing yet. Without a store of objects, keys live in the database alone.
+// NewStore returns a store that has loaded nothing yet. Without an object store, keys are in the
+// database only.
 func NewStore(db *postgres.DB, box *seal.Box, purpose Purpose, store blob.Store) *Store {
 	return &Store{db: db, box: box, purpose: purpose, store: store}
 }
 
-// Ring returns the keys as they were within the last half minute. What a key signs that another one is about to follow is as good.
+// Ring returns the keys as they were at most half a minute ago. Signatures of a key that was
+// replaced in the meantime stay valid.
 func (k *Store) Ring(ctx context.Context) (Ring, error) {
 	if last := k.last.Load(); last != nil && k.db.Now().Sub(last.at) < kept {
 		return last.ring, nil
@@ -128,8 +137,8 @@ func (k *Store) Ring(ctx context.Context) (Ring, error) {
 	return k.Load(ctx)
 }
 
-// Load brings the keys from the database, and makes the first one where there is none: replicas that look at the same moment agree on one. The first time, keys come back that
-// the store of objects has and the database has not.
+// Load reads the keys from the database, and creates the first one if there is none: concurrent
+// replicas agree on one. The first call restores keys that only the object store has.
 func (k *Store) Load(ctx context.Context) (Ring, error) {
 	k.loading.Lock()
 	defer k.loading.Unlock()
@@ -152,7 +161,7 @@ func (k *Store) Load(ctx context.Context) (Ring, error) {
 	return ring, nil
 }
 
-// Loaded returns the keys as they were loaded last, without asking the database, for use within a transaction.
+// Loaded returns the keys of the last load without a query, for use within a transaction.
 func (k *Store) Loaded() Ring {
 	if last := k.last.Load(); last != nil {
 		return last.ring
@@ -179,7 +188,8 @@ func (k *Store) loadTx(tx *postgres.Tx) (Ring, error) {
 	return Ring{Keys: keys, Signing: signing}, err
 }
 
-// signs picks the key that signs: the newest that was published for long enough, or the oldest where all are new.
+// signs returns the key that signs: the newest that was published for long enough, or the oldest if
+// all are too new.
 func signs(keys []Key, now time.Time) int {
 	for i, key := range keys {
 		if now.Sub(key.CreatedAt) >= published {
@@ -194,13 +204,14 @@ func newKey(now time.Time, box *seal.Box, purpose Purpose) Key {
 	return Key{ID: key.ID(), Public: key.Public(), CreatedAt: now, purpose: purpose, sealed: box.Seal(purpose.sealLabel(), key.Seed(), []byte(key.ID()))}
 }
 
-// Rotation is what Rotate did.
+// Rotation is the result of Rotate.
 type Rotation struct {
-	Key       string    `json:"key"`        // the id of the new key
-	SignsFrom time.Time `json:"signs_from"` // on each replica within half a minute of that
+	Key       string    `json:"key"`        // id of the new key
+	SignsFrom time.Time `json:"signs_from"` // on each replica within half a minute of it
 }
 
-// Rotate makes a new key, which is published at once and signs a minute later. The others go on being published.
+// Rotate creates a key, which is published at once and signs a minute later. The others stay
+// published.
 func Rotate(ctx context.Context, db *postgres.DB, box *seal.Box, purpose Purpose) (done Rotation, err error) {
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		if err := tx.Acquire(postgres.LockSigningKeys); err != nil {
@@ -211,7 +222,7 @@ func Rotate(ctx context.Context, db *postgres.DB, box *seal.Box, purpose Purpose
 			return err
 		}
 		at := tx.Now
-		if len(keys) > 0 && !at.After(keys[0].CreatedAt) { // the order of the keys is that of their times
+		if len(keys) > 0 && !at.After(keys[0].CreatedAt) { // keys are ordered by their times
 			at = keys[0].CreatedAt.Add(time.Microsecond)
 		}
 		key := newKey(at, box, purpose)

@@ -63,8 +63,6 @@ var proseNotSwept = []string{
 	"internal/integration/alert",
 	"internal/integration/webhook",
 	"internal/record/backup",
-	"internal/record/event",
-	"internal/record/signingkey",
 	"internal/testkit/apptest",
 	"internal/testkit/archtest",
 	"internal/testkit/bench",
