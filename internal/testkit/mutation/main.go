@@ -18,7 +18,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 )
 
@@ -29,7 +28,7 @@ type mutation struct {
 	line  string // a text that occurs once in the file
 	wrong string // what stands there instead
 	tests string // a pattern of the tests that guard the rule, for go test -run
-	where string // their package, from the root of the module
+	where string // a pattern of their packages, from the root of the module
 }
 
 // longest bounds the tests of one mutation: a broken rule may hang where a whole one does not.
@@ -38,6 +37,9 @@ const longest = 10 * time.Minute
 // failure matches the line with which go test reports a failed test. A mutation that does not compile
 // has none, and proves nothing.
 var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+
+// passed matches the line of a package whose tests ran and passed.
+var passed = regexp.MustCompile(`(?m)^ok\s+\S+\s+[0-9.]+s$`)
 
 func main() {
 	log := func(format string, arguments ...any) { fmt.Fprintf(os.Stderr, format+"\n", arguments...) }
@@ -132,7 +134,7 @@ func (m mutation) test(ctx context.Context, mutated []byte) (noticed string, err
 	if err != nil {
 		return "", fmt.Errorf("the tests did not run: %w\n%s", err, output)
 	}
-	if strings.Contains(string(output), "no tests to run") {
+	if !passed.Match(output) {
 		return "", fmt.Errorf("no test matches %s in %s", m.tests, m.where)
 	}
 	return "", nil
