@@ -119,7 +119,12 @@ func TestEveryBlockOfTheDocumentationIsRunOrHasAReason(t *testing.T) {
 			}
 			where := d.path + ": " + b.firstLine()
 			if notExecuted[where] == "" {
-				t.Errorf("%s:%d: a block that no test runs, %q: make it sh, console or sql, or give a reason", d.path, b.line, where)
+				t.Errorf(
+					"%s:%d: a block that no test runs, %q: make it sh, console or sql, or give a reason",
+					d.path,
+					b.line,
+					where,
+				)
 			}
 			delete(unused, where)
 		}
@@ -171,7 +176,10 @@ func TestDevPrintsWhatTheTourShows(t *testing.T) {
 			}
 		}
 	}
-	process := &running{Cmd: exec.Command(program, "dev", "--ephemeral", "--addr", "127.0.0.1:0"), ended: make(chan error, 1)}
+	process := &running{
+		Cmd:   exec.Command(program, "dev", "--ephemeral", "--addr", "127.0.0.1:0"),
+		ended: make(chan error, 1),
+	}
 	printed := &whole{want: strings.Count(shown, "\n") + 1, done: make(chan struct{})}
 	process.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + openHome(t)}
 	process.Stdout, process.Stderr = printed, &process.errors
@@ -220,7 +228,8 @@ func (w *whole) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// matches compares what is printed with what is shown, in which three dots match anything in a line.
+// matches compares what is printed with what is shown, in which three dots match anything in a
+// line.
 func matches(shown, printed string) bool {
 	pattern := strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(shown)), "…", ".*?")
 	return regexp.MustCompile("^" + pattern + "$").MatchString(strings.TrimSpace(printed))
@@ -356,8 +365,14 @@ func (s stage) steps(t *testing.T, d document) (all []step) {
 		}
 		switch b.language {
 		case "sql":
-			all = append(all, step{line: b.line, command: fmt.Sprintf("'%s' -XqAt -v ON_ERROR_STOP=1 '%s' <<'END OF SQL'\n%sEND OF SQL",
-				s.psql, s.superuser, b.text)})
+			all = append(
+				all,
+				step{
+					line: b.line,
+					command: fmt.Sprintf("'%s' -XqAt -v ON_ERROR_STOP=1 '%s' <<'END OF SQL'\n%sEND OF SQL",
+						s.psql, s.superuser, b.text),
+				},
+			)
 		case "sh":
 			all = append(all, step{line: b.line, command: s.prepare(t, d, b)})
 		case "console":
@@ -398,8 +413,8 @@ func (s stage) prepare(t *testing.T, d document, b block) string {
 	return out.String()
 }
 
-// follow runs the blocks of a file in order, in one shell, so that what one command exports the next
-// one has. A mark that no command prints parts their output.
+// follow runs the blocks of a file in order, in one shell, so that what one command exports the
+// next one has. A mark that no command prints parts their output.
 func (s stage) follow(t *testing.T, d document) {
 	t.Helper()
 	const mark = "--- next step ---"

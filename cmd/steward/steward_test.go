@@ -144,7 +144,7 @@ func startDev(t *testing.T, environment []string, change func(*exec.Cmd), argume
 	return process, document
 }
 
-// signIn tells whether the credentials are good at the address.
+// signIn reports whether the credentials are good at the address.
 func signIn(t *testing.T, base, slug string, person devPerson) int {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"customer": slug, "email": person.Email, "password": person.Password})

@@ -145,7 +145,7 @@ func everybody(t *testing.T, steward *client.Client) map[client.ID]client.User {
 	return listed
 }
 
-// lastName is the name that somebody has in the end.
+// lastName is the name that a user has in the end.
 func (o outcome) lastName() string {
 	if o.corrects != "" {
 		return o.corrects

@@ -21,17 +21,22 @@ const (
 	batchBytes = 4<<20 - 1024
 )
 
-// RecordAuditEntries adds to the audit trail: any number of entries, sent in batches of up to 1,000, one after the other. The results have one row for each entry,
-// in the same order; a row that was refused says why in its Problem, and the others are stored all the same. An entry with a SourceID that was stored before is
-// not stored again, so sending entries once more, after an error too, is safe. It needs the scope audit:write, and an API key.
+// RecordAuditEntries adds to the audit trail: any number of entries, sent in batches of up to
+// 1,000, one after the other. The results have one row for each entry, in the same order; a row
+// that was refused says why in its Problem, and the others are stored all the same. An entry with a
+// SourceID that was stored before is not stored again, so sending entries again, after an error
+// too, is safe. It needs the scope audit:write, and an API key.
 //
-// Entries hold ids, numbers, times and closed words, never free text and nothing personal: the trail cannot be changed.
+// Entries hold ids, numbers, times and closed words, never free text and nothing personal: the
+// trail cannot be changed.
 //
-// An error means that a batch was not carried out. The results are then those of the batches before it: len(results.Data) entries are settled. Pointers, in rows
-// and in the Errors of a [*Problem], count from the first entry that was given, whichever the batch.
+// An error means that a batch was not carried out. The results are then those of the batches before
+// it: len(results.Data) entries are settled. Pointers, in rows and in the Errors of a [*Problem],
+// count from the first entry that was given, whichever the batch.
 //
-// Problems: [ProblemMalformedRequest] when an entry is not of the contract's form. Kinds of refused rows: [ProblemUnknownActor], [ProblemUserRedacted],
-// [ProblemSourceIDReused], [ProblemInvalidEntry].
+// Problems: [ProblemMalformedRequest] when an entry is not of the contract's form. Kinds of refused
+// rows: [ProblemUnknownActor], [ProblemUserRedacted], [ProblemSourceIDReused],
+// [ProblemInvalidEntry].
 func (c *Client) RecordAuditEntries(ctx context.Context, entries []NewAuditEntry) (AuditEntryResults, error) {
 	results := AuditEntryResults{Data: make([]AuditEntryResult, 0, len(entries))}
 	for start := 0; start < len(entries); {
@@ -100,7 +105,8 @@ func shifted(pointer string, start int) string {
 	return moved
 }
 
-// AuditFilter chooses entries of the audit trail. Its zero value chooses all; filters that are set are joined with "and".
+// AuditFilter chooses entries of the audit trail. Its zero value chooses all; filters that are set
+// are joined with "and".
 type AuditFilter struct {
 	ActorUserID ID
 	Action      string // such as product.updated
@@ -108,11 +114,13 @@ type AuditFilter struct {
 	TargetID    string
 	From        time.Time // occurred at this time or later
 	To          time.Time // occurred before this time
-	PageSize    int       // how many entries one request fetches: 1 to 200; 0 lets the service choose
+	// how many entries one request fetches: 1 to 200; 0 lets the service choose
+	PageSize int
 }
 
-// AuditEntries lists the audit trail, newest first by the time of recording, one request for each page as the loop gets there. After an error the loop ends. A
-// redacted actor shows as redacted. It needs the scope audit:read.
+// AuditEntries lists the audit trail, newest first by the time of recording, one request for each
+// page as the loop gets there. After an error the loop ends. A redacted actor shows as redacted. It
+// needs the scope audit:read.
 func (c *Client) AuditEntries(ctx context.Context, filter AuditFilter) iter.Seq2[AuditEntry, error] {
 	params := api.ListAuditEntriesParams{
 		Action: optional(filter.Action), TargetType: optional(filter.TargetType), TargetID: optional(filter.TargetID), Limit: optional(api.Limit(filter.PageSize)),

@@ -23,7 +23,8 @@ type SignedCertificate struct {
 	Certificate Certificate // as it was signed
 }
 
-// Certificate says that everything of a customer was deleted, on whose order, when, and by when no backup holds any of it.
+// Certificate says that everything of a customer was deleted, on whose order, when, and by when no
+// backup holds any of it.
 type Certificate struct {
 	ID              uuid.UUID          `json:"id"`
 	Customer        OffboardedCustomer `json:"customer"`
@@ -37,10 +38,12 @@ type Certificate struct {
 	BackupsExpireAt *time.Time         `json:"backups_expire_at"`
 }
 
-// VerifyCertificate verifies the certificate of an offboarding without asking anybody, as [VerifyReceipt] does with a receipt. document is the JWS alone, or the whole answer of
-// GET /v1/operator/offboardings/{id}, of which every member that was signed is compared.
+// VerifyCertificate verifies the certificate of an offboarding without asking anybody, as
+// [VerifyReceipt] does with a receipt. document is the JWS alone, or the whole answer of GET
+// /v1/operator/offboardings/{id}, of which every member that was signed is compared.
 //
-// Errors: [ErrReceiptForm], [ErrReceiptKey], [ErrReceiptSignature], [ErrReceiptDiffers], each with what is wrong.
+// Errors: [ErrReceiptForm], [ErrReceiptKey], [ErrReceiptSignature], [ErrReceiptDiffers], each with
+// what is wrong.
 func VerifyCertificate(document []byte, keys SigningKeys) (SignedCertificate, error) {
 	document = bytes.Trim(document, " \t\r\n")
 	jws, shown := string(document), map[string]any(nil)
@@ -81,7 +84,8 @@ func VerifyCertificate(document []byte, keys SigningKeys) (SignedCertificate, er
 	return verified, nil
 }
 
-// IsCertificate tells whether a document is, or holds, a certificate and not a receipt. It verifies nothing.
+// IsCertificate reports whether a document is, or holds, a certificate and not a receipt. It
+// verifies nothing.
 func IsCertificate(document []byte) bool {
 	document = bytes.Trim(document, " \t\r\n")
 	jws := string(document)

@@ -12,7 +12,8 @@ import (
 	"github.com/fusionspim/steward/pkg/client/api"
 )
 
-// Client calls one service with one credential. Make one with [New] and keep it: it is safe for concurrent use and reuses connections.
+// Client calls one service with one credential. Make one with [New] and keep it: it is safe for
+// concurrent use and reuses connections.
 type Client struct {
 	raw     *api.Client
 	session *session // nil without WithSession
@@ -55,8 +56,8 @@ func (l Login) GoString() string { return l.String() }
 
 // WithSession calls as a person: an administrator or user of a customer.
 //
-// Nothing is sent before the first request needs a token, so a wrong login fails there, with the problem
-// [ProblemInvalidCredentials].
+// Nothing is sent before the first request needs a token, so a wrong login fails there, with the
+// problem [ProblemInvalidCredentials].
 func WithSession(login Login) Option {
 	return func(s *settings) error {
 		if login.Customer == "" || login.Email == "" || login.Password == "" {
@@ -67,7 +68,8 @@ func WithSession(login Login) Option {
 	}
 }
 
-// WithHTTPClient sends requests with the given client, for proxies, certificates, tracing and the like. Its Timeout, if any, is for one try.
+// WithHTTPClient sends requests with the given client, for proxies, certificates, tracing and the
+// like. Its Timeout, if any, is for one try.
 //
 // The default is a client of its own that gives up a try after a minute and follows no redirects.
 func WithHTTPClient(client *http.Client) Option {
@@ -80,7 +82,8 @@ func WithHTTPClient(client *http.Client) Option {
 	}
 }
 
-// WithUserAgent names the calling program to the service, such as "acme-sync/2.1". It stands before the name of this SDK.
+// WithUserAgent names the calling program to the service, such as "acme-sync/2.1". It stands before
+// the name of this SDK.
 func WithUserAgent(name string) Option {
 	return func(s *settings) error {
 		if strings.ContainsFunc(name, func(char rune) bool { return char < ' ' || char > '~' }) {
@@ -91,7 +94,8 @@ func WithUserAgent(name string) Option {
 	}
 }
 
-// WithRetries says how often and how patiently a request is tried again. The default is [DefaultRetries].
+// WithRetries says how often and how patiently a request is tried again. The default is
+// [DefaultRetries].
 func WithRetries(retries Retries) Option {
 	return func(s *settings) error {
 		if retries.Attempts < 1 || retries.FirstWait <= 0 || retries.LongestWait < retries.FirstWait {
@@ -102,7 +106,8 @@ func WithRetries(retries Retries) Option {
 	}
 }
 
-// New makes a client of the service at a base URL, such as "https://steward.example". It sends nothing yet.
+// New makes a client of the service at a base URL, such as "https://steward.example". It sends
+// nothing yet.
 func New(baseURL string, options ...Option) (*Client, error) {
 	base, err := url.Parse(baseURL)
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" {
@@ -137,8 +142,8 @@ func New(baseURL string, options ...Option) (*Client, error) {
 	return client, nil
 }
 
-// Raw has every operation of the contract, with this client's credential and retries. Use it for what
-// has no method here.
+// Raw has every operation of the contract, with this client's credential and retries. Use it for
+// what has no method here.
 func (c *Client) Raw() *api.Client { return c.raw }
 
 // String names the service, and no secret.
@@ -147,7 +152,8 @@ func (c *Client) String() string { return fmt.Sprintf("steward client of %s", c.
 func defaultHTTPClient() *http.Client {
 	client := &http.Client{
 		Timeout: time.Minute,
-		// The service redirects nothing. Following somebody else's redirect would turn a POST into a GET.
+		// The service redirects nothing. Following somebody else's redirect would turn a POST into
+		// a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
@@ -180,18 +186,23 @@ type call struct {
 	etag           *string
 }
 
-// IfMatch makes a change only if the resource still is the version with this ETag; otherwise the call fails with the problem [ProblemPreconditionFailed] and changes
-// nothing. It counts where the contract knows If-Match: UpdateUser, DeleteUser, RedactUser, SetUserAlerts, SetMyAlerts, UpdateCustomer.
+// IfMatch makes a change only if the resource still is the version with this ETag; otherwise the
+// call fails with the problem [ProblemPreconditionFailed] and changes nothing. It counts where the
+// contract knows If-Match: UpdateUser, DeleteUser, RedactUser, SetUserAlerts, SetMyAlerts,
+// UpdateCustomer.
 func IfMatch(etag string) CallOption { return func(c *call) { c.ifMatch = &etag } }
 
 // StoreETag stores the ETag of the resource that the call returns, for [IfMatch]. A call that fails
 // stores nothing; one whose resource has no ETag stores "".
 func StoreETag(into *string) CallOption { return func(c *call) { c.etag = into } }
 
-// IdempotencyKey gives a POST a key of the caller's own: 1 to 255 visible ASCII characters. Within 24 hours, another call with the same key and content answers
-// what the first answered, also from another process, so a job that died can simply be run again. Without it the client makes a key for each call.
+// IdempotencyKey gives a POST a key of the caller's own: 1 to 255 visible ASCII characters. Within
+// 24 hours, another call with the same key and content answers what the first answered, also from
+// another process, so a job that died can simply be run again. Without it the client makes a key
+// for each call.
 //
-// It counts where the contract knows Idempotency-Key: CreateUser, RedactUser, CreateAPIKey, ImportUsers.
+// It counts where the contract knows Idempotency-Key: CreateUser, RedactUser, CreateAPIKey,
+// ImportUsers.
 func IdempotencyKey(key string) CallOption { return func(c *call) { c.idempotencyKey = &key } }
 
 func gather(options []CallOption) *call {

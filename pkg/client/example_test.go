@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/pkg/client"
 )
 
-// The main job from start to end: create somebody, correct the name, opt out of alerts, record an act, and erase the person.
+// The main job from start to end: create somebody, correct the name, opt out of alerts, record an
+// act, and erase the person.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -18,7 +18,8 @@ import (
 	"unicode/utf8"
 )
 
-// ReceiptType is the typ of a signed receipt: what the signature is for, so that nothing else that the service signs passes for one (RFC 8725, section 3.11).
+// ReceiptType is the typ of a signed receipt: what the signature is for, so that nothing else that
+// the service signs passes for one (RFC 8725, section 3.11).
 const ReceiptType = "steward-erasure-receipt+jws"
 
 // What is wrong with a receipt that does not verify.
@@ -29,7 +30,8 @@ var (
 	ErrReceiptDiffers   = errors.New("steward: the receipt says something else than what was signed")
 )
 
-// ReceiptDifference names the members of a receipt that are not as they were signed. It is an [ErrReceiptDiffers].
+// ReceiptDifference names the members of a receipt that are not as they were signed. It is an
+// [ErrReceiptDiffers].
 type ReceiptDifference struct{ Members []string }
 
 // Error implements error.
@@ -48,17 +50,22 @@ type SignedReceipt struct {
 	Receipt  ErasureReceipt // as it was signed
 }
 
-// SigningKeys returns the public keys of the service, those of erasure receipts among them, for [VerifyReceipt]. Those of receipts stay for good, so a copy can be kept.
+// SigningKeys returns the public keys of the service, those of erasure receipts among them, for
+// [VerifyReceipt]. Those of receipts stay for good, so a copy can be kept.
 func (c *Client) SigningKeys(ctx context.Context) (SigningKeys, error) {
 	return into[SigningKeys](&call{})(c.raw.GetSigningKeys(ctx))
 }
 
-// VerifyReceipt verifies an erasure receipt without asking anybody: a JWS in compact form (RFC 7515, section 7.1), signed with Ed25519 (RFC 8037), as the member jws of
-// GET /v1/erasure-receipts/{id} holds it. The keys are those of /.well-known/jwks.json, from a copy that you trust; keys that sign receipts stay there for good.
+// VerifyReceipt verifies an erasure receipt without asking anybody: a JWS in compact form (RFC
+// 7515, section 7.1), signed with Ed25519 (RFC 8037), as the member jws of GET
+// /v1/erasure-receipts/{id} holds it. The keys are those of /.well-known/jwks.json, from a copy
+// that you trust; keys that sign receipts stay there for good.
 //
-// document is the JWS alone, or the whole JSON answer, of which every member is then compared with what was signed. An [ErasureReceipt], written as JSON, is such an answer.
+// document is the JWS alone, or the whole JSON answer, of which every member is then compared with
+// what was signed. An [ErasureReceipt], written as JSON, is such an answer.
 //
-// Errors: [ErrReceiptForm], [ErrReceiptKey], [ErrReceiptSignature], [ErrReceiptDiffers], each with what is wrong.
+// Errors: [ErrReceiptForm], [ErrReceiptKey], [ErrReceiptSignature], [ErrReceiptDiffers], each with
+// what is wrong.
 func VerifyReceipt(document []byte, keys SigningKeys) (SignedReceipt, error) {
 	document = bytes.Trim(document, " \t\r\n")
 	if !bytes.HasPrefix(document, []byte("{")) {
@@ -186,7 +193,8 @@ func receiptKey(keyID string, keys SigningKeys) (ed25519.PublicKey, error) {
 // deepest is how deep a receipt may be nested.
 const deepest = 8
 
-// strictObject reads a JSON object and nothing behind it. Two members of one name are refused: readers differ in which of them they take. Numbers stay as they are written.
+// strictObject reads a JSON object and nothing behind it. Two members of one name are refused:
+// readers differ in which of them they take. Numbers stay as they are written.
 func strictObject(text []byte) (map[string]any, error) {
 	if !utf8.Valid(text) {
 		return nil, errors.New("it is not UTF-8")

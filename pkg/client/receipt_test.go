@@ -112,7 +112,8 @@ func TestVerifyReceipt(t *testing.T) {
 	}
 }
 
-// FuzzVerifyReceipt: whatever comes, the verifier does not break, and what it takes is what was signed.
+// FuzzVerifyReceipt: whatever comes, the verifier does not break, and what it takes is what was
+// signed.
 func FuzzVerifyReceipt(f *testing.F) {
 	us := newSigner(1)
 	keys := client.SigningKeys{Keys: []client.SigningKey{us.key}}

@@ -17,7 +17,8 @@ const (
 	renewAgain   = 5 * time.Second // after refreshing failed while the access token is still good
 )
 
-// session is a credential that signs in, refreshes, and signs in again when the session has ended. Of many callers that need a new token, one gets it for all.
+// session is a credential that signs in, refreshes, and signs in again when the session has ended.
+// Of many callers that need a new token, one gets it for all.
 type session struct {
 	raw *api.Client // without a credential
 
@@ -41,9 +42,11 @@ func (h hidden[T]) value() (value T) {
 
 // grant is what signing in or refreshing gave.
 type grant struct {
-	access     string
-	refresh    string
-	refreshKey string // the Idempotency-Key of the one exchange of the refresh token: an exchange whose answer was lost is asked for again
+	access  string
+	refresh string
+	// the Idempotency-Key of the one exchange of the refresh token: an exchange whose answer was
+	// lost is asked for again
+	refreshKey string
 	renewAt    time.Time
 	expiresAt  time.Time
 }
@@ -65,7 +68,8 @@ func (s *session) token(ctx context.Context, refused string) (string, error) {
 	}
 	if s.flight == nil {
 		s.flight = &flight{done: make(chan struct{})}
-		// The caller may go away; the others, and the refresh token that is good for one exchange, stay.
+		// The caller may go away; the others, and the refresh token that is good for one exchange,
+		// stay.
 		go s.fly(context.WithoutCancel(ctx), held, s.flight)
 	}
 	joined := s.flight
@@ -141,7 +145,7 @@ func (s *session) exchange(ctx context.Context, held grant) (renewed grant, ende
 	return grant{}, true, nil
 }
 
-// transient tells whether a refused exchange may succeed later.
+// transient reports whether a refused exchange may succeed later.
 func transient(problem *Problem) bool {
 	return problem.Status >= 500 || problem.Status == http.StatusTooManyRequests || problem.Code() == ProblemIdempotencyKeyInUse
 }

@@ -157,7 +157,7 @@ func TestRefusedTokenIsRefreshedOnceForAll(t *testing.T) {
 	g := openGate(t, 600)
 	c := g.person(t)
 	me(t, c)
-	g.change(func() { g.newest += 100 }) // nobody has that token yet
+	g.change(func() { g.newest += 100 }) // no client has that token yet
 	var group sync.WaitGroup
 	for range 16 {
 		group.Go(func() { me(t, c) })

@@ -21,16 +21,19 @@ import (
 
 // Retries says how often and how patiently a request is tried again.
 type Retries struct {
-	// Attempts is how often a request is sent at most, the first time included; 1 never tries again.
+	// Attempts is how often a request is sent at most, the first time included; 1 never tries
+	// again.
 	Attempts int
-	// FirstWait is the wait before the second attempt. It doubles with each further one. A random part of up to a half is taken off, so that many clients do
-	// not come back at one moment.
+	// FirstWait is the wait before the second attempt. It doubles with each further one. A random
+	// part of up to a half is taken off, so that many clients do not come back at one moment.
 	FirstWait time.Duration
-	// LongestWait bounds each wait. Where the service asks for a longer one by Retry-After, its answer is returned instead.
+	// LongestWait bounds each wait. Where the service asks for a longer one by Retry-After, its
+	// answer is returned instead.
 	LongestWait time.Duration
 }
 
-// DefaultRetries are four attempts with waits of up to 200, 400 and 800 ms, or as long as the service asks for, up to half a minute.
+// DefaultRetries are four attempts with waits of up to 200, 400 and 800 ms, or as long as the
+// service asks for, up to half a minute.
 func DefaultRetries() Retries {
 	return Retries{Attempts: 4, FirstWait: 200 * time.Millisecond, LongestWait: 30 * time.Second}
 }
@@ -54,7 +57,8 @@ type transport struct {
 	retries    Retries
 }
 
-// onlyOnce marks the context of a request that must not be repeated once the service may have seen it, although its method is idempotent.
+// onlyOnce marks the context of a request that must not be repeated once the service may have seen
+// it, although its method is idempotent.
 type onlyOnce struct{}
 
 // Do implements HttpRequestDoer.
@@ -86,7 +90,8 @@ func (t *transport) Do(request *http.Request) (*http.Response, error) {
 	}
 }
 
-// authorized sends a request with the credential. A session whose token is refused gets a new one, once. Settled means that repeating is of no use.
+// authorized sends a request with the credential. A session whose token is refused gets a new one,
+// once. Settled means that repeating is of no use.
 func (t *transport) authorized(request *http.Request) (response *http.Response, settled bool, err error) {
 	if t.credential == nil || request.Header.Get("Authorization") != "" || t.public(request) {
 		response, err = t.send(request, "")
@@ -113,7 +118,7 @@ func (t *transport) authorized(request *http.Request) (response *http.Response, 
 	return response, false, err
 }
 
-// public tells whether an operation takes no credential.
+// public reports whether an operation takes no credential.
 func (t *transport) public(request *http.Request) bool {
 	switch strings.TrimPrefix(request.URL.Path, t.base) {
 	case "v1/sessions", "v1/sessions/refresh":
@@ -122,7 +127,8 @@ func (t *transport) public(request *http.Request) bool {
 	return !strings.HasPrefix(request.URL.Path, t.base+"v1/")
 }
 
-// send sends a request once. It reads JSON answers to their end, so that a connection that breaks in the middle counts as one that failed.
+// send sends a request once. It reads JSON answers to their end, so that a connection that breaks
+// in the middle counts as one that failed.
 func (t *transport) send(request *http.Request, token string) (*http.Response, error) {
 	sent := request.Clone(request.Context())
 	if request.GetBody != nil {
@@ -150,10 +156,12 @@ func (t *transport) send(request *http.Request, token string) (*http.Response, e
 	return response, nil
 }
 
-// longestKept is the longest body that is kept for being sent again, in bytes. No JSON body that the contract takes is longer.
+// longestKept is the longest body that is kept for being sent again, in bytes. No JSON body that
+// the contract takes is longer.
 const longestKept = 4 << 20
 
-// makeRepeatable sees to it that the body can be sent more than once, unless it is too long for that.
+// makeRepeatable sees to it that the body can be sent more than once, unless it is too long for
+// that.
 func makeRepeatable(request *http.Request) error {
 	if request.Body == nil || request.Body == http.NoBody || request.GetBody != nil {
 		return nil
@@ -176,12 +184,12 @@ func makeRepeatable(request *http.Request) error {
 	return nil
 }
 
-// repeatable tells whether the body, if any, can be sent more than once.
+// repeatable reports whether the body, if any, can be sent more than once.
 func repeatable(request *http.Request) bool {
 	return request.Body == nil || request.Body == http.NoBody || request.GetBody != nil
 }
 
-// worthRepeating tells whether sending a request again may help and does no harm.
+// worthRepeating reports whether sending a request again may help and does no harm.
 func worthRepeating(request *http.Request, response *http.Response, err error) bool {
 	if request.Context().Err() != nil || !repeatable(request) {
 		return false
@@ -202,7 +210,8 @@ func worthRepeating(request *http.Request, response *http.Response, err error) b
 		return true // turned away at the door
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return idempotent(request)
-	case http.StatusConflict: // an attempt of before is still at work; with it the service sends Retry-After
+	// an attempt of before is still at work; with it the service sends Retry-After
+	case http.StatusConflict:
 		return request.Header.Get("Idempotency-Key") != "" && response.Header.Get("Retry-After") != ""
 	}
 	return false
@@ -219,7 +228,8 @@ func idempotent(request *http.Request) bool {
 	return request.Header.Get("Idempotency-Key") != ""
 }
 
-// wait is how long to wait after an attempt. It is false when the service asks for more patience than there is.
+// wait is how long to wait after an attempt. It is false when the service asks for more patience
+// than there is.
 func (r Retries) wait(attempt int, response *http.Response) (time.Duration, bool) {
 	wait := r.LongestWait
 	if shift := attempt - 1; shift < 30 {
@@ -254,6 +264,7 @@ func discard(response *http.Response) {
 	if response == nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // at worst the connection is closed
+	// at worst the connection is closed
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
 	_ = response.Body.Close()
 }

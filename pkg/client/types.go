@@ -2,7 +2,8 @@ package client
 
 import "github.com/fusionspim/steward/pkg/client/api"
 
-// The types of the contract that the methods of [Client] take and return. Package api has all others.
+// The types of the contract that the methods of [Client] take and return. Package api has all
+// others.
 type (
 	// ID identifies a user, an alert, an API key and everything else: a UUID.
 	ID = api.ID

@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
-// A proof that GET /v1/audit-entries/{id}/proof answered with is checked without asking anybody, with the key that was kept from before.
+// A proof that GET /v1/audit-entries/{id}/proof answered with is checked without asking anybody,
+// with the key that was kept from before.
 func ExampleProof_Verify() {
 	answer, err := os.ReadFile("testdata/proof.json")
 	if err != nil {
@@ -56,8 +57,8 @@ func ExampleOpenCheckpoint() {
 	// one with another size is refused: true
 }
 
-// The daily check: the newest trail begins with the one of the checkpoint that was kept. The answer is
-// that of GET /v1/audit-checkpoints/latest?since_size=25.
+// The daily check: the newest trail begins with the one of the checkpoint that was kept. The answer
+// is that of GET /v1/audit-checkpoints/latest?since_size=25.
 func ExampleVerifyConsistency() {
 	kept, err := os.ReadFile("testdata/kept-checkpoint.txt")
 	if err != nil {

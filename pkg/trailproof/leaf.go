@@ -13,7 +13,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// LeafVersion is the version of the form of a leaf. It stands in every leaf; another form would have another number.
+// LeafVersion is the version of the form of a leaf. It stands in every leaf; another form would
+// have another number.
 const LeafVersion = 1
 
 // The values of Entry.Source.
@@ -33,11 +34,12 @@ const (
 
 // Entry is everything that is stored of an entry of the trail.
 type Entry struct {
-	CustomerID              uuid.UUID
-	ID                      uuid.UUID
-	Source                  string  // SourceSteward or SourceIntegration
-	SourceID                *string // the id that the integration gave the entry, if any
-	ActorType               string  // ActorUser, ActorSelf, ActorAPIKey, ActorOperator or ActorSystem
+	CustomerID uuid.UUID
+	ID         uuid.UUID
+	Source     string  // SourceSteward or SourceIntegration
+	SourceID   *string // the id that the integration gave the entry, if any
+	// ActorUser, ActorSelf, ActorAPIKey, ActorOperator or ActorSystem
+	ActorType               string
 	ActorUserID             *uuid.UUID
 	ActorAPIKeyID           *uuid.UUID
 	ActorOperatorCustomerID *uuid.UUID
@@ -45,25 +47,30 @@ type Entry struct {
 	Action                  string // such as user.corrected; an integration has actions of its own
 	TargetType              string // such as user; an integration has types of its own
 	TargetID                string
-	Changed                 []string        // names of the columns or fields that changed, never values
-	Details                 json.RawMessage // nil: none
-	OccurredAt              time.Time       // to the microsecond
-	RecordedAt              time.Time       // to the microsecond
+	// names of the columns or fields that changed, never values
+	Changed    []string
+	Details    json.RawMessage // nil: none
+	OccurredAt time.Time       // to the microsecond
+	RecordedAt time.Time       // to the microsecond
 }
 
-// AppendLeaf appends the leaf of an entry, which is a JSON object (RFC 8259) in UTF-8 and in one form alone:
+// AppendLeaf appends the leaf of an entry, which is a JSON object (RFC 8259) in UTF-8 and in one
+// form alone:
 //
 //   - no white space; the members in the order of their names' bytes, in the details too;
-//   - every member is there, as null where there is nothing; only details are left out where there are none;
+//   - every member is there, as null where there is nothing; only details are left out where there
+//     are none;
 //   - ids in the form of RFC 9562 in lower case; times as 2006-01-02T15:04:05.000000Z;
-//   - texts with the escapes \" \\ \b \f \n \r \t, \u00xx in lower case for the other control characters up to U+001F, and everything else as it is;
-//   - numbers of the details with all their digits and without an exponent, as PostgreSQL writes what it keeps.
+//   - texts with the escapes \" \\ \b \f \n \r \t, \u00xx in lower case for the other control
+//     characters up to U+001F, and everything else as it is;
+//   - numbers of the details with all their digits and without an exponent, as PostgreSQL writes
+//     them.
 //
-// Two entries that differ in anything have different leaves. It is for programs that write a trail: who
-// verifies one gets leaves from the service.
+// Two entries that differ in anything have different leaves. It is for programs that write a trail:
+// who verifies one gets leaves from the service.
 //
-// The only error is [ErrLeaf], for what no entry can hold: text that is not UTF-8, details that are not
-// JSON.
+// The only error is [ErrLeaf], for what no entry can hold: text that is not UTF-8, details that are
+// not JSON.
 func AppendLeaf(leaf []byte, e *Entry) ([]byte, error) {
 	leaf = append(leaf, `{"action":`...)
 	leaf = appendText(leaf, e.Action)
@@ -127,7 +134,8 @@ type wireLeaf struct {
 	Version                 int             `json:"version"`
 }
 
-// ParseLeaf reads a leaf. Whatever is not exactly the leaf of an entry, byte for byte, is an [ErrLeaf].
+// ParseLeaf reads a leaf. Whatever is not exactly the leaf of an entry, byte for byte, is an
+// [ErrLeaf].
 func ParseLeaf(leaf []byte) (Entry, error) {
 	var wire wireLeaf
 	if err := json.Unmarshal(leaf, &wire); err != nil {

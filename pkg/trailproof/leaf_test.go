@@ -46,7 +46,8 @@ func TestALeafIsWrittenOut(t *testing.T) {
 	}
 }
 
-// The details that PostgreSQL gives back have an order and spacing of their own; the leaf has one order.
+// The details that PostgreSQL gives back have an order and spacing of their own; the leaf has one
+// order.
 func TestOrderAndSpacingOfDetailsDoNotCount(t *testing.T) {
 	t.Parallel()
 	one, other := entry(1), entry(1)
@@ -63,7 +64,8 @@ func TestOrderAndSpacingOfDetailsDoNotCount(t *testing.T) {
 	}
 }
 
-// TestEveryByteOfALeafCounts: what differs in a byte is no leaf, or the leaf of another entry with another hash.
+// TestEveryByteOfALeafCounts: what differs in a byte is no leaf, or the leaf of another entry with
+// another hash.
 func TestEveryByteOfALeafCounts(t *testing.T) {
 	t.Parallel()
 	leaf := leafOf(t, entry(1))

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// A checkpoint is a signed note (C2SP signed-note) with exactly one signature, which is much less than
-// golang.org/x/mod/sumdb/note reads. That module would raise the Go version that users of this one
-// need to the newest, so the part that is needed is here; the tests compare both.
+// A checkpoint is a signed note (C2SP signed-note) with exactly one signature, which is much less
+// than golang.org/x/mod/sumdb/note reads. That module would raise the Go version that users of this
+// one need to the newest, so the part that is needed is here; the tests compare both.
 
 const (
 	algEd25519      = 1
@@ -60,8 +60,8 @@ func parseVerifierKey(text string) (verifierKey, error) {
 	return key, nil
 }
 
-// VerifierKey writes a public key in the form of signed notes, as the key of the trail with this origin.
-// The only error is [ErrKey].
+// VerifierKey writes a public key in the form of signed notes, as the key of the trail with this
+// origin. The only error is [ErrKey].
 func VerifierKey(origin string, public ed25519.PublicKey) (string, error) {
 	key, err := newVerifierKey(origin, public)
 	if err != nil {
@@ -70,12 +70,12 @@ func VerifierKey(origin string, public ed25519.PublicKey) (string, error) {
 	return key.String(), nil
 }
 
-// OpenCheckpoint reads a checkpoint that one of these keys signed. Keep its text: a later checkpoint can
-// be compared with it by [VerifyConsistency].
+// OpenCheckpoint reads a checkpoint that one of these keys signed. Keep its text: a later
+// checkpoint can be compared with it by [VerifyConsistency].
 //
-// Errors: [ErrKey] when one of the keys is not one; [ErrSignature] for a checkpoint of an unknown key
-// and a changed one; [ErrCheckpoint] for any other text; [ErrOtherTrail] when a known key signed a
-// checkpoint of a trail that it is not the key of.
+// Errors: [ErrKey] when one of the keys is not one; [ErrSignature] for a checkpoint of an unknown
+// key and a changed one; [ErrCheckpoint] for any other text; [ErrOtherTrail] when a known key
+// signed a checkpoint of a trail that it is not the key of.
 func OpenCheckpoint(text string, verifierKeys ...string) (Checkpoint, error) {
 	known := make([]verifierKey, len(verifierKeys))
 	for i, key := range verifierKeys {
@@ -108,7 +108,8 @@ func OpenCheckpoint(text string, verifierKeys ...string) (Checkpoint, error) {
 	return checkpoint, nil
 }
 
-// verified reports whether one of the keys made the signature, which begins with the hash of the key.
+// verified reports whether one of the keys made the signature, which begins with the hash of the
+// key.
 func verified(known []verifierKey, name, body string, signature []byte) bool {
 	for _, key := range known {
 		if key.name == name && bytes.Equal(key.hash[:], signature[:keyHashSize]) &&

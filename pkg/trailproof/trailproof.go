@@ -1,15 +1,16 @@
-// Package trailproof verifies offline that an entry is part of an audit trail of Steward, and that the
-// trail was only ever appended to.
+// Package trailproof verifies offline that an entry is part of an audit trail of Steward, and that
+// the trail was only ever appended to.
 //
-// The trail of each customer is a Merkle tree (RFC 6962, section 2.1, with SHA-256). Its leaves are the
-// entries, in the order in which they were sealed, each in the one form that [ParseLeaf] reads. From
-// time to time Steward signs the size and the root of the tree: a checkpoint (C2SP tlog-checkpoint, a
-// signed note with an Ed25519 key). Whoever keeps a checkpoint can later hold Steward to it:
+// The trail of each customer is a Merkle tree (RFC 6962, section 2.1, with SHA-256). Its leaves are
+// the entries, in the order in which they were sealed, each in the one form that [ParseLeaf] reads.
+// From time to time Steward signs the size and the root of the tree: a checkpoint (C2SP
+// tlog-checkpoint, a signed note with an Ed25519 key). Whoever keeps a checkpoint can later hold
+// Steward to it:
 //
 //   - [Proof.Verify]: this entry is in the tree of this checkpoint
 //     (GET /v1/audit-entries/{id}/proof).
-//   - [VerifyConsistency]: the tree of this checkpoint contains all of that earlier one, unchanged and
-//     in the same order (GET /v1/audit-checkpoints/latest?since_size=).
+//   - [VerifyConsistency]: the tree of this checkpoint contains all of that earlier one, unchanged
+//     and in the same order (GET /v1/audit-checkpoints/latest?since_size=).
 //
 // Take the verifier key from a source that you trust and keep it: a key that comes with what it
 // verifies proves little.
@@ -21,9 +22,9 @@
 // # Stability
 //
 // The module follows semantic versioning. Until v1, a minor version may change the API, and the
-// changelog says how. The form of a leaf ([LeafVersion]) and of a checkpoint does not change with it:
-// proofs that were kept verify with every later version. Closed words, such as sources, may get new
-// values.
+// changelog says how. The form of a leaf ([LeafVersion]) and of a checkpoint does not change with
+// it: proofs that were kept verify with every later version. Closed words, such as sources, may get
+// new values.
 //
 // The module needs Go 1.22.
 package trailproof
@@ -53,8 +54,8 @@ var (
 	ErrSignature = errors.New("trailproof: the checkpoint was not signed by a known key, or was changed")
 	// ErrLeaf: bytes are not the leaf of an entry in its one form, or an entry has no leaf.
 	ErrLeaf = errors.New("trailproof: not a leaf")
-	// ErrProof: a proof does not belong to its checkpoint and leaf. The entry is not shown to be in the
-	// trail.
+	// ErrProof: a proof does not belong to its checkpoint and leaf. The entry is not shown to be in
+	// the trail.
 	ErrProof = errors.New("trailproof: the proof does not show that the entry is in the trail")
 	// ErrOtherTrail: two things that were to be compared are of different customers or services.
 	ErrOtherTrail = errors.New("trailproof: these are of different trails")
@@ -67,17 +68,18 @@ var (
 // HashSize is the size of every hash, in bytes.
 const HashSize = 32
 
-// Checkpoint is what Steward signed: how many entries the trail of a customer had, and the root of their
-// tree.
+// Checkpoint is what Steward signed: how many entries the trail of a customer had, and the root of
+// their tree.
 type Checkpoint struct {
 	Origin string // names the trail: <host>/customers/<customer id>/trail
 	Size   uint64
 	Root   [HashSize]byte
-	At     time.Time // when it was signed, to the microsecond; zero: an older one, which does not say
+	// when it was signed, to the microsecond; zero: an older one, which does not say
+	At time.Time
 }
 
-// ReadCheckpoint reads a checkpoint without verifying who signed it, to find out which key is needed. The
-// only error is [ErrCheckpoint].
+// ReadCheckpoint reads a checkpoint without verifying who signed it, to find out which key is
+// needed. The only error is [ErrCheckpoint].
 func ReadCheckpoint(text string) (Checkpoint, error) {
 	body, _, found := strings.Cut(text, "\n\n")
 	if !found {
@@ -87,7 +89,8 @@ func ReadCheckpoint(text string) (Checkpoint, error) {
 }
 
 func readCheckpoint(body string) (Checkpoint, error) {
-	lines := strings.SplitN(body, "\n", 4) // the format of C2SP tlog-checkpoint: origin, size, root, and lines of one's own
+	// the format of C2SP tlog-checkpoint: origin, size, root, and lines of one's own
+	lines := strings.SplitN(body, "\n", 4)
 	if len(lines) < 4 || lines[0] == "" {
 		return Checkpoint{}, fmt.Errorf("%w: it has not three lines", ErrCheckpoint)
 	}
@@ -128,7 +131,8 @@ func (c Checkpoint) Body() string {
 	return body + timePrefix + c.At.UTC().Format(timeForm) + "\n"
 }
 
-// Proof is the answer of GET /v1/audit-entries/{id}/proof, which unmarshals into it with encoding/json.
+// Proof is the answer of GET /v1/audit-entries/{id}/proof, which unmarshals into it with
+// encoding/json.
 type Proof struct {
 	LeafIndex     uint64   `json:"leaf_index"`
 	TreeSize      uint64   `json:"tree_size"`
@@ -138,11 +142,11 @@ type Proof struct {
 	Checkpoint    string   `json:"checkpoint"`
 }
 
-// Verify verifies that the entry is in the tree of the checkpoint, and that one of these keys signed the
-// checkpoint. It returns both.
+// Verify verifies that the entry is in the tree of the checkpoint, and that one of these keys
+// signed the checkpoint. It returns both.
 //
-// Errors: those of [OpenCheckpoint], [ErrLeaf], [ErrOtherTrail] when the entry is of another customer
-// than the checkpoint, and [ErrProof].
+// Errors: those of [OpenCheckpoint], [ErrLeaf], [ErrOtherTrail] when the entry is of another
+// customer than the checkpoint, and [ErrProof].
 func (p Proof) Verify(verifierKeys ...string) (Entry, Checkpoint, error) {
 	checkpoint, err := OpenCheckpoint(p.Checkpoint, verifierKeys...)
 	if err != nil {
@@ -167,8 +171,9 @@ func (p Proof) Verify(verifierKeys ...string) (Entry, Checkpoint, error) {
 	return entry, checkpoint, nil
 }
 
-// VerifyConsistency verifies that the trail of the newer checkpoint begins with the whole trail of the
-// older one. Both checkpoints must have been opened with [OpenCheckpoint], else they prove nothing.
+// VerifyConsistency verifies that the trail of the newer checkpoint begins with the whole trail of
+// the older one. Both checkpoints must have been opened with [OpenCheckpoint], else they prove
+// nothing.
 //
 // Errors: [ErrOtherTrail], [ErrShorter], [ErrRewritten].
 func VerifyConsistency(older, newer Checkpoint, path [][]byte) error {
@@ -187,8 +192,8 @@ func VerifyConsistency(older, newer Checkpoint, path [][]byte) error {
 // LeafHash is the hash of a leaf.
 func LeafHash(leaf []byte) []byte { return rfc6962.DefaultHasher.HashLeaf(leaf) }
 
-// Origin names the trail of a customer at the service with this host, as a verifier key and a checkpoint
-// name it.
+// Origin names the trail of a customer at the service with this host, as a verifier key and a
+// checkpoint name it.
 func Origin(host string, customerID uuid.UUID) string { return host + originOf(customerID) }
 
 // IsOriginOf reports whether an origin names the trail of the customer, at any host.

@@ -17,7 +17,8 @@ type EventType string
 const (
 	// UserCreated: a user was created.
 	UserCreated EventType = "user.created"
-	// UserCorrected: the name, address or role of a user was changed, or the user was enabled again.
+	// UserCorrected: the name, address or role of a user was changed, or the user was enabled
+	// again.
 	UserCorrected EventType = "user.corrected"
 	// UserDisabled: a user can no longer sign in.
 	UserDisabled EventType = "user.disabled"
@@ -39,8 +40,8 @@ const (
 	Ping EventType = "ping"
 )
 
-// Event is the body of a webhook. It holds ids and nothing personal: fetch what it is about from the
-// API.
+// Event is the body of a webhook. It holds ids and nothing personal: fetch what it is about from
+// the API.
 type Event struct {
 	ID        string    `json:"id"` // the same whenever the webhook is sent again
 	Type      EventType `json:"type"`
@@ -58,8 +59,8 @@ type EventData struct {
 	BreachNoticeID       string `json:"breach_notice_id,omitempty"`
 }
 
-// ParseEvent reads the body of a webhook, which must have been verified before. Members that it does
-// not know are ignored. The only error is [ErrEvent], with what is wrong.
+// ParseEvent reads the body of a webhook, which must have been verified before. Members that it
+// does not know are ignored. The only error is [ErrEvent], with what is wrong.
 func ParseEvent(body []byte) (Event, error) {
 	var event Event
 	if err := json.Unmarshal(body, &event); err != nil {
@@ -74,14 +75,14 @@ func ParseEvent(body []byte) (Event, error) {
 // NewHandler returns a receiver that verifies each webhook with the secrets and the clock of this
 // machine, and calls receive with its event.
 //
-// Steward waits ten seconds for an answer, so receive should store the event and return; the context
-// is that of the request. The same event may arrive more than once, also at the same time. Unknown
-// types arrive too.
+// Steward waits ten seconds for an answer, so receive should store the event and return; the
+// context is that of the request. The same event may arrive more than once, also at the same time.
+// Unknown types arrive too.
 //
 // The handler answers 204 when receive returns nil, and 500 when it returns an error, after which
-// Steward sends the webhook again later. What was not verified is answered with 401, or with 405, 413
-// or 400 for another method, a body over [MaxBodyBytes] and a body that cannot be read, and never
-// reaches receive.
+// Steward sends the webhook again later. What was not verified is answered with 401, or with 405,
+// 413 or 400 for another method, a body over [MaxBodyBytes] and a body that cannot be read, and
+// never reaches receive.
 func NewHandler(secrets []Secret, receive func(ctx context.Context, event Event) error) http.Handler {
 	secrets = append([]Secret(nil), secrets...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,9 +1,9 @@
 // Package webhooksig verifies that a webhook came from Steward, and reads its event.
 //
 // Steward signs as Standard Webhooks requires (https://www.standardwebhooks.com): the headers
-// webhook-id, webhook-timestamp and webhook-signature, the latter with one HMAC-SHA256 for each live
-// secret. While a secret is being rotated there are two, so a receiver may change over at any moment
-// of the overlap.
+// webhook-id, webhook-timestamp and webhook-signature, the latter with one HMAC-SHA256 for each
+// live secret. While a secret is being rotated there are two, so a receiver may change over at any
+// moment of the overlap.
 //
 // [NewHandler] is a whole receiver. A receiver of its own kind reads the body and calls [VerifyNow]
 // and [ParseEvent]:
@@ -16,8 +16,8 @@
 //	}
 //	event, err := webhooksig.ParseEvent(body)
 //
-// A webhook arrives at least once. Its ID is the same every time, and is the id of the event in
-// GET /v1/events: store it, and ignore an event that was processed before. Verify the body as it
+// A webhook arrives at least once. Its ID is the same every time, and is the id of the event in GET
+// /v1/events: store it, and ignore an event that was processed before. Verify the body as it
 // arrived, byte by byte, before anything parses it.
 //
 // # Stability
@@ -65,14 +65,16 @@ const (
 )
 
 var (
-	// ErrSecret is returned for a text that is not a secret: whsec_ and 24 to 64 bytes in base64. It never
-	// holds the text.
+	// ErrSecret is returned for a text that is not a secret: whsec_ and 24 to 64 bytes in base64.
+	// It never holds the text.
 	ErrSecret = errors.New("webhooksig: not a secret, which is whsec_ and base64")
 	// ErrHeaders is returned when a header is missing, repeated or malformed.
 	ErrHeaders = errors.New("webhooksig: a header of the webhook is missing or malformed")
-	// ErrTooOld is returned when the webhook was signed too long ago. It may be a recorded one that is replayed.
+	// ErrTooOld is returned when the webhook was signed too long ago. It may be a recorded one that
+	// is replayed.
 	ErrTooOld = errors.New("webhooksig: the webhook is too old")
-	// ErrTooNew is returned when the webhook was signed in the future. Check the clock of the receiver.
+	// ErrTooNew is returned when the webhook was signed in the future. Check the clock of the
+	// receiver.
 	ErrTooNew = errors.New("webhooksig: the webhook lies in the future")
 	// ErrSignature is returned when no secret made any of the signatures.
 	ErrSignature = errors.New("webhooksig: the signature is of none of the secrets")
@@ -108,7 +110,8 @@ func ParseSecrets(texts ...string) ([]Secret, error) {
 	return secrets, nil
 }
 
-// NewSecret makes a secret. Steward makes those of its endpoints; a receiver needs one for its tests.
+// NewSecret makes a secret. Steward makes those of its endpoints; a receiver needs one for its
+// tests.
 func NewSecret() Secret {
 	key := make([]byte, newSecret)
 	if _, err := rand.Read(key); err != nil {
@@ -117,8 +120,8 @@ func NewSecret() Secret {
 	return Secret{key}
 }
 
-// SecretFromBytes makes a secret of its 24 to 64 bytes, as [Secret.Bytes] returns them. The only error is
-// [ErrSecret].
+// SecretFromBytes makes a secret of its 24 to 64 bytes, as [Secret.Bytes] returns them. The only
+// error is [ErrSecret].
 func SecretFromBytes(key []byte) (Secret, error) {
 	if len(key) < minSecret || len(key) > maxSecret {
 		return Secret{}, ErrSecret
@@ -172,8 +175,8 @@ func VerifyNow(secrets []Secret, header http.Header, body []byte) (Message, erro
 // tolerance before or after now. The comparison takes the same time whatever is wrong with a
 // signature.
 //
-// Errors: [ErrHeaders], [ErrTooOld], [ErrTooNew], [ErrSignature]; [ErrSecret] when there is no secret
-// at all.
+// Errors: [ErrHeaders], [ErrTooOld], [ErrTooNew], [ErrSignature]; [ErrSecret] when there is no
+// secret at all.
 func Verify(secrets []Secret, header http.Header, body []byte, now time.Time, tolerance time.Duration) (Message, error) {
 	for _, secret := range secrets {
 		if len(secret.key) < minSecret {

@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// stored is what judging the use of a key needs. The zero value stands for a key that does not exist.
+// stored is what judging the use of a key needs. The zero value stands for a key that does not
+// exist.
 type stored struct {
 	customer  id.Customer
 	hash      []byte
@@ -100,8 +101,8 @@ func revoke(tx *postgres.Tx, key id.APIKey) (exists, revoked bool, err error) {
 	return exists, false, err
 }
 
-// ownerOf returns the customer of a key; zero: no such key. It runs outside any customer, under a role
-// that sees nothing else of a key.
+// ownerOf returns the customer of a key; zero: no such key. It runs outside any customer, under a
+// role that sees nothing else of a key.
 func ownerOf(tx *postgres.Tx, key id.APIKey) (owner id.Customer, err error) {
 	err = tx.QueryRow("select customer_id from api_keys where id = $1", key).Scan(&owner)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -118,7 +118,8 @@ func texts(networks []netip.Prefix) []string {
 }
 
 // LockTx locks the customer's row until the transaction ends. Removing an administrator takes this
-// lock first: otherwise two transactions could each remove one in the belief that the other remains.
+// lock first: otherwise two transactions could each remove one in the belief that the other
+// remains.
 func LockTx(tx *postgres.Tx) error {
 	_, err := tx.Exec("select from customers where id = $1 for no key update", tx.Customer)
 	return err

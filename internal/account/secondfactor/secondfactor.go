@@ -147,35 +147,41 @@ func (s *Service) Confirm(
 	code string,
 	once *idempotency.Once[[]sensitive.String],
 ) (codes []sensitive.String, err error) {
-	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
-		held, err := lock(tx, caller.User)
-		switch {
-		case err != nil:
-			return nil, id.User{}, err
-		case held == nil:
-			return nil, id.User{}, none()
-		case held.confirmed:
-			return nil, id.User{}, fault.New(fault.SecondFactorExists, "The second factor is confirmed already.")
-		}
-		right, err := s.use(tx, held, caller.User, code)
-		if err != nil {
-			return nil, id.User{}, err
-		}
-		if !right {
-			return nil, id.User{}, wrongCode()
-		}
-		if err := confirm(tx, caller.User); err != nil {
-			return nil, id.User{}, err
-		}
-		fresh, err := s.newCodes(tx, caller.User)
-		if err != nil {
-			return nil, id.User{}, err
-		}
-		if err := s.endOthers(tx, caller); err != nil {
-			return nil, id.User{}, err
-		}
-		return fresh, caller.User, s.record(tx, caller, caller.User, audit.SecondFactorAdded)
-	})
+	return idempotency.WriteAbout(
+		ctx,
+		s.db,
+		caller.Customer,
+		once,
+		func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
+			held, err := lock(tx, caller.User)
+			switch {
+			case err != nil:
+				return nil, id.User{}, err
+			case held == nil:
+				return nil, id.User{}, none()
+			case held.confirmed:
+				return nil, id.User{}, fault.New(fault.SecondFactorExists, "The second factor is confirmed already.")
+			}
+			right, err := s.use(tx, held, caller.User, code)
+			if err != nil {
+				return nil, id.User{}, err
+			}
+			if !right {
+				return nil, id.User{}, wrongCode()
+			}
+			if err := confirm(tx, caller.User); err != nil {
+				return nil, id.User{}, err
+			}
+			fresh, err := s.newCodes(tx, caller.User)
+			if err != nil {
+				return nil, id.User{}, err
+			}
+			if err := s.endOthers(tx, caller); err != nil {
+				return nil, id.User{}, err
+			}
+			return fresh, caller.User, s.record(tx, caller, caller.User, audit.SecondFactorAdded)
+		},
+	)
 }
 
 // ReplaceCodes replaces the recovery codes. Faults: OneTimeCodeWrong, SecondFactorMissing.
@@ -185,16 +191,22 @@ func (s *Service) ReplaceCodes(
 	code string,
 	once *idempotency.Once[[]sensitive.String],
 ) (codes []sensitive.String, err error) {
-	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
-		if err := s.prove(tx, caller.User, code); err != nil {
-			return nil, id.User{}, err
-		}
-		fresh, err := s.newCodes(tx, caller.User)
-		if err != nil {
-			return nil, id.User{}, err
-		}
-		return fresh, caller.User, s.record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
-	})
+	return idempotency.WriteAbout(
+		ctx,
+		s.db,
+		caller.Customer,
+		once,
+		func(tx *postgres.Tx) ([]sensitive.String, id.User, error) {
+			if err := s.prove(tx, caller.User, code); err != nil {
+				return nil, id.User{}, err
+			}
+			fresh, err := s.newCodes(tx, caller.User)
+			if err != nil {
+				return nil, id.User{}, err
+			}
+			return fresh, caller.User, s.record(tx, caller, caller.User, audit.RecoveryCodesReplaced)
+		},
+	)
 }
 
 // Remove removes the caller's second factor. Faults: OneTimeCodeWrong, SecondFactorMissing,

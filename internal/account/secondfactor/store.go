@@ -46,8 +46,8 @@ func read(tx *postgres.Tx, user id.User, operatorsMust bool) (state State, err e
 	return state, err
 }
 
-// lock reads and locks the user's authenticator, so that of two concurrent uses of one code only one
-// succeeds. It returns nil if there is none.
+// lock reads and locks the user's authenticator, so that of two concurrent uses of one code only
+// one succeeds. It returns nil if there is none.
 func lock(tx *postgres.Tx, user id.User) (*authenticator, error) {
 	var locked authenticator
 	err := tx.QueryRow(`

@@ -22,8 +22,8 @@ type login struct {
 	outcome Outcome
 }
 
-// record stores an attempt to sign in, unless the user was redacted in the meantime. The lock of the
-// user's row orders it before or after an erasure.
+// record stores an attempt to sign in, unless the user was redacted in the meantime. The lock of
+// the user's row orders it before or after an erasure.
 func record(tx *postgres.Tx, attempt login) error {
 	_, err := tx.Exec(`
 		insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
@@ -75,7 +75,8 @@ func extend(tx *postgres.Tx, session id.Session, until time.Time) error {
 	return err
 }
 
-// list returns the valid sessions of a user that began before one of them; zero: from the newest on.
+// list returns the valid sessions of a user that began before one of them; zero: from the newest
+// on.
 func list(tx *postgres.Tx, user id.User, before id.Session, limit int) ([]Session, error) {
 	scan := func(row postgres.Row) (s Session, err error) {
 		err = row.Scan(&s.ID, &s.Transport, &s.CreatedAt, &s.RefreshedAt, &s.ExpiresAt)
@@ -102,8 +103,8 @@ func endOf(tx *postgres.Tx, user id.User, session id.Session) (ended bool, err e
 	return n == 1, err
 }
 
-// listLogins returns the attempts to sign in to an account before one of them; zero: from the newest
-// on.
+// listLogins returns the attempts to sign in to an account before one of them; zero: from the
+// newest on.
 func listLogins(tx *postgres.Tx, user id.User, before id.Login, limit int) ([]Login, error) {
 	scan := func(row postgres.Row) (l Login, err error) {
 		var address string

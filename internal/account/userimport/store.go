@@ -20,9 +20,9 @@ type kept struct {
 	fingerprint []byte // nil once a user of the file was erased
 }
 
-// begin records that an import runs. If its key stands for another import, that one is returned once
-// it is completed; an interrupted one, or one whose key has expired, gives its key up; one that still
-// runs is the fault IdempotencyKeyInUse.
+// begin records that an import runs. If its key stands for another import, that one is returned
+// once it is completed; an interrupted one, or one whose key has expired, gives its key up; one
+// that still runs is the fault IdempotencyKeyInUse.
 func begin(tx *postgres.Tx, caller principal.Principal, order Order, key *Key) (Import, *kept, error) {
 	begun := Import{
 		Order: order, ID: id.New[id.Import](), State: Running, Authority: caller.Authority(), StartedAt: tx.Now,
@@ -218,12 +218,15 @@ func (told) Tables() []string { return []string{"user_import_rows", "user_import
 
 // Count implements user.Holding.
 func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
-	err = tx.ORM().Raw("select count(*) from user_import_rows where customer_id = ? and user_id = ?", tx.Customer, person).Row().Scan(&count)
+	err = tx.ORM().
+		Raw("select count(*) from user_import_rows where customer_id = ? and user_id = ?", tx.Customer, person).
+		Row().
+		Scan(&count)
 	return count, err
 }
 
 // Remove implements user.Holding. The hash of a key stays until its time is up, so that a late
-// repetition is not carried out again.
+// repetition does not create the users again.
 func (told) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	return postgres.Counts[id.User](tx.Raw(`
 		with before as materialized (

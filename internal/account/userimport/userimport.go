@@ -9,8 +9,8 @@
 // leaves complete batches, all recorded. Sending the same file again does the rest, because
 // existing users are left as they are.
 //
-// \trunning ──▶ completed \t └──────▶ interrupted (also an import without progress for a while: its
-// replica died)
+//	running ──▶ completed
+//	   └──────▶ interrupted   (also without progress for a while: its replica died)
 package userimport
 
 import (

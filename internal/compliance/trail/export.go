@@ -23,13 +23,14 @@ import (
 // first line names the trail and holds its checkpoints, the last of which covers everything that
 // follows:
 //
-// \t{"format":"steward-audit-trail-1","customer_id":"...","size":2,"verifier_keys":["..."],"checkpoints":["..."]}
+//	{"format":"steward-audit-trail-1","customer_id":"…","size":2,"verifier_keys":["…"],
+//	 "checkpoints":["…"]}
 //
 // Then follows a line for each entry, by number: the hashes of RFC 6962 that the entry completes
 // (its own, and those of the nodes above it, from the bottom up), concatenated in base64, and the
 // entry as trailproof.ParseLeaf reads it.
 //
-// \t{"leaf_index":0,"hashes":"...","leaf":{...}}
+//	{"leaf_index":0,"hashes":"...","leaf":{...}}
 const exportFormat = "steward-audit-trail-1"
 
 type exportHeader struct {

@@ -396,7 +396,7 @@ func TestWhatElseCanBeChangedIsNamed(t *testing.T) {
 	w.restore(t)
 }
 
-// Whoever owns the database can make every hash anew. The checkpoints that were signed before do
+// Whoever owns the database can make every hash again. The checkpoints that were signed before do
 // not fit then, and where those are taken away, those that were handed out do not.
 func TestATrailThatWasWrittenAnewIsFound(t *testing.T) {
 	t.Parallel()

@@ -22,10 +22,12 @@ import (
 
 const module = "github.com/fusionspim/steward"
 
-// folders are those of internal/, from the bottom to the top. A package imports from lower folders freely.
+// folders are those of internal/, from the bottom to the top. A package imports from lower folders
+// freely.
 var folders = []string{"base", "infra", "record", "account", "integration", "compliance", "edge", "app"}
 
-// pairs are the imports within a folder, each with its reason. Everything else in a folder stands on its own.
+// pairs are the imports within a folder, each with its reason. Everything else in a folder stands
+// on its own.
 var pairs = map[[2]string]string{
 	{"base/principal", "base/id"}: "a caller is named by ids",
 
@@ -62,7 +64,8 @@ var pairs = map[[2]string]string{
 	{"edge/httpapi", "edge/pages"}: "one server answers programs and people",
 }
 
-// elsewhere are packages outside internal/ that packages of some folder import, from that folder upwards.
+// elsewhere are packages outside internal/ that packages of some folder import, from that folder
+// upwards.
 var elsewhere = map[string]string{
 	".":              "edge", // the contract's bytes
 	"api":            "edge",
@@ -73,20 +76,25 @@ var elsewhere = map[string]string{
 // testOnly are packages that no program of the product is made of.
 var testOnly = []string{"internal/testkit", "examples"}
 
-// keepers say which package of ours alone may import a library, so that a change of library is a change of one package.
+// keepers say which package of ours alone may import a library, so that a change of library is a
+// change of one package.
 var keepers = map[string][]string{
-	"github.com/labstack/echo/v4":         {"internal/edge/httpapi", "api"},
-	"github.com/getkin/kin-openapi":       {"internal/infra/contract"},
-	"gorm.io/":                            {"internal/infra/postgres"},
-	"github.com/golang-jwt/jwt/v5":        {"internal/infra/token"},
-	"github.com/pquerna/otp":              {"internal/infra/totp"},
-	"golang.org/x/crypto/argon2":          {"internal/infra/password"},
-	"github.com/pressly/goose/v3":         {"internal/infra/postgres"},
-	"github.com/riverqueue/river":         {"internal/infra/jobs", "internal/infra/postgres"},
-	"github.com/wneessen/go-mail":         {"internal/infra/mail"},
-	"github.com/emersion/":                {"internal/dev/devmail", "internal/infra/mail"},
-	"github.com/alecthomas/kong":          {"cmd/steward"},
-	"filippo.io/age":                      {"internal/record/backup", "internal/compliance/offboarding", "internal/compliance/subjectrequest"},
+	"github.com/labstack/echo/v4":   {"internal/edge/httpapi", "api"},
+	"github.com/getkin/kin-openapi": {"internal/infra/contract"},
+	"gorm.io/":                      {"internal/infra/postgres"},
+	"github.com/golang-jwt/jwt/v5":  {"internal/infra/token"},
+	"github.com/pquerna/otp":        {"internal/infra/totp"},
+	"golang.org/x/crypto/argon2":    {"internal/infra/password"},
+	"github.com/pressly/goose/v3":   {"internal/infra/postgres"},
+	"github.com/riverqueue/river":   {"internal/infra/jobs", "internal/infra/postgres"},
+	"github.com/wneessen/go-mail":   {"internal/infra/mail"},
+	"github.com/emersion/":          {"internal/dev/devmail", "internal/infra/mail"},
+	"github.com/alecthomas/kong":    {"cmd/steward"},
+	"filippo.io/age": {
+		"internal/record/backup",
+		"internal/compliance/offboarding",
+		"internal/compliance/subjectrequest",
+	},
 	"github.com/minio/minio-go/v7":        {"internal/infra/blob"},
 	"github.com/prometheus/client_golang": {"internal/edge/httpapi", "internal/app"},
 	"github.com/transparency-dev/":        {"internal/record/audit", "internal/compliance/trail", "pkg/trailproof"},
@@ -130,10 +138,14 @@ func short(path string) (string, bool) {
 }
 
 func within(name string, folders []string) bool {
-	return slices.ContainsFunc(folders, func(folder string) bool { return name == folder || strings.HasPrefix(name, folder+"/") })
+	return slices.ContainsFunc(
+		folders,
+		func(folder string) bool { return name == folder || strings.HasPrefix(name, folder+"/") },
+	)
 }
 
-// room splits the path of a package of internal/ into its folder's place in the order and its name below internal/.
+// room splits the path of a package of internal/ into its folder's place in the order and its name
+// below internal/.
 func room(name string) (folder int, below string) {
 	below, ok := strings.CutPrefix(name, "internal/")
 	if !ok {
@@ -186,14 +198,16 @@ func TestImportsGoDownOnly(t *testing.T) {
 	}
 }
 
-// What is for development and tests stays out of the service: only "steward dev" and the tests know it.
+// What is for development and tests stays out of the service: only "steward dev" and the tests know
+// it.
 func TestOnlyDevelopmentImportsDevelopment(t *testing.T) {
 	t.Parallel()
 	for _, importer := range packages(t) {
 		name, _ := short(importer.ImportPath)
 		for _, imported := range importer.Imports {
 			target, _ := short(imported)
-			if within(target, []string{"internal/dev"}) && !within(name, []string{"internal/dev", "internal/testkit", "cmd/steward"}) {
+			if within(target, []string{"internal/dev"}) &&
+				!within(name, []string{"internal/dev", "internal/testkit", "cmd/steward"}) {
 				t.Errorf("%s imports %s", name, target)
 			}
 			if within(target, testOnly) && !within(name, testOnly) {
@@ -249,7 +263,12 @@ func TestPackagesSayWhatTheyOwn(t *testing.T) {
 		}
 		var comment strings.Builder
 		for _, file := range files {
-			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(one.Dir, file), nil, parser.ParseComments|parser.PackageClauseOnly)
+			parsed, err := parser.ParseFile(
+				token.NewFileSet(),
+				filepath.Join(one.Dir, file),
+				nil,
+				parser.ParseComments|parser.PackageClauseOnly,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -305,7 +324,8 @@ func TestNoTestSkipsItself(t *testing.T) {
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
 		ast.Inspect(file, func(node ast.Node) bool {
 			if call, ok := node.(*ast.CallExpr); ok {
-				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, selector.Sel.Name) {
+				if selector, ok := call.Fun.(*ast.SelectorExpr); ok &&
+					slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, selector.Sel.Name) {
 					if receiver, ok := selector.X.(*ast.Ident); ok && len(receiver.Name) <= 2 {
 						t.Errorf("%s: a test that skips itself", positions.Position(call.Pos()))
 					}
@@ -316,13 +336,16 @@ func TestNoTestSkipsItself(t *testing.T) {
 	})
 }
 
-// Queries stand in files named for it, so that everything that touches the database can be read in one place of each feature.
+// Queries stand in files named for it, so that everything that touches the database can be read in
+// one place of each feature.
 func TestQueriesStandInStores(t *testing.T) {
 	t.Parallel()
 	allowed := []string{"store.go", "credentials.go"}
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
-		if !strings.HasPrefix(path, "internal/") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "internal/infra/postgres/") ||
-			within(filepath.ToSlash(filepath.Dir(path)), testOnly) || slices.Contains(allowed, filepath.Base(path)) {
+		if !strings.HasPrefix(path, "internal/") || strings.HasSuffix(path, "_test.go") ||
+			strings.HasPrefix(path, "internal/infra/postgres/") ||
+			within(filepath.ToSlash(filepath.Dir(path)), testOnly) ||
+			slices.Contains(allowed, filepath.Base(path)) {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
@@ -330,7 +353,8 @@ func TestQueriesStandInStores(t *testing.T) {
 			if !ok {
 				return true
 			}
-			if on, named := selector.X.(*ast.Ident); selector.Sel.Name == "ORM" || named && on.Name == "tx" && selector.Sel.Name == "Raw" {
+			if on, named := selector.X.(*ast.Ident); selector.Sel.Name == "ORM" ||
+				named && on.Name == "tx" && selector.Sel.Name == "Raw" {
 				t.Errorf("%s: a query outside a store", positions.Position(node.Pos()))
 			}
 			return true
@@ -338,17 +362,23 @@ func TestQueriesStandInStores(t *testing.T) {
 	})
 }
 
-// A transaction that sees the rows of two customers in turn is for operators' acts on customers, and for nothing else.
+// A transaction that sees the rows of two customers in turn is for operators' acts on customers,
+// and for nothing else.
 func TestOnlyOperatorsActAsAnotherCustomer(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
-		if strings.HasPrefix(path, "internal/account/operator/") || strings.HasPrefix(path, "internal/compliance/offboarding/") {
+		if strings.HasPrefix(path, "internal/account/operator/") ||
+			strings.HasPrefix(path, "internal/compliance/offboarding/") {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
 			if call, ok := node.(*ast.CallExpr); ok {
-				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "AsCustomer" && !strings.HasSuffix(path, "_test.go") {
-					t.Errorf("%s: AsCustomer is for internal/account/operator and internal/compliance/offboarding", positions.Position(node.Pos()))
+				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "AsCustomer" &&
+					!strings.HasSuffix(path, "_test.go") {
+					t.Errorf(
+						"%s: AsCustomer is for internal/account/operator and internal/compliance/offboarding",
+						positions.Position(node.Pos()),
+					)
 				}
 			}
 			return true
@@ -360,7 +390,9 @@ func TestOnlyOperatorsActAsAnotherCustomer(t *testing.T) {
 func TestOnlyOffboardingDeletesCustomers(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
-		if strings.HasPrefix(path, "internal/compliance/offboarding/") || strings.HasPrefix(path, "internal/infra/postgres/") || strings.HasSuffix(path, "_test.go") {
+		if strings.HasPrefix(path, "internal/compliance/offboarding/") ||
+			strings.HasPrefix(path, "internal/infra/postgres/") ||
+			strings.HasSuffix(path, "_test.go") {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
@@ -372,7 +404,8 @@ func TestOnlyOffboardingDeletesCustomers(t *testing.T) {
 	})
 }
 
-// A transaction itself, and the connections of those who work off jobs, lie behind the doors. River needs both, and nobody else.
+// A transaction itself, and the connections of those who work off jobs, lie behind the doors. River
+// needs both, and nobody else.
 func TestOnlyJobsPassTheDoors(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
@@ -380,7 +413,8 @@ func TestOnlyJobsPassTheDoors(t *testing.T) {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
-			if selector, ok := node.(*ast.SelectorExpr); ok && (selector.Sel.Name == "Transaction" || selector.Sel.Name == "OpenQueue") {
+			if selector, ok := node.(*ast.SelectorExpr); ok &&
+				(selector.Sel.Name == "Transaction" || selector.Sel.Name == "OpenQueue") {
 				t.Errorf("%s: %s is for package jobs alone", positions.Position(node.Pos()), selector.Sel.Name)
 			}
 			return true
@@ -392,12 +426,15 @@ func TestOnlyJobsPassTheDoors(t *testing.T) {
 func TestNoStrayEnvironment(t *testing.T) {
 	t.Parallel()
 	files(t, func(path string, file *ast.File, positions *token.FileSet) {
-		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "internal/testkit/") || within(filepath.Dir(path), []string{"internal/dev/devpg", "internal/infra/pgprograms"}) ||
-			strings.HasPrefix(path, "internal/testkit/bench/") || strings.HasPrefix(path, "examples/") {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "internal/testkit/") ||
+			within(filepath.Dir(path), []string{"internal/dev/devpg", "internal/infra/pgprograms"}) ||
+			strings.HasPrefix(path, "internal/testkit/bench/") ||
+			strings.HasPrefix(path, "examples/") {
 			return
 		}
 		ast.Inspect(file, func(node ast.Node) bool {
-			if selector, ok := node.(*ast.SelectorExpr); ok && (selector.Sel.Name == "Getenv" || selector.Sel.Name == "LookupEnv") {
+			if selector, ok := node.(*ast.SelectorExpr); ok &&
+				(selector.Sel.Name == "Getenv" || selector.Sel.Name == "LookupEnv") {
 				t.Errorf("%s: settings come through cmd/steward", positions.Position(node.Pos()))
 			}
 			return true

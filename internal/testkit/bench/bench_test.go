@@ -34,9 +34,13 @@ const someUser = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 func batchOf(count int, actors ...string) string {
 	entries := make([]string, count)
 	for i := range entries {
-		entries[i] = fmt.Sprintf(`{"actor_user_id":%q,"action":"product.updated","target":{"type":"product","id":"48151623"},`+
-			`"occurred_at":"2026-02-24T09:31:00Z","source_id":"pim-%s","details":{"changed":["price","stock"],"revision":%d}}`,
-			actors[i%len(actors)], id.New[id.Entry](), i)
+		entries[i] = fmt.Sprintf(
+			`{"actor_user_id":%q,"action":"product.updated","target":{"type":"product","id":"48151623"},`+
+				`"occurred_at":"2026-02-24T09:31:00Z","source_id":"pim-%s","details":{"changed":["price","stock"],"revision":%d}}`,
+			actors[i%len(actors)],
+			id.New[id.Entry](),
+			i,
+		)
 	}
 	return "[" + strings.Join(entries, ",") + "]"
 }
@@ -50,7 +54,14 @@ func BenchmarkContractGETWithQuery(b *testing.B) {
 }
 
 func BenchmarkContractPOST(b *testing.B) {
-	benchmarkContract(b, "POST", "/v1/users", "/v1/users", nil, `{"first_name":"Noor","last_name":"Haddad","email":"noor.haddad@acme.example","role":"user"}`)
+	benchmarkContract(
+		b,
+		"POST",
+		"/v1/users",
+		"/v1/users",
+		nil,
+		`{"first_name":"Noor","last_name":"Haddad","email":"noor.haddad@acme.example","role":"user"}`,
+	)
 }
 
 func BenchmarkContractBatch100(b *testing.B) {
@@ -123,11 +134,20 @@ func newAuthority(b *testing.B) (*token.Authority, token.Claims) {
 	if err := keys.Replace(token.NewSigningKey()); err != nil {
 		b.Fatal(err)
 	}
-	authority, err := token.New(token.Settings{Issuer: "https://steward.example", Audience: "https://steward.example"}, keys, clock.System())
+	authority, err := token.New(
+		token.Settings{Issuer: "https://steward.example", Audience: "https://steward.example"},
+		keys,
+		clock.System(),
+	)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return authority, token.Claims{Customer: id.New[id.Customer](), User: id.New[id.User](), Session: id.New[id.Session](), Role: principal.User}
+	return authority, token.Claims{
+		Customer: id.New[id.Customer](),
+		User:     id.New[id.User](),
+		Session:  id.New[id.Session](),
+		Role:     principal.User,
+	}
 }
 
 // BenchmarkPasswordHash is one sign-in's worth of Argon2id.
@@ -160,9 +180,14 @@ func newService(b *testing.B) *service {
 		b.Fatal(err)
 	}
 	opened, err := app.Open(b.Context(), app.Settings{
-		Blobs:       blobs,
-		DatabaseURL: database.URL, MaxConnections: 16, MasterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdeF"))),
-		PublicURL: "https://steward.example", Password: password.DefaultParameters(), Clock: clock.System(), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Blobs:          blobs,
+		DatabaseURL:    database.URL,
+		MaxConnections: 16,
+		MasterKey:      sensitive.New(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdeF"))),
+		PublicURL:      "https://steward.example",
+		Password:       password.DefaultParameters(),
+		Clock:          clock.System(),
+		Log:            slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -173,16 +198,29 @@ func newService(b *testing.B) *service {
 		}
 	})
 	s := &service{App: opened}
-	made, err := opened.Customers.Create(b.Context(), customer.New{Slug: "acme", Name: "Acme Tools"}, func(tx *postgres.Tx) error {
-		key, err := apikey.CreateTx(tx, principal.Principal{Customer: tx.Customer}, apikey.New{Name: "bench", Scopes: principal.Scopes()})
-		s.apiKey = key.Secret.Reveal()
-		return err
-	})
+	made, err := opened.Customers.Create(
+		b.Context(),
+		customer.New{Slug: "acme", Name: "Acme Tools"},
+		func(tx *postgres.Tx) error {
+			key, err := apikey.CreateTx(
+				tx,
+				principal.Principal{Customer: tx.Customer},
+				apikey.New{Name: "bench", Scopes: principal.Scopes()},
+			)
+			s.apiKey = key.Secret.Reveal()
+			return err
+		},
+	)
 	if err != nil {
 		b.Fatal(err)
 	}
 	s.customer = made.ID
-	if s.users, err = bench.Seed(b.Context(), database.URL, made.ID, bench.Population{Users: 1000, Entries: 1000}); err != nil {
+	if s.users, err = bench.Seed(
+		b.Context(),
+		database.URL,
+		made.ID,
+		bench.Population{Users: 1000, Entries: 1000},
+	); err != nil {
 		b.Fatal(err)
 	}
 	return s

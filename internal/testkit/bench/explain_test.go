@@ -26,12 +26,14 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
 
-// TestQueriesUseIndexes asks PostgreSQL how it would run what the service really sends, as the role that the service has, with the rows of a customer
-// of some size. A statement that was prepared is planned for its arguments the first times, and after that perhaps for any: neither plan may read a
-// whole table.
+// TestQueriesUseIndexes asks PostgreSQL how it would run what the service really sends, as the role
+// that the service has, with the rows of a customer of some size. A statement that was prepared is
+// planned for its arguments the first times, and after that perhaps for any: neither plan may read
+// a whole table.
 //
-// Not among them are users by role or by alert setting alone, and entries by target id without its type: no index fits those, so they read the rows of
-// the customer until the page is full, and where one customer has nearly all rows that is done by reading the table.
+// Not among them are users by role or by alert setting alone, and entries by target id without its
+// type: no index fits those, so they read the rows of the customer until the page is full, and
+// where one customer has nearly all rows that is done by reading the table.
 func TestQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	database := dbtest.New(t)
@@ -46,7 +48,12 @@ func TestQueriesUseIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bench.Seed(t.Context(), database.URL, small.ID, bench.Population{Users: 500, Entries: 500}); err != nil {
+	if _, err := bench.Seed(
+		t.Context(),
+		database.URL,
+		small.ID,
+		bench.Population{Users: 500, Entries: 500},
+	); err != nil {
 		t.Fatal(err)
 	}
 	people, err := bench.Seed(t.Context(), database.URL, of.ID, bench.Population{Users: 10_000, Entries: 100_000})
@@ -57,7 +64,8 @@ func TestQueriesUseIndexes(t *testing.T) {
 	recording := record(t, db, of.ID)
 	book := newLedger(t, db)
 	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
-	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db) // nobody is created or erased here
+	// no user is created or erased here
+	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db)
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Administrator}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()
@@ -119,21 +127,24 @@ func TestQueriesUseIndexes(t *testing.T) {
 			return err
 		}},
 	} {
-		t.Run(test.name, func(t *testing.T) { //nolint:paralleltest // the statements of one test are told from another's by their order
-			sent := recording.of(t, test.do)
-			if len(sent) == 0 {
-				t.Fatal("nothing was sent")
-			}
-			for _, statement := range sent {
-				for kind, plan := range statement.plans(t, db, of.ID) {
-					for _, table := range []string{"users", "audit_entries"} {
-						if strings.Contains(plan, "Seq Scan on "+table) {
-							t.Errorf("the %s plan reads all of %s:\n%s\n%s", kind, table, statement.text, plan)
+		t.Run(
+			test.name,
+			func(t *testing.T) { //nolint:paralleltest // the statements of one test are told from another's by their order
+				sent := recording.of(t, test.do)
+				if len(sent) == 0 {
+					t.Fatal("nothing was sent")
+				}
+				for _, statement := range sent {
+					for kind, plan := range statement.plans(t, db, of.ID) {
+						for _, table := range []string{"users", "audit_entries"} {
+							if strings.Contains(plan, "Seq Scan on "+table) {
+								t.Errorf("the %s plan reads all of %s:\n%s\n%s", kind, table, statement.text, plan)
+							}
 						}
 					}
 				}
-			}
-		})
+			},
+		)
 	}
 }
 
@@ -154,7 +165,10 @@ func record(t *testing.T, db *postgres.DB, of id.Customer) *recorder {
 	}
 	err := db.InCustomerAutocommit(t.Context(), of, func(tx *postgres.Tx) error {
 		callbacks := tx.ORM().Callback()
-		return errors.Join(callbacks.Row().Before("gorm:row").Register("record", keep), callbacks.Raw().Before("gorm:raw").Register("record", keep))
+		return errors.Join(
+			callbacks.Row().Before("gorm:row").Register("record", keep),
+			callbacks.Raw().Before("gorm:raw").Register("record", keep),
+		)
 	})
 	if err != nil {
 		t.Fatal(err)

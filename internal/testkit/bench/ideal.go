@@ -1,8 +1,10 @@
 // Package bench tells what the service costs beside the least that its work could cost.
 //
-// Owns: the ideal server to compare with, the data that both are measured on, and, in the folder compare, the command that does it. The Go
-// benchmarks of the parts that run in every request stand here too, and the test that the queries find their indexes.
-// Does not own: anything that the product is made of. Nothing here is ever part of a program that is shipped.
+// Owns: the ideal server to compare with, the data that both are measured on, and, in the folder
+// compare, the command that does it. The Go benchmarks of the parts that run in every request stand
+// here too, and the test that the queries find their indexes.
+// Does not own: anything that the product is made of. Nothing here is ever part of a program that
+// is shipped.
 package bench
 
 import (
@@ -20,18 +22,22 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// Ideal answers five operations of the contract as fast as a careful programmer could make a server do who has nothing else to see to: net/http,
-// pgx, encoding/json, and for each operation one statement, which is one round trip and a transaction of its own.
+// Ideal answers five operations of the contract as fast as a careful programmer could make a server
+// do who has nothing else to see to: net/http, pgx, encoding/json, and for each operation one
+// statement, which is one round trip and a transaction of its own.
 //
 // It gives the bodies that the service gives, from the same tables, and leaves out everything else:
-//   - credentials, roles, scopes, and that a session can have ended: it is told once whose customer and whose account it serves;
-//   - row security: it connects as the superuser, so that PostgreSQL plans and runs without policies;
+//   - credentials, roles, scopes, and sessions that may have ended: it is told once which customer
+//     and which account it serves;
+//   - row security: it connects as superuser, so PostgreSQL plans and runs without policies;
 //   - the contract: no check of parameters, bodies or media types, and no problem documents;
-//   - headers: no request id, entity tag, security headers or Link; and no log, no metrics, no time-outs;
-//   - rules: no conditional requests, no normal form of names, no look at the mail domains before a change, no verdict on each entry of a batch, no
-//     Idempotency-Key, and a cursor that anybody could forge.
+//   - headers: no request id, entity tag, security headers or Link; no log, metrics or time-outs;
+//   - rules: no conditional requests, no normal form of names, no check of the mail domains before a
+//     change, no verdict on each entry of a batch, no Idempotency-Key, and a cursor that anyone could
+//     forge.
 //
-// What the tables themselves see to (constraints, foreign keys, indexes, the append-only trigger) it has in common with the service.
+// What the tables themselves see to (constraints, foreign keys, indexes, the append-only trigger)
+// it has in common with the service.
 type Ideal struct {
 	customer [16]byte
 	me       [16]byte
@@ -40,7 +46,13 @@ type Ideal struct {
 }
 
 // NewIdeal makes the server for one customer and one account of it.
-func NewIdeal(ctx context.Context, superuser sensitive.String, connections int, customer id.Customer, me id.User) (*Ideal, error) {
+func NewIdeal(
+	ctx context.Context,
+	superuser sensitive.String,
+	connections int,
+	customer id.Customer,
+	me id.User,
+) (*Ideal, error) {
 	config, err := pgxpool.ParseConfig(superuser.Reveal())
 	if err != nil {
 		return nil, err
@@ -97,8 +109,25 @@ const idealColumns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email
 
 func (u *idealUser) fields() []any {
 	return []any{
-		(*[16]byte)(&u.ID), &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet, &u.Alerts.OptedIn, &u.Alerts.SetBy,
-		&u.Alerts.SetAt, &u.Label, &u.RedactedAt, &u.Receipt, &u.LostAt, &u.CreatedAt, &u.UpdatedAt,
+		(*[16]byte)(
+			&u.ID,
+		),
+		&u.Role,
+		&u.Status,
+		&u.FirstName,
+		&u.LastName,
+		&u.Email,
+		&u.EmailFlagged,
+		&u.PasswordSet,
+		&u.Alerts.OptedIn,
+		&u.Alerts.SetBy,
+		&u.Alerts.SetAt,
+		&u.Label,
+		&u.RedactedAt,
+		&u.Receipt,
+		&u.LostAt,
+		&u.CreatedAt,
+		&u.UpdatedAt,
 	}
 }
 
@@ -115,7 +144,8 @@ func (s *Ideal) getUser(w http.ResponseWriter, r *http.Request) {
 	}
 	var found idealUser
 	err = s.pool.QueryRow(r.Context(), "select "+idealColumns+" from users u join customers c on c.id = u.customer_id where u.customer_id = $1 and u.id = $2",
-		s.customer, [16]byte(user)).Scan(found.fields()...)
+		s.customer, [16]byte(user)).
+		Scan(found.fields()...)
 	found.utc()
 	answer(w, &found, err)
 }
@@ -126,8 +156,13 @@ func (s *Ideal) listUsers(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	rows, err := s.pool.Query(r.Context(), "select "+idealColumns+` from users u join customers c on c.id = u.customer_id where u.customer_id = $1
-		order by u.id desc limit $2`, s.customer, limit+1)
+	rows, err := s.pool.Query(
+		r.Context(),
+		"select "+idealColumns+` from users u join customers c on c.id = u.customer_id where u.customer_id = $1
+		order by u.id desc limit $2`,
+		s.customer,
+		limit+1,
+	)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -190,7 +225,10 @@ func (s *Ideal) getMe(w http.ResponseWriter, r *http.Request) {
 	if privacy != nil {
 		me.AmendGuidance.Contacts = append(me.AmendGuidance.Contacts, contact{Party: "controller", Email: *privacy})
 	}
-	me.AmendGuidance.Contacts = append(me.AmendGuidance.Contacts, contact{Party: "processor", Email: "privacy@fusionspim.com"})
+	me.AmendGuidance.Contacts = append(
+		me.AmendGuidance.Contacts,
+		contact{Party: "processor", Email: "privacy@fusionspim.com"},
+	)
 	if me.AmendGuidance.Text = guidance; guidance == "" {
 		me.AmendGuidance.Text = "Ask an administrator of " + me.Customer.Name + " to amend your name or e-mail address. You can amend your password yourself."
 	}
@@ -215,7 +253,9 @@ func (s *Ideal) updateUser(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var after idealUser
-	err = s.pool.QueryRow(r.Context(), `
+	err = s.pool.QueryRow(
+		r.Context(),
+		`
 		with u as (
 			update users set first_name = coalesce($3, first_name), first_name_key = coalesce($4, first_name_key), last_name = coalesce($5, last_name),
 				last_name_key = coalesce($6, last_name_key), email = coalesce($7, email), email_key = coalesce($8, email_key),
@@ -228,8 +268,18 @@ func (s *Ideal) updateUser(w http.ResponseWriter, r *http.Request) {
 					case when $7::text is not null then 'email' end], null), $9, $9 from u
 		)
 		select `+idealColumns+" from u join customers c on c.id = u.customer_id",
-		s.customer, [16]byte(user), patch.FirstName, lower(patch.FirstName), patch.LastName, lower(patch.LastName), patch.Email, lower(patch.Email),
-		time.Now(), [16]byte(id.New[id.Entry]().UUID), s.me).Scan(after.fields()...)
+		s.customer,
+		[16]byte(user),
+		patch.FirstName,
+		lower(patch.FirstName),
+		patch.LastName,
+		lower(patch.LastName),
+		patch.Email,
+		lower(patch.Email),
+		time.Now(),
+		[16]byte(id.New[id.Entry]().UUID),
+		s.me,
+	).Scan(after.fields()...)
 	after.utc()
 	answer(w, &after, err)
 }
@@ -276,8 +326,26 @@ func (s *Ideal) createAuditEntries(w http.ResponseWriter, r *http.Request) {
 	for i := range sent {
 		one := &sent[i]
 		results.Data[i] = result{ID: id.New[id.Entry]().UUID, SourceID: one.SourceID, Status: "created"}
-		ids, actors, sourceIDs = append(ids, results.Data[i].ID), append(actors, one.ActorUserID), append(sourceIDs, one.SourceID)
-		actions, targetTypes, targetIDs = append(actions, one.Action), append(targetTypes, one.Target.Type), append(targetIDs, one.Target.ID)
+		ids, actors, sourceIDs = append(
+			ids,
+			results.Data[i].ID,
+		), append(
+			actors,
+			one.ActorUserID,
+		), append(
+			sourceIDs,
+			one.SourceID,
+		)
+		actions, targetTypes, targetIDs = append(
+			actions,
+			one.Action,
+		), append(
+			targetTypes,
+			one.Target.Type,
+		), append(
+			targetIDs,
+			one.Target.ID,
+		)
 		times = append(times, one.OccurredAt)
 		var text *string
 		if one.Details != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/bench"
 )
 
-// TestIdealAnswersAsTheService keeps the comparison honest: both give the same bodies, but for what is made anew each time.
+// TestIdealAnswersAsTheService keeps the comparison honest: both give the same bodies, but for what
+// is made again each time.
 func TestIdealAnswersAsTheService(t *testing.T) {
 	t.Parallel()
 	service := apptest.Start(t)
@@ -59,7 +60,7 @@ func TestIdealAnswersAsTheService(t *testing.T) {
 	}
 }
 
-// withoutNew decodes a body and takes out what is made anew each time.
+// withoutNew decodes a body and takes out what is made again each time.
 func withoutNew(t *testing.T, body []byte) any {
 	t.Helper()
 	var decoded any

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Memory reads what a process has resident and what that was at most, in MiB; 0 where the system has no /proc.
+// Memory reads what a process has resident and what that was at most, in MiB; 0 where the system
+// has no /proc.
 func Memory(pid int) (now, peak float64) {
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {

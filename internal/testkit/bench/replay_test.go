@@ -13,8 +13,9 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/bench"
 )
 
-// BenchmarkReplay opens a service on a database that lacks 10,000 entries of the ledger, all of one customer: redactions alone, and the kinds that there are mixed. An
-// iteration is from the start of the service until it lets requests in.
+// BenchmarkReplay opens a service on a database that lacks 10,000 entries of the ledger, all of one
+// customer: redactions alone, and the kinds that there are mixed. An iteration is from the start of
+// the service until it lets requests in.
 func BenchmarkReplay(b *testing.B) {
 	const lost = 10_000
 	for _, kinds := range [][]ledger.Kind{
@@ -31,7 +32,12 @@ func BenchmarkReplay(b *testing.B) {
 				service := apptest.Start(b)
 				of := service.Customer(b, "acme")
 				service.Stop()
-				users, err := bench.Seed(b.Context(), service.Database.URL, of.ID, bench.Population{Users: lost + 100, Entries: 50_000})
+				users, err := bench.Seed(
+					b.Context(),
+					service.Database.URL,
+					of.ID,
+					bench.Population{Users: lost + 100, Entries: 50_000},
+				)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -52,16 +58,26 @@ func BenchmarkReplay(b *testing.B) {
 	}
 }
 
-// write tells the ledger of acts that the database knows nothing of, each in an object of its own as if one came after the other.
+// write tells the ledger of acts that the database knows nothing of, each in an object of its own
+// as if one came after the other.
 func write(b *testing.B, service *apptest.Service, of id.Customer, users []id.User, kinds []ledger.Kind) {
 	b.Helper()
 	box, err := seal.ParseMasterKey(apptest.MasterKey())
 	if err != nil {
 		b.Fatal(err)
 	}
-	book := ledger.New(apptest.BlobsOf(b, service.Database), box, service.Database.Clock.Now, service.Database.Log.Logger())
+	book := ledger.New(
+		apptest.BlobsOf(b, service.Database),
+		box,
+		service.Database.Clock.Now,
+		service.Database.Log.Logger(),
+	)
 	defer book.Close()
-	db, err := postgres.Open(postgres.Settings{URL: service.Database.URL, MaxConnections: 2}, service.Database.Clock.Now, service.Database.Log.Logger())
+	db, err := postgres.Open(
+		postgres.Settings{URL: service.Database.URL, MaxConnections: 2},
+		service.Database.Clock.Now,
+		service.Database.Log.Logger(),
+	)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -70,7 +86,13 @@ func write(b *testing.B, service *apptest.Service, of id.Customer, users []id.Us
 		b.Fatal(err)
 	}
 	for i, user := range users {
-		entry := ledger.Entry{Kind: kinds[i%len(kinds)], At: service.Database.Clock.Now(), Customer: of, Subject: user.UUID, Authority: "customer"}
+		entry := ledger.Entry{
+			Kind:      kinds[i%len(kinds)],
+			At:        service.Database.Clock.Now(),
+			Customer:  of,
+			Subject:   user.UUID,
+			Authority: "customer",
+		}
 		switch entry.Kind {
 		case ledger.Redaction, ledger.Deletion:
 			entry.Receipt = new(id.New[id.Receipt]())
@@ -83,7 +105,13 @@ func write(b *testing.B, service *apptest.Service, of id.Customer, users []id.Us
 			entry.Status = "disabled"
 		case ledger.RoleSet:
 			entry.Role = "user"
-		case ledger.CredentialsChanged, ledger.Correction, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
+		case ledger.CredentialsChanged,
+			ledger.Correction,
+			ledger.APIKeyRevoked,
+			ledger.APIKeyEnds,
+			ledger.BundleCollected,
+			ledger.Offboarding,
+			ledger.Void:
 		}
 		if _, err := book.Append(b.Context(), entry); err != nil {
 			b.Fatal(err)

@@ -15,14 +15,17 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
-// BenchmarkSignInTellsNothing compares how long a refusal takes for an account that is there and for one that is not, in interleaved pairs: run it with
-// -benchtime 2000x for 2,000 pairs. The two medians should not differ by more than the noise of the machine.
+// BenchmarkSignInTellsNothing compares how long a refusal takes for an account that is there and
+// for one that is not, in interleaved pairs: run it with -benchtime 2000x for 2,000 pairs. The two
+// medians should not differ by more than the noise of the machine.
 func BenchmarkSignInTellsNothing(b *testing.B) {
 	service := apptest.Start(b)
 	acme := service.Customer(b, "acme")
 	refused := func(email string, try int) time.Duration {
 		service.Database.Clock.Advance(time.Minute) // so that no limit is met
-		body := apptest.JSON(map[string]string{"customer": "acme", "email": email, "password": "a wrong guess, again and again"})
+		body := apptest.JSON(
+			map[string]string{"customer": "acme", "email": email, "password": "a wrong guess, again and again"},
+		)
 		address := apptest.Header("X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", try>>16&255, try>>8&255, try&255))
 		began := time.Now()
 		answer, err := service.Try(b.Context(), "POST", "/v1/sessions", body, address)
@@ -54,8 +57,9 @@ func middle(of []time.Duration) time.Duration {
 	return of[len(of)/2]
 }
 
-// BenchmarkMeDuring500SignIns measures GET /v1/me while 500 sign in at once: how long the slowest hundredth takes, how many sign-ins were let in and how many were sent
-// away, and the memory that the process had at most (with the clients, which are in it too).
+// BenchmarkMeDuring500SignIns measures GET /v1/me while 500 sign in at once: how long the slowest
+// hundredth takes, how many sign-ins were let in and how many were sent away, and the memory that
+// the process had at most (with the clients, which are in it too).
 func BenchmarkMeDuring500SignIns(b *testing.B) {
 	service := apptest.Start(b)
 	acme := service.Customer(b, "acme")
@@ -66,8 +70,14 @@ func BenchmarkMeDuring500SignIns(b *testing.B) {
 		statuses := map[int]int{}
 		for range 500 {
 			all.Go(func() {
-				answer, err := service.Try(context.Background(), "POST", "/v1/sessions",
-					apptest.JSON(map[string]string{"customer": "acme", "email": acme.Admin.Email, "password": apptest.Password}))
+				answer, err := service.Try(
+					context.Background(),
+					"POST",
+					"/v1/sessions",
+					apptest.JSON(
+						map[string]string{"customer": "acme", "email": acme.Admin.Email, "password": apptest.Password},
+					),
+				)
 				guard.Lock()
 				defer guard.Unlock()
 				if err != nil {

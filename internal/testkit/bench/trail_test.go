@@ -27,11 +27,17 @@ import (
 // people makes a customer with some users and entries.
 func people(b *testing.B, database *dbtest.Database, entries int) (of customer.Customer, users []id.User) {
 	b.Helper()
-	of, err := customer.NewService(database.DB).Create(b.Context(), customer.New{Slug: "acme", Name: "Acme Tools"}, func(*postgres.Tx) error { return nil })
+	of, err := customer.NewService(database.DB).
+		Create(b.Context(), customer.New{Slug: "acme", Name: "Acme Tools"}, func(*postgres.Tx) error { return nil })
 	if err != nil {
 		b.Fatal(err)
 	}
-	if users, err = bench.Seed(b.Context(), database.URL, of.ID, bench.Population{Users: 1000, Entries: entries}); err != nil {
+	if users, err = bench.Seed(
+		b.Context(),
+		database.URL,
+		of.ID,
+		bench.Population{Users: 1000, Entries: entries},
+	); err != nil {
 		b.Fatal(err)
 	}
 	return of, users
@@ -53,7 +59,10 @@ func BenchmarkMillion(b *testing.B) {
 	database := dbtest.New(b)
 	of, _ := people(b, database, entries)
 	superuser := database.Superuser(b)
-	if _, err := superuser.Exec(b.Context(), "insert into audit_unsealed select customer_id, id from audit_entries on conflict do nothing"); err != nil {
+	if _, err := superuser.Exec(
+		b.Context(),
+		"insert into audit_unsealed select customer_id, id from audit_entries on conflict do nothing",
+	); err != nil {
 		b.Fatal(err)
 	}
 	began := time.Now()
@@ -61,7 +70,8 @@ func BenchmarkMillion(b *testing.B) {
 		if err := audit.NewSequencer(database.DB).Sequence(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		if err := superuser.QueryRow(b.Context(), "select exists (select from audit_unsealed)").Scan(&waiting); err != nil {
+		if err := superuser.QueryRow(b.Context(), "select exists (select from audit_unsealed)").
+			Scan(&waiting); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -127,7 +137,8 @@ func verifyExport(b *testing.B, database *dbtest.Database, entries int64) {
 	b.ReportMetric((own(b) - used).Seconds(), "verify-export-own-cpu-s")
 }
 
-// BenchmarkAppend appends batches of a thousand, by four at once, with nobody sealing and with a sealer at work as in the service. A last figure tells how far behind it was.
+// BenchmarkAppend appends batches of a thousand, by four at once, with nobody sealing and with a
+// sealer at work as in the service. A last figure tells how far behind it was.
 func BenchmarkAppend(b *testing.B) {
 	for _, sealing := range []bool{false, true} {
 		b.Run(fmt.Sprintf("sealing=%v", sealing), func(b *testing.B) {
@@ -152,8 +163,11 @@ func BenchmarkAppend(b *testing.B) {
 			batch := make([]audit.NewEntry, 1000)
 			for i := range batch {
 				batch[i] = audit.NewEntry{
-					ActorUserID: users[i%len(users)], Action: "product.updated", Target: audit.Target{Type: "product", ID: "48151623"}, OccurredAt: database.Clock.Now(),
-					Details: []byte(`{"changed": ["price", "stock"], "revision": 7}`),
+					ActorUserID: users[i%len(users)],
+					Action:      "product.updated",
+					Target:      audit.Target{Type: "product", ID: "48151623"},
+					OccurredAt:  database.Clock.Now(),
+					Details:     []byte(`{"changed": ["price", "stock"], "revision": 7}`),
 				}
 			}
 			b.ResetTimer()

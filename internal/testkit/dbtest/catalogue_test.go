@@ -46,8 +46,12 @@ func TestRowSecurityIsOnAndForced(t *testing.T) {
 	if tables := query[string](t, superuser, "select relname from"+ourTables); len(tables) < 5 {
 		t.Fatalf("only %q were found: this test looks in the wrong place", tables)
 	}
-	none(t, superuser, "a table needs: alter table .. enable row level security; alter table .. force row level security",
-		"select relname from"+ourTables+"where not (relrowsecurity and relforcerowsecurity)")
+	none(
+		t,
+		superuser,
+		"a table needs: alter table .. enable row level security; alter table .. force row level security",
+		"select relname from"+ourTables+"where not (relrowsecurity and relforcerowsecurity)",
+	)
 	none(t, superuser, "a view shows what its owner sees, past row security",
 		"select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('v', 'm')")
 	none(t, superuser, "a security definer function sees what its owner sees, past row security",
@@ -58,7 +62,16 @@ func TestTheRolesOwnNothingAndPassNothing(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
 	roles := []string{appRole, platformRole, workerRole, offboardRole}
-	if found := query[string](t, superuser, "select rolname from pg_roles where rolname = any($1)", roles); len(found) != len(roles) {
+	if found := query[string](
+		t,
+		superuser,
+		"select rolname from pg_roles where rolname = any($1)",
+		roles,
+	); len(
+		found,
+	) != len(
+		roles,
+	) {
 		t.Fatalf("there are only the roles %q", found)
 	}
 	none(t, superuser, "the role is superuser, passes row security, signs in or makes roles or databases", `
@@ -84,17 +97,23 @@ func TestEveryColumnIsClassed(t *testing.T) {
 		"select relname from"+ourTables+"where coalesce(obj_description(oid, 'pg_class'), '') = ''")
 }
 
-// Foreign keys pass row security, so a key without the customer could point at, and tell of, another customer's row.
+// Foreign keys pass row security, so a key without the customer could point at, and tell of,
+// another customer's row.
 func TestKeysBeginWithTheCustomer(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
-	// The tables of tenants with the number of their column customer_id, and the keys that concern them.
+	// The tables of tenants with the number of their column customer_id, and the keys that concern
+	// them.
 	const keys = `with tenants as (select attrelid as oid, relname, attnum, attnotnull from` + ourColumns + `where attname = 'customer_id'),
 		keys as (select k.*, k.conrelid::regclass as holder, pg_get_constraintdef(k.oid) as definition,
 			h.attnum as customer_here, r.attnum as customer_there
 			from pg_constraint k left join tenants h on h.oid = k.conrelid left join tenants r on r.oid = k.confrelid) `
-	none(t, superuser, "a table with customer_id needs a primary key that begins with it",
-		keys+"select relname from tenants where oid not in (select conrelid from keys where contype = 'p' and conkey[1] = customer_here)")
+	none(
+		t,
+		superuser,
+		"a table with customer_id needs a primary key that begins with it",
+		keys+"select relname from tenants where oid not in (select conrelid from keys where contype = 'p' and conkey[1] = customer_here)",
+	)
 	none(t, superuser, "customer_id has to be filled always", keys+"select relname from tenants where not attnotnull")
 	none(t, superuser, "a foreign key to or from rows of customers has to begin with customer_id on both sides",
 		keys+`select format('%s of %s: %s', conname, holder, definition) from keys
@@ -165,9 +184,14 @@ func TestTheTrailIsAppendOnly(t *testing.T) {
 func TestThePlannerKeepsNoPersonalValues(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
-	none(t, superuser, "a personal column needs: alter column .. set statistics 0",
-		"select format('%s.%s', relname, attname) from"+ourColumns+"where personal and coalesce(attstattarget, -1) <> 0")
-	// An index over an expression has samples of its own. (Its dependencies tell which columns the expression takes.)
+	none(
+		t,
+		superuser,
+		"a personal column needs: alter column .. set statistics 0",
+		"select format('%s.%s', relname, attname) from"+ourColumns+"where personal and coalesce(attstattarget, -1) <> 0",
+	)
+	// An index over an expression has samples of its own. (Its dependencies tell which columns the
+	// expression takes.)
 	const dependent = " join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum "
 	none(t, superuser, "no index over an expression of a personal column", `
 		select distinct format('%s: %s.%s', i.indexrelid::regclass, a.relname, a.attname) from`+ourColumns+dependent+`
@@ -185,7 +209,11 @@ func TestThePlannerKeepsNoPersonalValues(t *testing.T) {
 		}
 	}
 	execute(t, superuser, "analyze")
-	if n := query[int](t, superuser, "select count(*) from pg_stats where schemaname = 'public' and tablename = 'users'"); n[0] == 0 {
+	if n := query[int](
+		t,
+		superuser,
+		"select count(*) from pg_stats where schemaname = 'public' and tablename = 'users'",
+	); n[0] == 0 {
 		t.Error("there are no samples at all: this test proves nothing")
 	}
 	none(t, superuser, "after ANALYZE there are samples of", `
@@ -193,7 +221,8 @@ func TestThePlannerKeepsNoPersonalValues(t *testing.T) {
 		join pg_statistic s on s.starelid = a.attrelid and s.staattnum = a.attnum where a.personal`)
 }
 
-// Each customer has one row in every table. What one customer's work sees, changes and adds is looked at table by table, whichever tables there are.
+// Each customer has one row in every table. What one customer's work sees, changes and adds is
+// looked at table by table, whichever tables there are.
 func TestACustomerSeesItsRowsAlone(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
@@ -205,7 +234,8 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 		fill(t, superuser, table, ours)
 		fill(t, superuser, table, theirs)
 	}
-	db := d.Open(t, func(s *postgres.Settings) { s.MaxConnections = 1 }) // so that all use the same connection, one after the other
+	// so that all use the same connection, one after the other
+	db := d.Open(t, func(s *postgres.Settings) { s.MaxConnections = 1 })
 
 	// seen returns the customers whose rows of a table are visible through a door.
 	type door func(func(*postgres.Tx) error) error
@@ -230,7 +260,8 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 					}
 				}
 			}
-			for name, door := range doors(id.Customer{}) { // a door that did not open for nobody would be as good
+			// a door that did not open for nobody would be as good
+			for name, door := range doors(id.Customer{}) {
 				if got, err := seen(door, table); len(got) > 0 {
 					t.Errorf("%s of no customer, after one of %s, sees the rows of %q (%v)", name, ours, got, err)
 				}
@@ -280,7 +311,8 @@ func TestWithoutACustomerNothingIsSeen(t *testing.T) {
 	execute(t, unset, "set role "+appRole)
 	empty := d.Superuser(t)
 	execute(t, empty, "set role "+appRole)
-	execute(t, empty, "begin; select set_config('app.customer_id', gen_random_uuid()::text, true); commit") // leaves '' behind
+	// leaves '' behind
+	execute(t, empty, "begin; select set_config('app.customer_id', gen_random_uuid()::text, true); commit")
 	for _, table := range tables {
 		for name, conn := range map[string]*pgx.Conn{"never set": unset, "empty": empty} {
 			if n := query[int](t, conn, "select count(*) from "+table); n[0] != 0 {

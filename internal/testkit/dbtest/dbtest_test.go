@@ -18,7 +18,11 @@ func TestTwoDatabasesAreApart(t *testing.T) {
 	if one.URL.Reveal() == other.URL.Reveal() {
 		t.Fatal("both have the same address")
 	}
-	execute(t, one.Superuser(t), "insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', now(), now())")
+	execute(
+		t,
+		one.Superuser(t),
+		"insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', now(), now())",
+	)
 	if n := query[int](t, one.Superuser(t), "select count(*) from signing_keys"); n[0] != 1 {
 		t.Errorf("the row is not where it was put: %d", n[0])
 	}
@@ -35,12 +39,19 @@ func TestManyAtOnce(t *testing.T) {
 			d := dbtest.New(t)
 			key := fmt.Sprintf("key %d", i)
 			err := d.DB.InPlatform(t.Context(), func(tx *postgres.Tx) error {
-				return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values (?, 'secret', ?, ?)", key, tx.Now, tx.Now).Error
+				return tx.ORM().
+					Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values (?, 'secret', ?, ?)", key, tx.Now, tx.Now).
+					Error
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if keys := query[string](t, d.Superuser(t), "select id from signing_keys"); len(keys) != 1 || keys[0] != key {
+			if keys := query[string](
+				t,
+				d.Superuser(t),
+				"select id from signing_keys",
+			); len(keys) != 1 ||
+				keys[0] != key {
 				t.Errorf("the database holds %q", keys)
 			}
 		})
@@ -52,7 +63,9 @@ func TestAnotherReplicaSeesTheSame(t *testing.T) {
 	d := dbtest.New(t)
 	replica := d.Open(t, func(s *postgres.Settings) { s.PlatformConnections = 1 })
 	work := func(tx *postgres.Tx) error {
-		return tx.ORM().Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', ?, ?)", tx.Now, tx.Now).Error
+		return tx.ORM().
+			Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', ?, ?)", tx.Now, tx.Now).
+			Error
 	}
 	if err := d.DB.InPlatform(t.Context(), work); err != nil {
 		t.Fatal(err)
@@ -146,7 +159,8 @@ func TestWorkLeftUndoneIsReported(t *testing.T) {
 		begun := make(chan struct{})
 		go func() {
 			defer close(finished)
-			_ = d.DB.InPlatform(t.Context(), func(*postgres.Tx) error { close(begun); <-finish; return nil }) // its database goes away
+			// its database goes away
+			_ = d.DB.InPlatform(t.Context(), func(*postgres.Tx) error { close(begun); <-finish; return nil })
 		}()
 		<-begun
 	})

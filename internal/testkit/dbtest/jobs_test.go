@@ -22,18 +22,40 @@ const jobTables = ` (select oid, relname, relrowsecurity, relforcerowsecurity fr
 func TestTheTablesOfJobsKeepTheRules(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t)
-	if tables := query[string](t, superuser, "select relname from"+jobTables+"order by 1"); !slices.Contains(tables, "river_job") {
+	if tables := query[string](
+		t,
+		superuser,
+		"select relname from"+jobTables+"order by 1",
+	); !slices.Contains(
+		tables,
+		"river_job",
+	) {
 		t.Fatalf("only %q were found: this test looks in the wrong place", tables)
 	}
-	none(t, superuser, "row security is not on and forced", "select relname from"+jobTables+"where not (relrowsecurity and relforcerowsecurity)")
+	none(
+		t,
+		superuser,
+		"row security is not on and forced",
+		"select relname from"+jobTables+"where not (relrowsecurity and relforcerowsecurity)",
+	)
 	none(t, superuser, "a column needs a comment that begins with its class, and none of jobs is personal", `
 		select format('%s.%s', c.relname, a.attname) from`+jobTables+`join pg_attribute a on a.attrelid = c.oid
 		where a.attnum > 0 and not a.attisdropped
 		and split_part(coalesce(col_description(a.attrelid, a.attnum), ''), ':', 1) <> all($1)`, slices.DeleteFunc(slices.Clone(classes), func(class string) bool {
 		return class == "personal"
 	}))
-	none(t, superuser, "a table needs a comment", "select relname from"+jobTables+"where coalesce(obj_description(oid, 'pg_class'), '') = ''")
-	none(t, superuser, "a function passes row security", "select proname from pg_proc where pronamespace = 'jobs'::regnamespace and prosecdef")
+	none(
+		t,
+		superuser,
+		"a table needs a comment",
+		"select relname from"+jobTables+"where coalesce(obj_description(oid, 'pg_class'), '') = ''",
+	)
+	none(
+		t,
+		superuser,
+		"a function passes row security",
+		"select proname from pg_proc where pronamespace = 'jobs'::regnamespace and prosecdef",
+	)
 }
 
 func TestWhoMayDoWhatWithJobs(t *testing.T) {
@@ -56,10 +78,14 @@ func TestWhoMayDoWhatWithJobs(t *testing.T) {
 		select relname from`+jobTables+`where has_table_privilege($1, oid, 'truncate, references, trigger')`, workerRole)
 }
 
-// A new River brings its tables' new version; ours is written into a step of the migrations, and a later step has to bring it up.
+// A new River brings its tables' new version; ours is written into a step of the migrations, and a
+// later step has to bring it up.
 func TestTheTablesOfJobsAreOfTheVersionOfTheLibrary(t *testing.T) {
 	t.Parallel()
-	migrator, err := rivermigrate.New(riverdatabasesql.New(nil), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	migrator, err := rivermigrate.New(
+		riverdatabasesql.New(nil),
+		&rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

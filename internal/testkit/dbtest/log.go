@@ -11,7 +11,8 @@ import (
 // tailSize is how much of its log a failed test shows.
 const tailSize = 8 << 10
 
-// Log keeps what a test logs, at every level, as lines of JSON. The zero value is empty and ready. Safe for concurrent use.
+// Log keeps what a test logs, at every level, as lines of JSON. The zero value is empty and ready.
+// Safe for concurrent use.
 type Log struct {
 	mutex sync.Mutex
 	lines bytes.Buffer
@@ -36,7 +37,8 @@ func (l *Log) String() string {
 	return l.lines.String()
 }
 
-// Records returns the lines as objects, oldest first: "msg", "level", "time" and the attributes. A line that is not JSON has only a "msg".
+// Records returns the lines as objects, oldest first: "msg", "level", "time" and the attributes. A
+// line that is not JSON has only a "msg".
 func (l *Log) Records() []map[string]any {
 	var records []map[string]any
 	for line := range bytes.Lines([]byte(l.String())) {

@@ -160,7 +160,11 @@ func up(t *testing.T, url sensitive.String) []postgres.Migration {
 // schemaError is what CheckSchema says.
 func schemaError(t *testing.T, url sensitive.String) error {
 	t.Helper()
-	db, err := postgres.Open(postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1}, clock.System(), slog.New(slog.DiscardHandler))
+	db, err := postgres.Open(
+		postgres.Settings{URL: url, MaxConnections: 1, PlatformConnections: 1},
+		clock.System(),
+		slog.New(slog.DiscardHandler),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +205,8 @@ func schema(t *testing.T, url sensitive.String) []string {
 		select format('type %s', typname) from pg_type where typnamespace = 'public'::regnamespace and typtype in ('e', 'd')`)
 }
 
-// Where the roles are there, a user who may not make any migrates: an administrator has made the roles, and the user a member of them.
+// Where the roles are there, a user who may not make any migrates: an administrator has made the
+// roles, and the user a member of them.
 func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
 	t.Parallel()
 	superuser := dbtest.New(t).Superuser(t) // whose migrations have made the roles
@@ -219,7 +224,10 @@ func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
 			return
 		}
 		defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
-		if _, err := conn.Exec(context.Background(), "reassign owned by "+user+" to current_user; drop owned by "+user+"; drop role "+user); err != nil {
+		if _, err := conn.Exec(
+			context.Background(),
+			"reassign owned by "+user+" to current_user; drop owned by "+user+"; drop role "+user,
+		); err != nil {
 			t.Error(err)
 		}
 	})
@@ -238,7 +246,8 @@ func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
 		t.Error("nothing was applied")
 	}
 
-	// Row security binds the owner too; a step that fills rows of all customers has to reach them nevertheless.
+	// Row security binds the owner too; a step that fills rows of all customers has to reach them
+	// nevertheless.
 	for {
 		undone, err := postgres.MigrateDown(t.Context(), as)
 		if err != nil || len(undone) != 1 {
@@ -250,18 +259,40 @@ func TestMigratingWithoutTheRightToMakeRoles(t *testing.T) {
 	}
 	conn := connected(t, url)
 	execute(t, conn, "set session_replication_role = replica")
-	execute(t, conn, `insert into erasure_receipts (customer_id, id, kind, user_id, authority, completed_at, removed, kept)
-		values (gen_random_uuid(), gen_random_uuid(), 'deletion', gen_random_uuid(), 'system', '2026-01-05T08:00:00Z', '[]', '[]')`)
-	execute(t, conn, "insert into trail_keys (id, public_key, sealed_private, created_at) values ('x', decode(repeat('00', 32), 'hex'), '', now())")
+	execute(
+		t,
+		conn,
+		`insert into erasure_receipts (customer_id, id, kind, user_id, authority, completed_at, removed, kept)
+		values (gen_random_uuid(), gen_random_uuid(), 'deletion', gen_random_uuid(), 'system', '2026-01-05T08:00:00Z', '[]', '[]')`,
+	)
+	execute(
+		t,
+		conn,
+		"insert into trail_keys (id, public_key, sealed_private, created_at) values ('x', decode(repeat('00', 32), 'hex'), '', now())",
+	)
 	up(t, as)
-	if filled := query[bool](t, conn, `select state = 'pending' and erased_at = completed_at and erased_in > 0 and jws is null from erasure_receipts
-		union all select purpose = 'trail' from proof_keys`); !slices.Equal(filled, []bool{true, true}) {
+	if filled := query[bool](
+		t,
+		conn,
+		`select state = 'pending' and erased_at = completed_at and erased_in > 0 and jws is null from erasure_receipts
+		union all select purpose = 'trail' from proof_keys`,
+	); !slices.Equal(
+		filled,
+		[]bool{true, true},
+	) {
 		t.Errorf("rows of before are filled: %v", filled)
 	}
 	if err := schemaError(t, url); err != nil {
 		t.Error(err)
 	}
-	if owners := query[string](t, conn, "select distinct tableowner::text from pg_tables where schemaname = 'public'"); !slices.Equal(owners, []string{user}) {
+	if owners := query[string](
+		t,
+		conn,
+		"select distinct tableowner::text from pg_tables where schemaname = 'public'",
+	); !slices.Equal(
+		owners,
+		[]string{user},
+	) {
 		t.Errorf("the tables belong to %q", owners)
 	}
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 )
 
-// Rows for any table. The tests of the catalogue hold for tables that are yet to come, so they have to fill tables that they do not know:
-// each column gets some value of its type. Such rows mean nothing to the features, and what would refuse them is taken away first.
+// Rows for any table. The tests of the catalogue hold for tables that are yet to come, so they have
+// to fill tables that they do not know: each column gets some value of its type. Such rows mean
+// nothing to the features, and what would refuse them is taken away first.
 
-// someValue holds an expression for each type, different at each call where the type has room for it.
+// someValue holds an expression for each type, different at each call where the type has room for
+// it.
 var someValue = map[string]string{
 	"uuid":                     "gen_random_uuid()",
 	"text":                     "md5(random()::text)",
@@ -40,8 +42,8 @@ var someValue = map[string]string{
 	"bigint[]":                 "array[1]",
 }
 
-// relax takes away, in this test's database and on this connection, what would refuse rows without meaning: checks, foreign keys and triggers
-// that are not ENABLE ALWAYS.
+// relax takes away, in this test's database and on this connection, what would refuse rows without
+// meaning: checks, foreign keys and triggers that are not ENABLE ALWAYS.
 func relax(t *testing.T, superuser *pgx.Conn) {
 	t.Helper()
 	for _, statement := range query[string](t, superuser, `

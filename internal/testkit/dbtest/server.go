@@ -19,7 +19,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// How long the steps may take. They are bounds for a machine in trouble; the usual is milliseconds, and a second for the template.
+// How long the steps may take. They are bounds for a machine in trouble; the usual is milliseconds,
+// and a second for the template.
 const (
 	makeTimeout = 2 * time.Minute // includes waiting for another process that makes the template
 	dropTimeout = time.Minute
@@ -27,7 +28,8 @@ const (
 	glance      = 2 * time.Millisecond
 )
 
-// templateLock is the advisory lock, in the database postgres of the server, of the process that makes a template. The number is any.
+// templateLock is the advisory lock, in the database postgres of the server, of the process that
+// makes a template. The number is any.
 const templateLock = 7_305_112_026
 
 const missing = Variable + ` is not set: this test needs a PostgreSQL server. Run the tests by
@@ -47,8 +49,8 @@ const (
 
 // create makes a database that is dropped at the end of the test.
 //
-// The connection that does it is opened anew each time. That costs a millisecond or two and saves a pool that belongs to the process, which
-// nobody could close.
+// The connection that does it is opened again each time. That costs a millisecond or two and saves
+// a pool that belongs to the process, which nobody could close.
 func create(t testing.TB, what kind) (sensitive.String, error) {
 	t.Helper()
 	server := sensitive.New(os.Getenv(Variable))
@@ -79,7 +81,10 @@ func create(t testing.TB, what kind) (sensitive.String, error) {
 	if err != nil {
 		return server, err
 	}
-	if _, err := conn.Exec(ctx, "create database "+quote(name)+" template "+quote(template)+strategy(conn)); err != nil {
+	if _, err := conn.Exec(
+		ctx,
+		"create database "+quote(name)+" template "+quote(template)+strategy(conn),
+	); err != nil {
 		return server, fmt.Errorf("dbtest: copying %s: %w", template, err)
 	}
 	t.Cleanup(func() { drop(t, server, name) })
@@ -103,7 +108,11 @@ func copyOf(t testing.TB, of sensitive.String) (sensitive.String, error) {
 	}
 	from := strings.TrimPrefix(original.Path, "/")
 	if left, err := leftOpen(ctx, conn, from); err != nil || len(left) > 0 {
-		return server, fmt.Errorf("dbtest: a database is copied when nothing is connected to it, and these are: %v (%w)", left, err)
+		return server, fmt.Errorf(
+			"dbtest: a database is copied when nothing is connected to it, and these are: %v (%w)",
+			left,
+			err,
+		)
 	}
 	name := "steward_test_" + random()
 	address, err := ofDatabase(server, name)
@@ -117,7 +126,8 @@ func copyOf(t testing.TB, of sensitive.String) (sensitive.String, error) {
 	return address, nil
 }
 
-// strategy makes the copy one of files, which beats one through the log by far for a small database. PostgreSQL 14 knows no other.
+// strategy makes the copy one of files, which beats one through the log by far for a small
+// database. PostgreSQL 14 knows no other.
 func strategy(conn *pgx.Conn) string {
 	major, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), ".")
 	if number, err := strconv.Atoi(major); err == nil && number < 15 {
@@ -128,9 +138,10 @@ func strategy(conn *pgx.Conn) string {
 
 // ensureTemplate makes a database with the schema of this program, unless it is there.
 //
-// Several test processes come here at once. One makes the template under a lock, which the server takes back when a process is killed.
-// The template is marked as one when it is whole, and from then on admits no connection: what is there without the mark was left half made,
-// and is made anew.
+// Several test processes come here at once. One makes the template under a lock, which the server
+// takes back when a process is killed. The template is marked as one when it is whole, and from
+// then on admits no connection: what is there without the mark was left half made, and is made
+// again.
 func ensureTemplate(ctx context.Context, conn *pgx.Conn, server sensitive.String, name string) (err error) {
 	if whole, err := isWhole(ctx, conn, name); whole || err != nil {
 		return err
@@ -163,13 +174,16 @@ func ensureTemplate(ctx context.Context, conn *pgx.Conn, server sensitive.String
 }
 
 func isWhole(ctx context.Context, conn *pgx.Conn, template string) (whole bool, err error) {
-	err = conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1 and datistemplate)", template).Scan(&whole)
+	err = conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1 and datistemplate)", template).
+		Scan(&whole)
 	return whole, err
 }
 
-// drop removes the database of a test that has ended, and reports connections that the test has left open.
+// drop removes the database of a test that has ended, and reports connections that the test has
+// left open.
 func drop(t testing.TB, server sensitive.String, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout) // the test's own context has ended
+	// the test's own context has ended
+	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
 	defer cancel()
 	conn, err := connect(ctx, server)
 	if err != nil {
@@ -182,16 +196,19 @@ func drop(t testing.TB, server sensitive.String, name string) {
 		t.Errorf("dbtest: looking for connections left open: %v", err)
 	}
 	if len(left) > 0 {
-		t.Errorf("dbtest: %d connections to the test's database were left open; close what the test opened beside Database.Open:\n\t%s",
-			len(left), strings.Join(left, "\n\t"))
+		t.Errorf(
+			"dbtest: %d connections to the test's database were left open; close what the test opened beside Database.Open:\n\t%s",
+			len(left),
+			strings.Join(left, "\n\t"),
+		)
 	}
 	if _, err := conn.Exec(ctx, "drop database if exists "+quote(name)+" with (force)"); err != nil {
 		t.Errorf("dbtest: dropping the test's database: %v", err)
 	}
 }
 
-// leftOpen describes the connections to a database. A closed connection takes the server a moment to see, so it waits for that; dropping at
-// once would wait too, a tenth of a second at a time.
+// leftOpen describes the connections to a database. A closed connection takes the server a moment
+// to see, so it waits for that; dropping at once would wait too, a tenth of a second at a time.
 func leftOpen(ctx context.Context, conn *pgx.Conn, name string) (left []string, err error) {
 	const open = `select format('process %s, application "%s", user %s, %s: %s', pid, application_name, usename, state, left(query, 120))
 		from pg_stat_activity where datname = $1 and backend_type = 'client backend' order by pid`

@@ -9,8 +9,9 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// A template that a killed process left half made is made anew, and once, however many come at the same time. The template is this test's own,
-// for dropping the usual one would pull it away under other test processes.
+// A template that a killed process left half made is made again, and once, however many come at the
+// same time. The template is this test's own, for dropping the usual one would pull it away under
+// other test processes.
 func TestAHalfMadeTemplateIsMadeAnewAndOnce(t *testing.T) {
 	t.Parallel()
 	server := sensitive.New(os.Getenv(Variable))
@@ -33,7 +34,8 @@ func TestAHalfMadeTemplateIsMadeAnewAndOnce(t *testing.T) {
 		}
 		conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
 	})
-	if _, err := conn.Exec(t.Context(), "create database "+quote(template)); err != nil { // and then the process was killed
+	// and then the process was killed
+	if _, err := conn.Exec(t.Context(), "create database "+quote(template)); err != nil {
 		t.Fatal(err)
 	}
 	var halfMade uint32
@@ -55,7 +57,8 @@ func TestAHalfMadeTemplateIsMadeAnewAndOnce(t *testing.T) {
 			if err := ensureTemplate(t.Context(), conn, server, template); err != nil {
 				t.Error(err)
 			}
-			if err := conn.QueryRow(t.Context(), find+" and datistemplate and not datallowconn", template).Scan(&made[i]); err != nil {
+			if err := conn.QueryRow(t.Context(), find+" and datistemplate and not datallowconn", template).
+				Scan(&made[i]); err != nil {
 				t.Errorf("the template is not marked as whole: %v", err)
 			}
 		})

@@ -1,9 +1,9 @@
 // Command mutation shows that the tests notice when a rule is broken.
 //
-// It breaks one chosen line of the code at a time, a rule of access, tenancy, erasure or proofs, runs
-// the tests of make test that guard the rule, and expects them to fail. The tree is not touched: the
-// compiler reads the broken file from a temporary folder. A line that no longer stands where the table
-// has it, or that no test misses, is an error.
+// It breaks one chosen line of the code at a time, a rule of access, tenancy, erasure or proofs,
+// runs the tests of make test that guard the rule, and expects them to fail. The tree is not
+// touched: the compiler reads the broken file from a temporary folder. A line that no longer stands
+// where the table has it, or that no test misses, is an error.
 package main
 
 import (
@@ -34,8 +34,8 @@ type mutation struct {
 // longest bounds the tests of one mutation: a broken rule may hang where a whole one does not.
 const longest = 10 * time.Minute
 
-// failure matches the line with which go test reports a failed test. A mutation that does not compile
-// has none, and proves nothing.
+// failure matches the line with which go test reports a failed test. A mutation that does not
+// compile has none, and proves nothing.
 var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 
 // passed matches the line of a package whose tests ran and passed.
@@ -125,7 +125,18 @@ func (m mutation) test(ctx context.Context, mutated []byte) (noticed string, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	command := exec.CommandContext(ctx, "go", "test", "-count=1", "-failfast", "-overlay", overlay, "-run", m.tests, "./"+m.where)
+	command := exec.CommandContext(
+		ctx,
+		"go",
+		"test",
+		"-count=1",
+		"-failfast",
+		"-overlay",
+		overlay,
+		"-run",
+		m.tests,
+		"./"+m.where,
+	)
 	command.WaitDelay = 10 * time.Second
 	output, err := command.CombinedOutput()
 	if found := failure.FindSubmatch(output); found != nil {

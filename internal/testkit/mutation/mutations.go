@@ -169,8 +169,10 @@ var mutations = []mutation{
 	{
 		"a proof leads to the checkpoint's root",
 		"pkg/trailproof/trailproof.go",
-		"hash, p.InclusionPath, checkpoint.Root[:]); err != nil {", "hash, p.InclusionPath, checkpoint.Root[:]); false {",
-		".", "internal/testkit/publictest",
+		"hash, p.InclusionPath, checkpoint.Root[:]); err != nil {",
+		"hash, p.InclusionPath, checkpoint.Root[:]); false {",
+		".",
+		"internal/testkit/publictest",
 	},
 	{
 		"a checkpoint extends an earlier one",

@@ -30,7 +30,10 @@ func withKey(t *testing.T, service *apptest.Service, of apptest.Customer) *clien
 
 func withSession(t *testing.T, service *apptest.Service, of apptest.Customer, person apptest.Person) *client.Client {
 	t.Helper()
-	made, err := client.New(service.URL, client.WithSession(client.Login{Customer: of.Slug, Email: person.Email, Password: apptest.Password}))
+	made, err := client.New(
+		service.URL,
+		client.WithSession(client.Login{Customer: of.Slug, Email: person.Email, Password: apptest.Password}),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,16 +70,37 @@ func TestMainJob(t *testing.T) {
 	}
 
 	var etag string
-	noor := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"}, client.StoreETag(&etag),
-		client.IdempotencyKey("import-1")))
-	again := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"}, client.IdempotencyKey("import-1")))
+	noor := must[client.User](
+		t,
+	)(
+		c.CreateUser(
+			ctx,
+			client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"},
+			client.StoreETag(&etag),
+			client.IdempotencyKey("import-1"),
+		),
+	)
+	again := must[client.User](
+		t,
+	)(
+		c.CreateUser(
+			ctx,
+			client.NewUser{FirstName: "Noor", LastName: "Haddad", Email: "noor@acme.example"},
+			client.IdempotencyKey("import-1"),
+		),
+	)
 	if again.ID != noor.ID || etag == "" || noor.Role != client.RoleUser || noor.Status != client.UserActive {
 		t.Errorf("got %+v with ETag %q, then %v", noor, etag, again.ID)
 	}
 	_, err := c.CreateUser(ctx, client.NewUser{FirstName: "Other", LastName: "Person", Email: "NOOR@acme.example"})
 	wantProblem(t, err, client.ProblemEmailTaken)
 	_, err = c.CreateUser(ctx, client.NewUser{FirstName: "", LastName: "Person", Email: "x@acme.example"})
-	if found := wantProblem(t, err, client.ProblemMalformedRequest); len(found.Errors) != 1 || found.Errors[0].Pointer != "/first_name" || found.RequestID == "" {
+	if found := wantProblem(
+		t,
+		err,
+		client.ProblemMalformedRequest,
+	); len(found.Errors) != 1 || found.Errors[0].Pointer != "/first_name" ||
+		found.RequestID == "" {
 		t.Errorf("got %+v", found)
 	}
 	if found, ok, err := c.FindUser(ctx, "NOOR@ACME.example"); err != nil || !ok || found.ID != noor.ID {
@@ -87,63 +111,119 @@ func TestMainJob(t *testing.T) {
 	}
 
 	seen := etag
-	changed := must[client.User](t)(c.UpdateUser(ctx, noor.ID, client.UserPatch{LastName: new("Haddad-Lind")}, client.IfMatch(etag), client.StoreETag(&etag)))
+	changed := must[client.User](
+		t,
+	)(
+		c.UpdateUser(
+			ctx,
+			noor.ID,
+			client.UserPatch{LastName: new("Haddad-Lind")},
+			client.IfMatch(etag),
+			client.StoreETag(&etag),
+		),
+	)
 	if *changed.LastName != "Haddad-Lind" || *changed.FirstName != "Noor" || etag == seen {
 		t.Errorf("got %+v with ETag %q", changed, etag)
 	}
 	_, err = c.UpdateUser(ctx, noor.ID, client.UserPatch{LastName: new("Late")}, client.IfMatch(seen))
 	wantProblem(t, err, client.ProblemPreconditionFailed)
-	if alerts := must[client.Alerts](t)(c.SetUserAlerts(ctx, noor.ID, false)); alerts.OptedIn || alerts.SetBy != api.AlertsSetByAPIKey {
+	if alerts := must[client.Alerts](
+		t,
+	)(
+		c.SetUserAlerts(ctx, noor.ID, false),
+	); alerts.OptedIn ||
+		alerts.SetBy != api.AlertsSetByAPIKey {
 		t.Errorf("got %+v", alerts)
 	}
 	if alerts := must[client.Alerts](t)(c.UserAlerts(ctx, noor.ID)); alerts.OptedIn {
 		t.Errorf("got %+v", alerts)
 	}
 
-	if plan := must[client.ErasurePlan](t)(c.ErasurePlan(ctx, noor.ID)); !plan.CanDelete || plan.Recommended != api.ErasurePlanRecommendedDelete {
+	if plan := must[client.ErasurePlan](
+		t,
+	)(
+		c.ErasurePlan(ctx, noor.ID),
+	); !plan.CanDelete ||
+		plan.Recommended != api.ErasurePlanRecommendedDelete {
 		t.Errorf("got %+v", plan)
 	}
 	occurred := service.Database.Clock.Now().Add(-time.Hour).UTC()
-	results := must[client.AuditEntryResults](t)(c.RecordAuditEntries(ctx, []client.NewAuditEntry{{
-		ActorUserID: noor.ID, Action: "product.updated", Target: client.AuditTarget{Type: "product", ID: "17"}, OccurredAt: occurred, SourceID: "pim-1",
-		Details: map[string]any{"changed": []string{"price"}, "revision": 7},
-	}}))
-	if results.Created != 1 || results.Data[0].Status != api.AuditEntryResultStatusCreated || results.Data[0].SourceID != "pim-1" {
+	results := must[client.AuditEntryResults](t)(c.RecordAuditEntries(ctx, []client.NewAuditEntry{
+		{
+			ActorUserID: noor.ID,
+			Action:      "product.updated",
+			Target:      client.AuditTarget{Type: "product", ID: "17"},
+			OccurredAt:  occurred,
+			SourceID:    "pim-1",
+			Details:     map[string]any{"changed": []string{"price"}, "revision": 7},
+		},
+	}))
+	if results.Created != 1 || results.Data[0].Status != api.AuditEntryResultStatusCreated ||
+		results.Data[0].SourceID != "pim-1" {
 		t.Errorf("got %+v", results)
 	}
 	_, err = c.DeleteUser(ctx, noor.ID)
-	if found := wantProblem(t, err, client.ProblemAuditTrailIncomplete); len(found.References) != 1 || found.References[0].Count != 1 ||
-		!found.References[0].FirstAt.Equal(occurred) || found.Redaction != "/v1/users/"+noor.ID.String()+"/redaction" {
+	if found := wantProblem(
+		t,
+		err,
+		client.ProblemAuditTrailIncomplete,
+	); len(found.References) != 1 || found.References[0].Count != 1 ||
+		!found.References[0].FirstAt.Equal(occurred) ||
+		found.Redaction != "/v1/users/"+noor.ID.String()+"/redaction" {
 		t.Errorf("got %+v", found)
 	}
 	receipt := must[client.ErasureReceipt](t)(c.RedactUser(ctx, noor.ID, client.ReasonLeftEmployment))
-	if receipt.Kind != api.ErasureReceiptKindRedaction || receipt.UserID != noor.ID || *receipt.Reason != "left_employment" {
+	if receipt.Kind != api.ErasureReceiptKindRedaction || receipt.UserID != noor.ID ||
+		*receipt.Reason != "left_employment" {
 		t.Errorf("got %+v", receipt)
 	}
 	if same := must[client.ErasureReceipt](t)(c.RedactUser(ctx, noor.ID, "")); same.ID != receipt.ID {
 		t.Errorf("got %v, first %v", same.ID, receipt.ID)
 	}
-	if same := must[client.ErasureReceipt](t)(c.ErasureReceipt(ctx, receipt.ID)); same.ID != receipt.ID || same.UserID != noor.ID {
+	if same := must[client.ErasureReceipt](
+		t,
+	)(
+		c.ErasureReceipt(ctx, receipt.ID),
+	); same.ID != receipt.ID ||
+		same.UserID != noor.ID {
 		t.Errorf("got %+v", same)
 	}
 	_, err = c.UpdateUser(ctx, noor.ID, client.UserPatch{FirstName: new("Noor")})
-	if found := wantProblem(t, err, client.ProblemUserRedacted); found.Receipt != "/v1/erasure-receipts/"+receipt.ID.String() {
+	if found := wantProblem(
+		t,
+		err,
+		client.ProblemUserRedacted,
+	); found.Receipt != "/v1/erasure-receipts/"+receipt.ID.String() {
 		t.Errorf("got %+v", found)
 	}
-	if gone := must[client.User](t)(c.GetUser(ctx, noor.ID)); gone.FirstName != nil || gone.Email != nil || gone.Label == nil || gone.Status != client.UserRedacted {
+	if gone := must[client.User](
+		t,
+	)(
+		c.GetUser(ctx, noor.ID),
+	); gone.FirstName != nil || gone.Email != nil || gone.Label == nil ||
+		gone.Status != client.UserRedacted {
 		t.Errorf("got %+v", gone)
 	}
 	for entry, err := range c.AuditEntries(ctx, client.AuditFilter{ActorUserID: noor.ID}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !entry.Actor.Redacted || entry.Action != "product.updated" || entry.Details["revision"] != 7.0 || !entry.OccurredAt.Equal(occurred) {
+		if !entry.Actor.Redacted || entry.Action != "product.updated" || entry.Details["revision"] != 7.0 ||
+			!entry.OccurredAt.Equal(occurred) {
 			t.Errorf("got %+v", entry)
 		}
 	}
 
-	bo := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: "Bo", LastName: "Li", Email: "noor@acme.example"}))
-	if receipt := must[client.ErasureReceipt](t)(c.DeleteUser(ctx, bo.ID)); receipt.Kind != api.ErasureReceiptKindDeletion {
+	bo := must[client.User](
+		t,
+	)(
+		c.CreateUser(ctx, client.NewUser{FirstName: "Bo", LastName: "Li", Email: "noor@acme.example"}),
+	)
+	if receipt := must[client.ErasureReceipt](
+		t,
+	)(
+		c.DeleteUser(ctx, bo.ID),
+	); receipt.Kind != api.ErasureReceiptKindDeletion {
 		t.Errorf("got %+v", receipt)
 	}
 	_, err = c.GetUser(ctx, bo.ID)
@@ -161,7 +241,11 @@ func TestIteratorsGoOverAllPages(t *testing.T) {
 	c, ctx := withKey(t, service, acme), t.Context()
 	var want []uuid.UUID
 	for _, name := range []string{"Ada", "Adam", "Adele", "Adil", "Adnan"} {
-		made := must[client.User](t)(c.CreateUser(ctx, client.NewUser{FirstName: name, LastName: "Q", Email: name + "@acme.example"}))
+		made := must[client.User](
+			t,
+		)(
+			c.CreateUser(ctx, client.NewUser{FirstName: name, LastName: "Q", Email: name + "@acme.example"}),
+		)
 		want = append([]uuid.UUID{made.ID}, want...)
 	}
 	must[client.Alerts](t)(c.SetUserAlerts(ctx, want[0], false))
@@ -191,7 +275,8 @@ func TestIteratorsGoOverAllPages(t *testing.T) {
 			break
 		}
 	}
-	if got := list(client.UserFilter{Query: "ad", PageSize: 200}); some != 3 || len(got) != 6 { // the administrator too
+	// the administrator too
+	if got := list(client.UserFilter{Query: "ad", PageSize: 200}); some != 3 || len(got) != 6 {
 		t.Errorf("%d, %d", some, len(got))
 	}
 	rows := 0
@@ -213,8 +298,11 @@ func TestAuditEntriesGoInBatches(t *testing.T) {
 	entries := make([]client.NewAuditEntry, 2500)
 	for i := range entries {
 		entries[i] = client.NewAuditEntry{
-			ActorUserID: acme.User.ID.UUID, Action: "product.viewed", Target: client.AuditTarget{Type: "product", ID: "17"}, OccurredAt: occurred,
-			SourceID: "s-" + uuid.NewString(),
+			ActorUserID: acme.User.ID.UUID,
+			Action:      "product.viewed",
+			Target:      client.AuditTarget{Type: "product", ID: "17"},
+			OccurredAt:  occurred,
+			SourceID:    "s-" + uuid.NewString(),
 		}
 	}
 	entries[1700].ActorUserID = uuid.MustParse(noID)
@@ -223,7 +311,8 @@ func TestAuditEntriesGoInBatches(t *testing.T) {
 	if results.Created != 2498 || results.Existing != 1 || results.Refused != 1 || len(results.Data) != 2500 {
 		t.Fatalf("got %d, %d, %d in %d rows", results.Created, results.Existing, results.Refused, len(results.Data))
 	}
-	if row := results.Data[1700]; row.Problem == nil || row.Problem.Code() != client.ProblemUnknownActor || row.Problem.Pointer != "/1700/actor_user_id" {
+	if row := results.Data[1700]; row.Problem == nil || row.Problem.Code() != client.ProblemUnknownActor ||
+		row.Problem.Pointer != "/1700/actor_user_id" {
 		t.Errorf("got %+v", row.Problem)
 	}
 	if row := results.Data[2400]; row.Status != api.AuditEntryResultStatusExisting || *row.ID != *results.Data[3].ID {
@@ -232,7 +321,12 @@ func TestAuditEntriesGoInBatches(t *testing.T) {
 
 	entries[1200].Action = "Not A Closed Word"
 	partly, err := c.RecordAuditEntries(ctx, entries)
-	if found := wantProblem(t, err, client.ProblemMalformedRequest); len(found.Errors) == 0 || found.Errors[0].Pointer != "/1200/action" {
+	if found := wantProblem(
+		t,
+		err,
+		client.ProblemMalformedRequest,
+	); len(found.Errors) == 0 ||
+		found.Errors[0].Pointer != "/1200/action" {
 		t.Errorf("got %+v", found)
 	}
 	if len(partly.Data) != 1000 || partly.Existing != 1000 {
@@ -254,10 +348,18 @@ func TestAuditEntriesGoInBatches(t *testing.T) {
 	large := make([]client.NewAuditEntry, 60)
 	for i := range large {
 		large[i] = client.NewAuditEntry{
-			ActorUserID: acme.User.ID.UUID, Action: "product.viewed", Target: client.AuditTarget{Type: "product", ID: "17"}, OccurredAt: occurred, Details: details,
+			ActorUserID: acme.User.ID.UUID,
+			Action:      "product.viewed",
+			Target:      client.AuditTarget{Type: "product", ID: "17"},
+			OccurredAt:  occurred,
+			Details:     details,
 		}
 	}
-	if results, err = c.RecordAuditEntries(ctx, large); err != nil || int(results.Created+results.Refused) != len(large) {
+	if results, err = c.RecordAuditEntries(
+		ctx,
+		large,
+	); err != nil ||
+		int(results.Created+results.Refused) != len(large) {
 		t.Errorf("%+v, %v", results, err)
 	}
 	if results.Refused > 0 {
@@ -298,13 +400,22 @@ func TestSessionWithTheService(t *testing.T) {
 	service.Database.Clock.Advance(8 * 24 * time.Hour) // the session ends, another begins
 	must[client.Me](t)(person.Me(ctx))
 
-	if alerts := must[client.Alerts](t)(person.SetMyAlerts(ctx, false)); alerts.OptedIn || alerts.SetBy != api.AlertsSetByUser {
+	if alerts := must[client.Alerts](
+		t,
+	)(
+		person.SetMyAlerts(ctx, false),
+	); alerts.OptedIn ||
+		alerts.SetBy != api.AlertsSetByUser {
 		t.Errorf("got %+v", alerts)
 	}
 	if alerts := must[client.Alerts](t)(person.MyAlerts(ctx)); alerts.OptedIn {
 		t.Errorf("got %+v", alerts)
 	}
-	wantProblem(t, person.ChangeMyPassword(ctx, "not that one", "seven violet umbrellas hum at dusk"), client.ProblemCurrentPasswordWrong)
+	wantProblem(
+		t,
+		person.ChangeMyPassword(ctx, "not that one", "seven violet umbrellas hum at dusk"),
+		client.ProblemCurrentPasswordWrong,
+	)
 	wantProblem(t, person.ChangeMyPassword(ctx, apptest.Password, "password"), client.ProblemWeakPassword)
 	if err := person.ChangeMyPassword(ctx, apptest.Password, "seven violet umbrellas hum at dusk"); err != nil {
 		t.Fatal(err)
@@ -321,11 +432,19 @@ func TestSessionWithTheService(t *testing.T) {
 
 	var etag string
 	must[client.Customer](t)(admin.Customer(ctx, client.StoreETag(&etag)))
-	changed := must[client.Customer](t)(admin.UpdateCustomer(ctx, client.CustomerPatch{GuidanceText: new("Ask extension 4100.")}, client.IfMatch(etag)))
+	changed := must[client.Customer](
+		t,
+	)(
+		admin.UpdateCustomer(ctx, client.CustomerPatch{GuidanceText: new("Ask extension 4100.")}, client.IfMatch(etag)),
+	)
 	if changed.GuidanceText != "Ask extension 4100." {
 		t.Errorf("got %+v", changed)
 	}
-	key := must[client.CreatedAPIKey](t)(admin.CreateAPIKey(ctx, client.NewAPIKey{Name: "read", Scopes: []api.Scope{api.ScopeUsersRead}}))
+	key := must[client.CreatedAPIKey](
+		t,
+	)(
+		admin.CreateAPIKey(ctx, client.NewAPIKey{Name: "read", Scopes: []api.Scope{api.ScopeUsersRead}}),
+	)
 	reader, err := client.New(service.URL, client.WithAPIKey(key.APIKey))
 	if err != nil {
 		t.Fatal(err)
@@ -359,15 +478,41 @@ func TestPeopleAreImported(t *testing.T) {
 	acme := service.Customer(t, "acme")
 	c, ctx := withKey(t, service, acme), t.Context()
 	const file = "first_name,last_name,email\nNoor,Haddad,noor@acme.example\nNoor,,nobody@acme.example\nMina,Rao,mina@acme.example\n"
-	rehearsed := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, strings.NewReader(file), client.ImportOptions{DryRun: true}))
-	if rehearsed.WouldCreate != 2 || rehearsed.Created != 0 || rehearsed.Refused != 1 || !rehearsed.DryRun || !rehearsed.Invite {
+	rehearsed := must[client.UserImport](
+		t,
+	)(
+		c.ImportUsers(ctx, client.ImportCSV, strings.NewReader(file), client.ImportOptions{DryRun: true}),
+	)
+	if rehearsed.WouldCreate != 2 || rehearsed.Created != 0 || rehearsed.Refused != 1 || !rehearsed.DryRun ||
+		!rehearsed.Invite {
 		t.Errorf("got %+v", rehearsed)
 	}
-	made := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, io.MultiReader(strings.NewReader(file)), client.ImportOptions{WithoutMail: true}, client.IdempotencyKey("people")))
-	if made.Created != 2 || made.Refused != 1 || made.Invite || len(made.Data) != 1 || made.Data[0].Row != 2 || made.Data[0].Problem.Pointer != "/last_name" {
+	made := must[client.UserImport](
+		t,
+	)(
+		c.ImportUsers(
+			ctx,
+			client.ImportCSV,
+			io.MultiReader(strings.NewReader(file)),
+			client.ImportOptions{WithoutMail: true},
+			client.IdempotencyKey("people"),
+		),
+	)
+	if made.Created != 2 || made.Refused != 1 || made.Invite || len(made.Data) != 1 || made.Data[0].Row != 2 ||
+		made.Data[0].Problem.Pointer != "/last_name" {
 		t.Errorf("got %+v", made)
 	}
-	if again := must[client.UserImport](t)(c.ImportUsers(ctx, client.ImportCSV, strings.NewReader(file), client.ImportOptions{WithoutMail: true}, client.IdempotencyKey("people"))); again.ID != made.ID {
+	if again := must[client.UserImport](
+		t,
+	)(
+		c.ImportUsers(
+			ctx,
+			client.ImportCSV,
+			strings.NewReader(file),
+			client.ImportOptions{WithoutMail: true},
+			client.IdempotencyKey("people"),
+		),
+	); again.ID != made.ID {
 		t.Errorf("got %+v, then %+v", made, again)
 	}
 	var statuses []string
@@ -380,14 +525,30 @@ func TestPeopleAreImported(t *testing.T) {
 	if !slices.Equal(statuses, []string{"created", "refused", "created"}) {
 		t.Errorf("got %q", statuses)
 	}
-	if found := must[client.UserImport](t)(c.UserImport(ctx, made.ID)); found.State != api.UserImportStateCompleted || found.Rows != 3 {
+	if found := must[client.UserImport](
+		t,
+	)(
+		c.UserImport(ctx, made.ID),
+	); found.State != api.UserImportStateCompleted ||
+		found.Rows != 3 {
 		t.Errorf("got %+v", found)
 	}
 	_, err := c.ImportUsers(ctx, client.ImportNDJSON, strings.NewReader(""), client.ImportOptions{})
 	wantProblem(t, err, client.ProblemMalformedRequest)
-	endless := io.MultiReader(strings.NewReader(file), strings.NewReader("\""), strings.NewReader(strings.Repeat("x", 80<<10)))
+	endless := io.MultiReader(
+		strings.NewReader(file),
+		strings.NewReader("\""),
+		strings.NewReader(strings.Repeat("x", 80<<10)),
+	)
 	_, err = c.ImportUsers(ctx, client.ImportCSV, endless, client.ImportOptions{})
-	if found := wantProblem(t, err, client.ProblemMalformedRequest); !strings.HasPrefix(found.Import, "/v1/user-imports/") {
+	if found := wantProblem(
+		t,
+		err,
+		client.ProblemMalformedRequest,
+	); !strings.HasPrefix(
+		found.Import,
+		"/v1/user-imports/",
+	) {
 		t.Errorf("got %+v", found)
 	}
 }

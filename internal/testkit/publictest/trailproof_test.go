@@ -67,9 +67,28 @@ func sign(t rapid.TB, by signer, checkpoint trailproof.Checkpoint) string {
 func entry(number int) trailproof.Entry {
 	user, sourceID := uuid.UUID{15: 7}, fmt.Sprintf("pim-%d", number)
 	return trailproof.Entry{
-		CustomerID: customerID, ID: uuid.UUID{15: byte(number), 14: byte(number >> 8)}, Source: "integration", SourceID: &sourceID, ActorType: "user", ActorUserID: &user,
-		Action: "product.updated", TargetType: "product", TargetID: "48151623", Changed: []string{}, Details: json.RawMessage(`{"revision": 7, "changed": ["price", "stock"]}`),
-		OccurredAt: time.Date(2026, 3, 1, 12, 0, 0, 120_000, time.UTC), RecordedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
+		CustomerID:  customerID,
+		ID:          uuid.UUID{15: byte(number), 14: byte(number >> 8)},
+		Source:      "integration",
+		SourceID:    &sourceID,
+		ActorType:   "user",
+		ActorUserID: &user,
+		Action:      "product.updated",
+		TargetType:  "product",
+		TargetID:    "48151623",
+		Changed:     []string{},
+		Details:     json.RawMessage(`{"revision": 7, "changed": ["price", "stock"]}`),
+		OccurredAt: time.Date(
+			2026,
+			3,
+			1,
+			12,
+			0,
+			0,
+			120_000,
+			time.UTC,
+		),
+		RecordedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
 	}
 }
 
@@ -85,8 +104,12 @@ func leafOf(t rapid.TB, e trailproof.Entry) []byte {
 // texts draws any text, with much of what needs an escape.
 func texts() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
-		return strings.Join(rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom([]string{`"`, `\`, "\x00", "\x1f", "\x7f", "\n", ",", "{", "null", "é", "e\u0301", "\u2028", "😀"}),
-			rapid.StringN(0, 3, -1)), 0, 5).Draw(t, "parts"), "")
+		return strings.Join(
+			rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom([]string{`"`, `\`, "\x00", "\x1f", "\x7f", "\n", ",", "{", "null", "é", "e\u0301", "\u2028", "😀"}),
+				rapid.StringN(0, 3, -1)), 0, 5).
+				Draw(t, "parts"),
+			"",
+		)
 	}).Filter(utf8.ValidString)
 }
 
@@ -97,8 +120,11 @@ func ids() *rapid.Generator[*uuid.UUID] {
 }
 
 func details(depth int) *rapid.Generator[any] {
-	plain := rapid.OneOf(rapid.Map(texts(), func(text string) any { return text }), rapid.Map(rapid.Int64(), func(n int64) any { return json.Number(fmt.Sprint(n)) }),
-		rapid.SampledFrom([]any{nil, true, false, json.Number("1.10"), json.Number("1.1"), json.Number("-0.5")}))
+	plain := rapid.OneOf(
+		rapid.Map(texts(), func(text string) any { return text }),
+		rapid.Map(rapid.Int64(), func(n int64) any { return json.Number(fmt.Sprint(n)) }),
+		rapid.SampledFrom([]any{nil, true, false, json.Number("1.10"), json.Number("1.1"), json.Number("-0.5")}),
+	)
 	if depth == 0 {
 		return plain
 	}
@@ -110,14 +136,25 @@ func details(depth int) *rapid.Generator[any] {
 func entries() *rapid.Generator[trailproof.Entry] {
 	return rapid.Custom(func(t *rapid.T) trailproof.Entry {
 		moment := rapid.Custom(func(t *rapid.T) time.Time {
-			return time.UnixMicro(rapid.Int64Range(-62_000_000_000_000_000, 250_000_000_000_000_000).Draw(t, "µs")).UTC()
+			return time.UnixMicro(rapid.Int64Range(-62_000_000_000_000_000, 250_000_000_000_000_000).Draw(t, "µs")).
+				UTC()
 		})
 		e := trailproof.Entry{
-			CustomerID: *ids().Filter(func(id *uuid.UUID) bool { return id != nil }).Draw(t, "customer"), ID: *ids().Filter(func(id *uuid.UUID) bool { return id != nil }).Draw(t, "id"),
-			Source: texts().Draw(t, "source"), SourceID: rapid.Ptr(texts(), true).Draw(t, "source id"), ActorType: texts().Draw(t, "actor type"),
-			ActorUserID: ids().Draw(t, "user"), ActorAPIKeyID: ids().Draw(t, "key"), ActorOperatorCustomerID: ids().Draw(t, "operators"), ActorOperatorID: ids().Draw(t, "operator"),
-			Action: texts().Draw(t, "action"), TargetType: texts().Draw(t, "type"), TargetID: texts().Draw(t, "target"), Changed: rapid.SliceOfN(texts(), 0, 3).Draw(t, "changed"),
-			OccurredAt: moment.Draw(t, "occurred"), RecordedAt: moment.Draw(t, "recorded"),
+			CustomerID:              *ids().Filter(func(id *uuid.UUID) bool { return id != nil }).Draw(t, "customer"),
+			ID:                      *ids().Filter(func(id *uuid.UUID) bool { return id != nil }).Draw(t, "id"),
+			Source:                  texts().Draw(t, "source"),
+			SourceID:                rapid.Ptr(texts(), true).Draw(t, "source id"),
+			ActorType:               texts().Draw(t, "actor type"),
+			ActorUserID:             ids().Draw(t, "user"),
+			ActorAPIKeyID:           ids().Draw(t, "key"),
+			ActorOperatorCustomerID: ids().Draw(t, "operators"),
+			ActorOperatorID:         ids().Draw(t, "operator"),
+			Action:                  texts().Draw(t, "action"),
+			TargetType:              texts().Draw(t, "type"),
+			TargetID:                texts().Draw(t, "target"),
+			Changed:                 rapid.SliceOfN(texts(), 0, 3).Draw(t, "changed"),
+			OccurredAt:              moment.Draw(t, "occurred"),
+			RecordedAt:              moment.Draw(t, "recorded"),
 		}
 		if rapid.Bool().Draw(t, "with details") {
 			text, err := json.Marshal(details(2).Draw(t, "details"))
@@ -175,12 +212,18 @@ type tree struct {
 
 func plant(t rapid.TB, size int) *tree {
 	t.Helper()
-	grown := &tree{nodes: map[compact.NodeID][]byte{}, roots: [][trailproof.HashSize]byte{[trailproof.HashSize]byte(rfc6962.DefaultHasher.EmptyRoot())}}
+	grown := &tree{
+		nodes: map[compact.NodeID][]byte{},
+		roots: [][trailproof.HashSize]byte{[trailproof.HashSize]byte(rfc6962.DefaultHasher.EmptyRoot())},
+	}
 	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 	all := factory.NewEmptyRange(0)
 	for i := range size {
 		grown.leaves = append(grown.leaves, leafOf(t, entry(i)))
-		if err := all.Append(trailproof.LeafHash(grown.leaves[i]), func(id compact.NodeID, hash []byte) { grown.nodes[id] = hash }); err != nil {
+		if err := all.Append(
+			trailproof.LeafHash(grown.leaves[i]),
+			func(id compact.NodeID, hash []byte) { grown.nodes[id] = hash },
+		); err != nil {
 			t.Fatal(err)
 		}
 		root, err := all.GetRootHash(nil)
@@ -220,8 +263,14 @@ func (g *tree) proof(t rapid.TB, by signer, index, size int) trailproof.Proof {
 	t.Helper()
 	needed, err := proof.Inclusion(uint64(index), uint64(size))
 	return trailproof.Proof{
-		LeafIndex: uint64(index), TreeSize: uint64(size), Leaf: g.leaves[index], LeafHash: trailproof.LeafHash(g.leaves[index]), InclusionPath: g.path(t, needed, err),
-		Checkpoint: sign(t, by, g.checkpoint(size)),
+		LeafIndex: uint64(
+			index,
+		),
+		TreeSize:      uint64(size),
+		Leaf:          g.leaves[index],
+		LeafHash:      trailproof.LeafHash(g.leaves[index]),
+		InclusionPath: g.path(t, needed, err),
+		Checkpoint:    sign(t, by, g.checkpoint(size)),
 	}
 }
 
@@ -233,13 +282,18 @@ func TestProofsHoldForWhatIsThereAndForNothingElse(t *testing.T) {
 		size := rapid.IntRange(1, len(grown.leaves)).Draw(t, "size")
 		index := rapid.IntRange(0, size-1).Draw(t, "index")
 		good := grown.proof(t, by, index, size)
-		if read, checkpoint, err := good.Verify(by.verifierKey()); err != nil || read.ID != entry(index).ID || checkpoint != grown.checkpoint(size) {
+		if read, checkpoint, err := good.Verify(
+			by.verifierKey(),
+		); err != nil || read.ID != entry(index).ID ||
+			checkpoint != grown.checkpoint(size) {
 			t.Fatalf("entry %d of %d: %v", index, size, err)
 		}
 		other := good
 		switch rapid.IntRange(0, 5).Draw(t, "change") {
 		case 0:
-			other.LeafIndex = rapid.Uint64().Filter(func(n uint64) bool { return n != good.LeafIndex }).Draw(t, "other index")
+			other.LeafIndex = rapid.Uint64().
+				Filter(func(n uint64) bool { return n != good.LeafIndex }).
+				Draw(t, "other index")
 		case 1:
 			other.TreeSize++
 		case 2:
@@ -249,7 +303,10 @@ func TestProofsHoldForWhatIsThereAndForNothingElse(t *testing.T) {
 		case 3:
 			other.LeafHash = bytes.Repeat([]byte{1}, trailproof.HashSize)
 		case 4:
-			other.InclusionPath = append(other.InclusionPath[:len(other.InclusionPath):len(other.InclusionPath)], good.LeafHash)
+			other.InclusionPath = append(
+				other.InclusionPath[:len(other.InclusionPath):len(other.InclusionPath)],
+				good.LeafHash,
+			)
 		case 5:
 			at := rapid.IntRange(0, len(good.Checkpoint)-1).Draw(t, "byte")
 			changed := []byte(good.Checkpoint)
@@ -280,7 +337,8 @@ func TestConsistency(t *testing.T) {
 			if trailproof.VerifyConsistency(forged, grown.checkpoint(newer), path) == nil {
 				t.Errorf("%d in %d: another past was taken", older, newer)
 			}
-			if newer > older && trailproof.VerifyConsistency(grown.checkpoint(newer), grown.checkpoint(older), path) == nil {
+			if newer > older &&
+				trailproof.VerifyConsistency(grown.checkpoint(newer), grown.checkpoint(older), path) == nil {
 				t.Errorf("%d in %d: a shorter trail was taken", newer, older)
 			}
 		}
@@ -297,7 +355,12 @@ func TestCheckpointsOfOthersAreRefused(t *testing.T) {
 	grown := plant(t, 3)
 	by, stranger := signer{origin, key(1)}, signer{origin, key(2)}
 	text := sign(t, by, grown.checkpoint(3))
-	if got, err := trailproof.OpenCheckpoint(text, stranger.verifierKey(), by.verifierKey()); err != nil || got != grown.checkpoint(3) {
+	if got, err := trailproof.OpenCheckpoint(
+		text,
+		stranger.verifierKey(),
+		by.verifierKey(),
+	); err != nil ||
+		got != grown.checkpoint(3) {
 		t.Errorf("%v %v", got, err)
 	}
 	named := signer{"steward.example/elsewhere", key(1)}

@@ -33,7 +33,9 @@ func TestStandardWebhooksAgrees(t *testing.T) {
 			t.Fatal(err)
 		}
 		message := webhooksig.Message{
-			ID: rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`).Draw(t, "id"), SignedAt: time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "time"), 0).UTC(),
+			ID: rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`).
+				Draw(t, "id"),
+			SignedAt: time.Unix(rapid.Int64Range(0, 1<<40).Draw(t, "time"), 0).UTC(),
 		}
 		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
 		header := make(http.Header)
@@ -46,11 +48,27 @@ func TestStandardWebhooksAgrees(t *testing.T) {
 			t.Fatal(err)
 		}
 		header.Set(webhooksig.HeaderSignature, signature)
-		if got, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, body, message.SignedAt, 0); err != nil || got != message {
+		if got, err := webhooksig.Verify(
+			[]webhooksig.Secret{secret},
+			header,
+			body,
+			message.SignedAt,
+			0,
+		); err != nil ||
+			got != message {
 			t.Fatalf("ours does not take theirs: %+v, %v", got, err)
 		}
 		header.Set(webhooksig.HeaderID, message.ID+"x")
-		if _, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, body, message.SignedAt, 0); !errors.Is(err, webhooksig.ErrSignature) {
+		if _, err := webhooksig.Verify(
+			[]webhooksig.Secret{secret},
+			header,
+			body,
+			message.SignedAt,
+			0,
+		); !errors.Is(
+			err,
+			webhooksig.ErrSignature,
+		) {
 			t.Fatalf("another id was taken: %v", err)
 		}
 		if theirs.VerifyIgnoringTimestamp(body, header) == nil {
@@ -63,10 +81,16 @@ func TestStandardWebhooksAgrees(t *testing.T) {
 func TestEventsAreTheServices(t *testing.T) {
 	t.Parallel()
 	subjects := map[webhooksig.EventType]event.SubjectType{
-		webhooksig.UserCreated: event.OfUser, webhooksig.UserCorrected: event.OfUser, webhooksig.UserDisabled: event.OfUser,
-		webhooksig.UserRedacted: event.OfUser, webhooksig.UserDeleted: event.OfUser, webhooksig.UserAlertsChanged: event.OfUser,
-		webhooksig.AlertSent: event.OfAlert, webhooksig.DataSubjectRequestUpdated: event.OfRequest,
-		webhooksig.SubprocessorAnnounced: event.OfSubprocessor, webhooksig.BreachNotified: event.OfBreach,
+		webhooksig.UserCreated:               event.OfUser,
+		webhooksig.UserCorrected:             event.OfUser,
+		webhooksig.UserDisabled:              event.OfUser,
+		webhooksig.UserRedacted:              event.OfUser,
+		webhooksig.UserDeleted:               event.OfUser,
+		webhooksig.UserAlertsChanged:         event.OfUser,
+		webhooksig.AlertSent:                 event.OfAlert,
+		webhooksig.DataSubjectRequestUpdated: event.OfRequest,
+		webhooksig.SubprocessorAnnounced:     event.OfSubprocessor,
+		webhooksig.BreachNotified:            event.OfBreach,
 	}
 	var contract struct {
 		Components struct {
@@ -80,7 +104,11 @@ func TestEventsAreTheServices(t *testing.T) {
 	if err := yaml.Unmarshal(steward.Contract, &contract); err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := slices.Sorted(maps.Keys(subjects)), slices.Sorted(slices.Values(contract.Components.Schemas.EventType.Enum))
+	ours, theirs := slices.Sorted(
+		maps.Keys(subjects),
+	), slices.Sorted(
+		slices.Values(contract.Components.Schemas.EventType.Enum),
+	)
 	if !slices.Equal(ours, theirs) {
 		t.Errorf("the contract has the types %v, webhooksig %v", theirs, ours)
 	}
@@ -88,17 +116,27 @@ func TestEventsAreTheServices(t *testing.T) {
 	for kind, subjectType := range subjects {
 		subject := uuid.New()
 		sent := event.Event{
-			ID: id.Entry{UUID: uuid.New()}, Type: event.Type(kind), SubjectType: subjectType, SubjectID: subject, OccurredAt: at,
+			ID: id.Entry{
+				UUID: uuid.New(),
+			},
+			Type:        event.Type(kind),
+			SubjectType: subjectType,
+			SubjectID:   subject,
+			OccurredAt:  at,
 		}
 		got, err := webhooksig.ParseEvent(sent.Body())
 		data := got.Data
 		members := data.UserID + data.AlertID + data.DataSubjectRequestID + data.SubprocessorID + data.BreachNoticeID
-		if err != nil || got.ID != sent.ID.String() || got.Type != kind || !got.Timestamp.Equal(at) || members != subject.String() {
+		if err != nil || got.ID != sent.ID.String() || got.Type != kind || !got.Timestamp.Equal(at) ||
+			members != subject.String() {
 			t.Errorf("%s: got %+v, %v", kind, got, err)
 		}
 	}
 	ping := id.Entry{UUID: uuid.New()}
-	if got, err := webhooksig.ParseEvent(event.Ping(ping, at)); err != nil || got.Type != webhooksig.Ping || got.ID != ping.String() {
+	if got, err := webhooksig.ParseEvent(
+		event.Ping(ping, at),
+	); err != nil || got.Type != webhooksig.Ping ||
+		got.ID != ping.String() {
 		t.Errorf("a ping: got %+v, %v", got, err)
 	}
 }

@@ -1,6 +1,8 @@
-// Package residue finds what is left of somebody, wherever it may hide. It is for tests and drills only.
+// Package residue finds what is left of somebody, wherever it may hide. It is for tests and drills
+// only.
 //
-// Owns: the shapes in which a text can hide, and looking for them in a text and in everything that a database keeps.
+// Owns: the shapes in which a text can hide, and looking for them in a text and in everything that
+// a database keeps.
 // Does not own: whose texts they are, and what may be left.
 package residue
 
@@ -52,7 +54,8 @@ func (m *Marks) Add(texts ...string) {
 			} {
 				m.folded[strings.ToLower(shape)] = text
 			}
-			// Base64 looks different at each of three positions in a longer text; what is common to all neighbours is in the middle.
+			// Base64 looks different at each of three positions in a longer text; what is common to
+			// all neighbours is in the middle.
 			for shift := range 3 {
 				for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 					encoded := encoding.EncodeToString(append(make([]byte, shift), form...))
@@ -99,8 +102,9 @@ type Column struct{ Schema, Table, Name, Kind string }
 // String implements fmt.Stringer.
 func (c Column) String() string { return c.Table + "." + c.Name }
 
-// InDatabase looks for the marks in every column of every table of a database, whatever its schema, and in what PostgreSQL itself keeps of values. It
-// returns where each mark was found. The connection must be a superuser's.
+// InDatabase looks for the marks in every column of every table of a database, whatever its schema,
+// and in what PostgreSQL itself keeps of values. It returns where each mark was found. The
+// connection must be a superuser's.
 func (m *Marks) InDatabase(ctx context.Context, conn *pgx.Conn) (map[string][]string, error) {
 	rows, err := conn.Query(ctx, `
 		select table_schema, table_name, column_name, data_type from information_schema.columns join information_schema.tables t using (table_schema, table_name)
@@ -132,8 +136,11 @@ func (m *Marks) InDatabase(ctx context.Context, conn *pgx.Conn) (map[string][]st
 		if one.Table == "pg_stat_activity" {
 			where = " and datname = current_database()"
 		}
-		rows, err := conn.Query(ctx, "select "+value+" from "+pgx.Identifier{one.Schema, one.Table}.Sanitize()+" where "+
-			pgx.Identifier{one.Name}.Sanitize()+" is not null"+where)
+		rows, err := conn.Query(
+			ctx,
+			"select "+value+" from "+pgx.Identifier{one.Schema, one.Table}.Sanitize()+" where "+
+				pgx.Identifier{one.Name}.Sanitize()+" is not null"+where,
+		)
 		if err != nil {
 			return nil, err
 		}

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// ProblemCode is the kind of a problem: the last part of its type, such as "user-redacted". Package client
-// has a constant for each. More kinds may come.
+// ProblemCode is the kind of a problem: the last part of its type, such as "user-redacted". Package
+// client has a constant for each. More kinds may come.
 type ProblemCode string
 
-// Code returns the kind of the problem. It is empty when the answer was not a problem document, as by a
-// proxy.
+// Code returns the kind of the problem. It is empty when the answer was not a problem document, as
+// by a proxy.
 func (p *Problem) Code() ProblemCode { return codeOf(p.Type) }
 
 // Code returns the kind of the problem.
@@ -31,7 +31,8 @@ func codeOf(kind string) ProblemCode {
 	return ""
 }
 
-// Error implements error. The text names status, kind and request, and the members at fault. It holds nothing that was sent.
+// Error implements error. The text names status, kind and request, and the members at fault. It
+// holds nothing that was sent.
 func (p *Problem) Error() string {
 	kind := string(p.Code())
 	if kind == "" {
@@ -47,11 +48,12 @@ func (p *Problem) Error() string {
 	return text
 }
 
-// LongestAnswer is the most that is read of a response that becomes a value, in bytes. The longest of the
-// contract is far below.
+// LongestAnswer is the most that is read of a response that becomes a value, in bytes. The longest
+// of the contract is far below.
 const LongestAnswer = 64 << 20
 
-// ReadAnswer reads a response to its end and closes it. Every status that is not a success is a problem.
+// ReadAnswer reads a response to its end and closes it. Every status that is not a success is a
+// problem.
 func ReadAnswer(response *http.Response) ([]byte, *Problem, error) {
 	body, err := io.ReadAll(io.LimitReader(response.Body, LongestAnswer))
 	if closeErr := response.Body.Close(); err == nil {
@@ -66,8 +68,8 @@ func ReadAnswer(response *http.Response) ([]byte, *Problem, error) {
 	return body, nil, nil
 }
 
-// ProblemOf reads a problem document. It makes one of any other body, so that callers see one kind of
-// error.
+// ProblemOf reads a problem document. It makes one of any other body, so that callers see one kind
+// of error.
 func ProblemOf(response *http.Response, body []byte) *Problem {
 	if IsJSON(response) {
 		var problem Problem

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// How parameters are written (OpenAPI, style "simple" and style "form" of plain values, which is all that
-// the contract has). oapi-codegen's runtime does more, and would bring its web frameworks into the
-// module graph of every user.
+// How parameters are written (OpenAPI, style "simple" and style "form" of plain values, which is
+// all that the contract has). oapi-codegen's runtime does more, and would bring its web frameworks
+// into the module graph of every user.
 
 // pathParameter writes a value as one segment of a path.
 func pathParameter(value any) (string, error) {

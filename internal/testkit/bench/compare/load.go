@@ -39,12 +39,30 @@ func operations(data dataset) []operation {
 	anybody := func() string { return data.users[rand.IntN(len(data.users))].String() }
 	return []operation{
 		{"GET /v1/me", 0.5, func(to *bytes.Buffer) { write(to, "GET", "/v1/me", data.token, "") }},
-		{"GET /v1/users/{id}", 0.5, func(to *bytes.Buffer) { write(to, "GET", "/v1/users/"+anybody(), data.token, "") }},
-		{"GET /v1/users?limit=50", 0.6, func(to *bytes.Buffer) { write(to, "GET", "/v1/users?limit=50", data.token, "") }},
+		{
+			"GET /v1/users/{id}",
+			0.5,
+			func(to *bytes.Buffer) { write(to, "GET", "/v1/users/"+anybody(), data.token, "") },
+		},
+		{
+			"GET /v1/users?limit=50",
+			0.6,
+			func(to *bytes.Buffer) { write(to, "GET", "/v1/users?limit=50", data.token, "") },
+		},
 		{"PATCH /v1/users/{id}", 0.4, func(to *bytes.Buffer) {
-			write(to, "PATCH", "/v1/users/"+anybody(), data.token, `{"first_name":"Noor `+strconv.Itoa(rand.IntN(1e9))+`"}`)
+			write(
+				to,
+				"PATCH",
+				"/v1/users/"+anybody(),
+				data.token,
+				`{"first_name":"Noor `+strconv.Itoa(rand.IntN(1e9))+`"}`,
+			)
 		}},
-		{"POST /v1/audit-entries ×100", 0.6, func(to *bytes.Buffer) { write(to, "POST", "/v1/audit-entries", data.apiKey, batch(anybody)) }},
+		{
+			"POST /v1/audit-entries ×100",
+			0.6,
+			func(to *bytes.Buffer) { write(to, "POST", "/v1/audit-entries", data.apiKey, batch(anybody)) },
+		},
 	}
 }
 
@@ -56,9 +74,15 @@ func batch(anybody func() string) string {
 		if i == 0 {
 			separator = "["
 		}
-		body.WriteString(separator + `{"actor_user_id":"` + anybody() + `","action":"product.updated","target":{"type":"product","id":"` +
-			strconv.Itoa(48000000+rand.IntN(5000)) + `"},"occurred_at":"` + now + `","source_id":"pim-` + id.New[id.Entry]().String() +
-			`","details":{"changed":["price","stock"],"revision":` + strconv.Itoa(i) + `}}`)
+		body.WriteString(
+			separator + `{"actor_user_id":"` + anybody() + `","action":"product.updated","target":{"type":"product","id":"` +
+				strconv.Itoa(
+					48000000+rand.IntN(5000),
+				) + `"},"occurred_at":"` + now + `","source_id":"pim-` + id.New[id.Entry]().String() +
+				`","details":{"changed":["price","stock"],"revision":` + strconv.Itoa(
+				i,
+			) + `}}`,
+		)
 	}
 	body.WriteString("]")
 	return body.String()
@@ -67,7 +91,9 @@ func batch(anybody func() string) string {
 // write writes a request as a program would send it.
 func write(to *bytes.Buffer, method, path, credential, body string) {
 	to.Reset()
-	to.WriteString(method + " " + path + " HTTP/1.1\r\nHost: steward.example\r\nUser-Agent: compare\r\nAccept: application/json\r\nAuthorization: Bearer " + credential + "\r\n")
+	to.WriteString(
+		method + " " + path + " HTTP/1.1\r\nHost: steward.example\r\nUser-Agent: compare\r\nAccept: application/json\r\nAuthorization: Bearer " + credential + "\r\n",
+	)
 	if body != "" {
 		to.WriteString("Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n")
 	}
@@ -99,7 +125,8 @@ func signIn(ctx context.Context, address string, data dataset) (string, error) {
 	return tokens.AccessToken, nil
 }
 
-// client is one keep-alive connection. It reads no more of an answer than it must, for what it spends is taken from both servers.
+// client is one keep-alive connection. It reads no more of an answer than it must, for what it
+// spends is taken from both servers.
 type client struct {
 	conn    net.Conn
 	in      *bufio.Reader
@@ -117,7 +144,8 @@ func dial(ctx context.Context, address string) (*client, error) {
 
 func (c *client) close() { _ = c.conn.Close() } // nothing is under way
 
-// exchange sends the request and reads the answer, which must be a success. The body goes to the buffer, if there is one.
+// exchange sends the request and reads the answer, which must be a success. The body goes to the
+// buffer, if there is one.
 func (c *client) exchange(body *bytes.Buffer) error {
 	if _, err := c.conn.Write(c.request.Bytes()); err != nil {
 		return err
@@ -253,8 +281,9 @@ func dialAll(ctx context.Context, address string, count int) (clients []*client,
 	return clients, closeAll, nil
 }
 
-// compare measures one operation on both servers in turns. The ratio is the median of those of the rounds, whose two turns follow each other at once:
-// whatever else the machine does for longer than a turn hits both.
+// compare measures one operation on both servers in turns. The ratio is the median of those of the
+// rounds, whose two turns follow each other at once: whatever else the machine does for longer than
+// a turn hits both.
 func compare(ctx context.Context, o options, what operation, idealAddress, ourAddress string) (measured, error) {
 	turnLength := time.Duration(o.seconds / float64(o.rounds) * float64(time.Second))
 	var servers [2]struct {
@@ -289,10 +318,18 @@ func compare(ctx context.Context, o options, what operation, idealAddress, ourAd
 		}
 	}
 	one := measured{
-		Operation: what.name, Mark: what.mark, Ideal: median(servers[ideal].rates), Ours: median(servers[ours].rates),
-		IdealRounds: servers[ideal].rates, OurRounds: servers[ours].rates,
-		IdealP50: milliseconds(quantile(servers[ideal].took, 0.5)), IdealP99: milliseconds(quantile(servers[ideal].took, 0.99)),
-		P50: milliseconds(quantile(servers[ours].took, 0.5)), P99: milliseconds(quantile(servers[ours].took, 0.99)),
+		Operation:   what.name,
+		Mark:        what.mark,
+		Ideal:       median(servers[ideal].rates),
+		Ours:        median(servers[ours].rates),
+		IdealRounds: servers[ideal].rates,
+		OurRounds:   servers[ours].rates,
+		IdealP50: milliseconds(
+			quantile(servers[ideal].took, 0.5),
+		),
+		IdealP99: milliseconds(quantile(servers[ideal].took, 0.99)),
+		P50:      milliseconds(quantile(servers[ours].took, 0.5)),
+		P99:      milliseconds(quantile(servers[ours].took, 0.99)),
 	}
 	ratios := make([]float64, o.rounds)
 	for i := range ratios {
@@ -321,7 +358,8 @@ func quantile(values []time.Duration, share float64) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// profile starts a CPU profile of a turn, if one was asked for. CPU profiles cannot be continued, so only the first turn of the service is in it.
+// profile starts a CPU profile of a turn, if one was asked for. CPU profiles cannot be continued,
+// so only the first turn of the service is in it.
 func profile(file string, ours, first bool) (stop func() error, err error) {
 	if file == "" || !ours || !first {
 		return func() error { return nil }, nil

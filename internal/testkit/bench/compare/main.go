@@ -1,7 +1,8 @@
-// Command compare measures the service beside an ideal server (package bench) on the same database, in one run.
+// Command compare measures the service beside an ideal server (package bench) on the same database,
+// in one run.
 //
-// Ratios within one run are what it is for: the machine, its neighbours and the client's own share of the processors are the same for both. The
-// figures of two runs are not comparable.
+// Ratios within one run are what it is for: the machine, its neighbours and the client's own share
+// of the processors are the same for both. The figures of two runs are not comparable.
 package main
 
 import (
@@ -31,8 +32,9 @@ import (
 )
 
 const (
-	deadline    = 3 * time.Minute // of everything
-	connections = 16              // to the database, for each server: what steward serve has when nothing is said
+	deadline = 3 * time.Minute // of everything
+	// to the database, for each server: what steward serve has when nothing is said
+	connections = 16
 	secret      = "plum lantern quietly orbits nine harbours"
 )
 
@@ -58,15 +60,34 @@ func main() {
 	var o options
 	flag.Float64Var(&o.seconds, "seconds", 6, "how long to measure each operation on each of the two servers")
 	flag.IntVar(&o.rounds, "rounds", 20, "in how many turns to do so; the medians count")
-	flag.IntVar(&o.clients, "clients", 8, "how many clients there are, each with one connection and one request at a time")
+	flag.IntVar(
+		&o.clients,
+		"clients",
+		8,
+		"how many clients there are, each with one connection and one request at a time",
+	)
 	flag.StringVar(&o.only, "only", "", "measure only the operations whose name holds this text, and no start-up")
 	flag.BoolVar(&o.json, "json", false, "print one JSON document")
-	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)")
-	flag.StringVar(&o.sync, "sync", "on", "whether what is acknowledged, in the ledger and in the database, was written through to the disk: on or off")
+	flag.StringVar(
+		&o.profile,
+		"profile",
+		"",
+		"write a CPU profile of the first turn of the service to this file (with -only and -rounds 1)",
+	)
+	flag.StringVar(
+		&o.sync,
+		"sync",
+		"on",
+		"whether what is acknowledged, in the ledger and in the database, was written through to the disk: on or off",
+	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("not done within %s; try a smaller -seconds", deadline))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		deadline,
+		fmt.Errorf("not done within %s; try a smaller -seconds", deadline),
+	)
 	defer cancel()
 	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -88,7 +109,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, set.Close()) }()
-	// What is acknowledged is durable, on both sides, as it is in production: the servers for development do not wait for the disk.
+	// What is acknowledged is durable, on both sides, as it is in production: the servers for
+	// development do not wait for the disk.
 	if err := set.Execute(ctx, "alter database postgres set synchronous_commit = "+o.sync); err != nil {
 		return err
 	}
@@ -157,8 +179,12 @@ func listen(handler http.Handler) (address string, stop func(), err error) {
 		return "", nil, err
 	}
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10,
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -190,10 +216,22 @@ func fill(ctx context.Context, service *app.App, url sensitive.String) (data dat
 	}
 	data.slug, data.email = "acme", "admin@acme.example"
 	made, err := service.Customers.Create(ctx, customer.New{
-		Slug: data.slug, Name: "Acme Tools", MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example", "people.example"}},
+		Slug:        data.slug,
+		Name:        "Acme Tools",
+		MailDomains: customer.MailDomains{Policy: customer.Flag, Domains: []string{"acme.example", "people.example"}},
 	}, func(tx *postgres.Tx) error {
 		nobody := principal.Principal{Customer: tx.Customer}
-		admin, err := user.CreateTx(tx, nobody, user.New{FirstName: "Ada", LastName: "Park", Email: data.email, Role: principal.Administrator, PasswordHash: hash})
+		admin, err := user.CreateTx(
+			tx,
+			nobody,
+			user.New{
+				FirstName:    "Ada",
+				LastName:     "Park",
+				Email:        data.email,
+				Role:         principal.Administrator,
+				PasswordHash: hash,
+			},
+		)
 		if err != nil {
 			return err
 		}
@@ -206,11 +244,20 @@ func fill(ctx context.Context, service *app.App, url sensitive.String) (data dat
 	}
 	data.customer = made.ID
 	for i := range neighbours {
-		of, err := service.Customers.Create(ctx, customer.New{Slug: fmt.Sprint("neighbour-", i), Name: "Neighbour"}, func(*postgres.Tx) error { return nil })
+		of, err := service.Customers.Create(
+			ctx,
+			customer.New{Slug: fmt.Sprint("neighbour-", i), Name: "Neighbour"},
+			func(*postgres.Tx) error { return nil },
+		)
 		if err != nil {
 			return dataset{}, err
 		}
-		if _, err := bench.Seed(ctx, url, of.ID, bench.Population{Users: neighbourSize, Entries: neighbourSize}); err != nil {
+		if _, err := bench.Seed(
+			ctx,
+			url,
+			of.ID,
+			bench.Population{Users: neighbourSize, Entries: neighbourSize},
+		); err != nil {
 			return dataset{}, err
 		}
 	}

@@ -32,7 +32,8 @@ func measureProcess(ctx context.Context, set *stage.Stage, data dataset, o optio
 	return &p, nil
 }
 
-// load drives every operation for a moment and then lets all clients sign in at once, and looks at the memory after each.
+// load drives every operation for a moment and then lets all clients sign in at once, and looks at
+// the memory after each.
 func (p *process) load(ctx context.Context, s *stage.Serving, data dataset, o options) error {
 	p.RSSStarted, _ = bench.Memory(s.PID())
 	for _, what := range operations(data) {

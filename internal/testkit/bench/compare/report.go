@@ -16,7 +16,8 @@ type result struct {
 	Process    *process   `json:"process,omitempty"`
 }
 
-// measured is one operation on both servers. Rates are requests per second, times are in milliseconds.
+// measured is one operation on both servers. Rates are requests per second, times are in
+// milliseconds.
 type measured struct {
 	Operation   string    `json:"operation"`
 	Ideal       float64   `json:"ideal_per_second"`
@@ -49,17 +50,47 @@ func (r result) print(out io.Writer) {
 		if one.Ratio < one.Mark {
 			reached = "missed"
 		}
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.2f\t%.2f\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n",
-			one.Operation, one.Ideal, one.Ours, one.Ratio, one.Mark, reached, one.P50, one.P99, one.IdealP50, one.IdealP99)
+		fmt.Fprintf(
+			table,
+			"%s\t%.0f\t%.0f\t%.2f\t%.2f\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n",
+			one.Operation,
+			one.Ideal,
+			one.Ours,
+			one.Ratio,
+			one.Mark,
+			reached,
+			one.P50,
+			one.P99,
+			one.IdealP50,
+			one.IdealP99,
+		)
 	}
 	_ = table.Flush() // standard output
-	fmt.Fprintf(out, "\n%d clients, %d rounds, %.1f s for each; %d users; medians. Clients, both servers and PostgreSQL share the machine.\n",
-		r.Clients, r.Rounds, r.Seconds, r.Users)
+	fmt.Fprintf(
+		out,
+		"\n%d clients, %d rounds, %.1f s for each; %d users; medians. Clients, both servers and PostgreSQL share the machine.\n",
+		r.Clients,
+		r.Rounds,
+		r.Seconds,
+		r.Users,
+	)
 	if p := r.Process; p != nil {
-		fmt.Fprintf(out, "\nsteward serve answers /readyz %.0f ms after it was started (median of %d).\n", p.StartMS, len(p.Starts))
+		fmt.Fprintf(
+			out,
+			"\nsteward serve answers /readyz %.0f ms after it was started (median of %d).\n",
+			p.StartMS,
+			len(p.Starts),
+		)
 		if p.RSSStarted > 0 {
-			fmt.Fprintf(out, "Its memory: %.0f MiB then, %.0f MiB under the load above (peak %.0f), peak %.0f MiB with %d signing in at once.\n",
-				p.RSSStarted, p.RSSLoaded, p.PeakLoaded, p.PeakSignedIn, r.Clients)
+			fmt.Fprintf(
+				out,
+				"Its memory: %.0f MiB then, %.0f MiB under the load above (peak %.0f), peak %.0f MiB with %d signing in at once.\n",
+				p.RSSStarted,
+				p.RSSLoaded,
+				p.PeakLoaded,
+				p.PeakSignedIn,
+				r.Clients,
+			)
 		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 const leavers = 5 // people of the customer that leaves, its administrator included
 
-// leaver is a customer whose contract ends after the backup: everything of it is deleted, and must be once more after the restore.
+// leaver is a customer whose contract ends after the backup: everything of it is deleted, and must
+// be again after the restore.
 type leaver struct {
 	id, key     string
 	people      []*person // the first is the administrator
@@ -23,16 +24,36 @@ type leaver struct {
 
 // leaving makes the customer and two operators, as an installation does.
 func (d *drill) leaving(living []string) (*leaver, error) {
-	l := &leaver{people: []*person{d.person()}, operators: []string{"first@fusionspim.example", "second@fusionspim.example"}}
+	l := &leaver{
+		people:    []*person{d.person()},
+		operators: []string{"first@fusionspim.example", "second@fusionspim.example"},
+	}
 	environment := append(living[:len(living):len(living)], "STEWARD_NEW_PASSWORD="+secret)
 	for _, email := range l.operators {
-		if err := d.command(nil, environment, "operator", "create", "--email="+email, "--first-name=Olu", "--last-name=Adeyemi"); err != nil {
+		if err := d.command(
+			nil,
+			environment,
+			"operator",
+			"create",
+			"--email="+email,
+			"--first-name=Olu",
+			"--last-name=Adeyemi",
+		); err != nil {
 			return nil, err
 		}
 	}
 	admin := l.people[0]
-	return l, d.command(nil, environment, "customer", "create", "--slug=globex", "--name=Globex", "--admin-email="+admin.email, "--admin-first-name="+admin.first,
-		"--admin-last-name="+admin.last)
+	return l, d.command(
+		nil,
+		environment,
+		"customer",
+		"create",
+		"--slug=globex",
+		"--name=Globex",
+		"--admin-email="+admin.email,
+		"--admin-first-name="+admin.first,
+		"--admin-last-name="+admin.last,
+	)
 }
 
 func (s *serving) signIn(customer, email string) (answer, error) {
@@ -46,7 +67,12 @@ func (d *drill) join(service *serving, l *leaver) error {
 		return fmt.Errorf("signing in at globex: %d %s (%w)", signedIn.status, signedIn.body, err)
 	}
 	admin := signedIn.text("access_token")
-	made, err := service.call("POST", "/v1/api-keys", admin, object{"name": "drill", "scopes": []string{"users:read", "users:write"}})
+	made, err := service.call(
+		"POST",
+		"/v1/api-keys",
+		admin,
+		object{"name": "drill", "scopes": []string{"users:read", "users:write"}},
+	)
 	if err != nil || made.status != http.StatusCreated {
 		return fmt.Errorf("making a key at globex: %d %s (%w)", made.status, made.body, err)
 	}
@@ -58,7 +84,12 @@ func (d *drill) join(service *serving, l *leaver) error {
 	l.id = of.text("id")
 	for len(l.people) < leavers {
 		p := d.person()
-		answer, err := service.call("POST", "/v1/users", l.key, object{"first_name": p.first, "last_name": p.last, "email": p.email})
+		answer, err := service.call(
+			"POST",
+			"/v1/users",
+			l.key,
+			object{"first_name": p.first, "last_name": p.last, "email": p.email},
+		)
 		if err != nil || answer.status != http.StatusCreated {
 			return fmt.Errorf("making somebody at globex: %d %s (%w)", answer.status, answer.body, err)
 		}
@@ -67,7 +98,8 @@ func (d *drill) join(service *serving, l *leaver) error {
 	return nil
 }
 
-// leave ends the contract: one operator asks for it, the other approves, the wait is over, and everything is deleted.
+// leave ends the contract: one operator asks for it, the other approves, the wait is over, and
+// everything is deleted.
 func (d *drill) leave(service *serving, l *leaver) error {
 	path := "/v1/operator/customers/" + l.id + "/offboarding"
 	for i, email := range l.operators {
@@ -76,7 +108,13 @@ func (d *drill) leave(service *serving, l *leaver) error {
 			return fmt.Errorf("signing in as an operator: %d %s (%w)", signedIn.status, signedIn.body, err)
 		}
 		step := [...]string{path, path + "/approval"}[i]
-		if got, err := service.call("POST", step, signedIn.text("access_token"), object{}); err != nil || got.status >= 300 {
+		if got, err := service.call(
+			"POST",
+			step,
+			signedIn.text("access_token"),
+			object{},
+		); err != nil ||
+			got.status >= 300 {
 			return fmt.Errorf("POST %s: %d %s (%w)", step, got.status, got.body, err)
 		}
 		d.result.Acts++
@@ -91,7 +129,11 @@ func (d *drill) leave(service *serving, l *leaver) error {
 	}
 	defer conn.Close(d.ctx) //nolint:errcheck // nothing is left to be written
 	// A drill cannot wait for a month. The last notice counts as given.
-	if _, err := conn.Exec(d.ctx, "update offboardings set deletes_at = now(), wake_at = now(), notices = 2 where customer_id = $1", l.id); err != nil {
+	if _, err := conn.Exec(
+		d.ctx,
+		"update offboardings set deletes_at = now(), wake_at = now(), notices = 2 where customer_id = $1",
+		l.id,
+	); err != nil {
 		return err
 	}
 	deleted, err := d.offboarding(service, l, func(now offboarding) bool { return now.State == "deleted" })
@@ -113,7 +155,12 @@ func (d *drill) offboarding(service *serving, l *leaver, wanted func(now offboar
 		return answer{}, err
 	}
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
-		if got, err = service.call("GET", "/v1/operator/customers/"+l.id+"/offboarding", signedIn.text("access_token"), nil); err != nil {
+		if got, err = service.call(
+			"GET",
+			"/v1/operator/customers/"+l.id+"/offboarding",
+			signedIn.text("access_token"),
+			nil,
+		); err != nil {
 			return answer{}, err
 		}
 		var found offboarding
@@ -127,7 +174,8 @@ func (d *drill) offboarding(service *serving, l *leaver, wanted func(now offboar
 	return answer{}, fmt.Errorf("the offboarding stays as it is: %s", got.body)
 }
 
-// gone asks the restored service for the customer that has left: nobody gets in, nothing is kept, dead rows included, and the certificate is there and good.
+// gone asks the restored service for the customer that has left: nobody gets in, nothing is kept,
+// dead rows included, and the certificate is there and good.
 func (d *drill) gone(service *serving, conn *pgx.Conn, l *leaver) error {
 	if got, err := service.call("GET", "/v1/users", l.key, nil); err != nil || got.status != http.StatusUnauthorized {
 		d.fail("the key of a customer that has left is good again: %d (%v)", got.status, err)
@@ -150,7 +198,17 @@ func (d *drill) gone(service *serving, conn *pgx.Conn, l *leaver) error {
 		var report struct {
 			Certificate struct{ Customer struct{ ID string } }
 		}
-		if err := d.command(&report, nil, "receipt", "verify", file, "--keys", filepath.Join(d.dir, "jwks.json"), "--json"); err != nil || report.Certificate.Customer.ID != l.id {
+		if err := d.command(
+			&report,
+			nil,
+			"receipt",
+			"verify",
+			file,
+			"--keys",
+			filepath.Join(d.dir, "jwks.json"),
+			"--json",
+		); err != nil ||
+			report.Certificate.Customer.ID != l.id {
 			d.fail("the certificate of the customer that has left: %v", err)
 		}
 		d.result.CertificatesVerified++

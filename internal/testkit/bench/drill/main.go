@@ -1,8 +1,10 @@
-// Command drill shows that erasures survive a restore: it runs the real program with a private PostgreSQL, makes people, a backup, and acts that must outlive it, brings the
-// backup into an empty database, and looks for the erased in everything that is left.
+// Command drill shows that erasures survive a restore: it runs the real program with a private
+// PostgreSQL, makes people, a backup, and acts that must outlive it, brings the backup into an
+// empty database, and looks for the erased in everything that is left.
 //
-// Its variants: the service is killed in the middle of carrying out again, it is started a second time, an older ledger comes back with the store, somebody registers with
-// the address of an erased person, and a whole customer has left. The report is a file.
+// Its variants: the service is killed in the middle of a replay, it is started a second
+// time, an older ledger comes back with the store, somebody registers with the address of an erased
+// person, and a whole customer has left. The report is a file.
 package main
 
 import (
@@ -56,7 +58,8 @@ func run(ctx context.Context, rounds, people int, seed uint64, file string) (err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	program := filepath.Join(dir, "steward")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/fusionspim/steward/cmd/steward").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/fusionspim/steward/cmd/steward").
+		CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}
 	server, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(dir, "postgres"), Ephemeral: true})
@@ -68,13 +71,26 @@ func run(ctx context.Context, rounds, people int, seed uint64, file string) (err
 	result := outcome{Seed: seed}
 	for number := range rounds {
 		d := &drill{
-			ctx: ctx, program: program, server: server, dir: filepath.Join(dir, fmt.Sprint("round-", number)), people: people, name: fmt.Sprintf("round%d", number),
-			random: rand.New(rand.NewPCG(seed, uint64(number))),
+			ctx:     ctx,
+			program: program,
+			server:  server,
+			dir:     filepath.Join(dir, fmt.Sprint("round-", number)),
+			people:  people,
+			name:    fmt.Sprintf("round%d", number),
+			random:  rand.New(rand.NewPCG(seed, uint64(number))),
 		}
 		one := d.round()
 		result.Failures += len(one.Failures)
 		result.Rounds = append(result.Rounds, one)
-		fmt.Fprintf(os.Stderr, "round %d of %d: %d acts, closed for %.1f s, %d failures\n", number+1, rounds, one.Acts, one.ClosedSeconds, len(one.Failures))
+		fmt.Fprintf(
+			os.Stderr,
+			"round %d of %d: %d acts, closed for %.1f s, %d failures\n",
+			number+1,
+			rounds,
+			one.Acts,
+			one.ClosedSeconds,
+			len(one.Failures),
+		)
 		for _, failure := range one.Failures {
 			fmt.Fprintln(os.Stderr, "  ", failure)
 		}

@@ -73,7 +73,9 @@ func (d *drill) serve(environment ...string) (*serving, error) {
 		return nil, err
 	}
 	s := &serving{command: exec.Command(d.program, "serve"), url: "http://" + address, log: d.said}
-	s.command.Env = append(append(d.environment(), "STEWARD_HTTP_ADDR="+address, "STEWARD_METRICS_ADDR=127.0.0.1:0"), environment...)
+	s.command.Env = append(
+		append(d.environment(), "STEWARD_HTTP_ADDR="+address, "STEWARD_METRICS_ADDR=127.0.0.1:0"),
+		environment...)
 	s.command.Stderr = d.said
 	if err := s.command.Start(); err != nil {
 		return nil, err

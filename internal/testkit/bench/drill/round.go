@@ -71,9 +71,19 @@ type person struct {
 
 func (d *drill) environment() []string {
 	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "STEWARD_PUBLIC_URL=http://steward.test",
-		"STEWARD_SMTP_URL=none", "STEWARD_BLOB_URL=file://" + d.blobs, "STEWARD_BACKUP_RECIPIENTS=" + d.recipient, "STEWARD_BACKUP_IDENTITY_FILE=" + filepath.Join(d.dir, "identity"),
-		"STEWARD_PASSWORD_MEMORY=47104", "STEWARD_BACKUP_EVERY=0", "STEWARD_OPERATOR_SECOND_FACTOR=optional",
+		"PATH=" + os.Getenv(
+			"PATH",
+		),
+		"HOME=" + d.dir,
+		"STEWARD_MASTER_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"STEWARD_PUBLIC_URL=http://steward.test",
+		"STEWARD_SMTP_URL=none",
+		"STEWARD_BLOB_URL=file://" + d.blobs,
+		"STEWARD_BACKUP_RECIPIENTS=" + d.recipient,
+		"STEWARD_BACKUP_IDENTITY_FILE=" + filepath.Join(d.dir, "identity"),
+		"STEWARD_PASSWORD_MEMORY=47104",
+		"STEWARD_BACKUP_EVERY=0",
+		"STEWARD_OPERATOR_SECOND_FACTOR=optional",
 	}
 }
 
@@ -96,7 +106,15 @@ func (d *drill) play() error {
 		return err
 	}
 	var keys struct{ Recipient string }
-	if err := d.command(&keys, nil, "backup", "keygen", "--out", filepath.Join(d.dir, "identity"), "--json"); err != nil {
+	if err := d.command(
+		&keys,
+		nil,
+		"backup",
+		"keygen",
+		"--out",
+		filepath.Join(d.dir, "identity"),
+		"--json",
+	); err != nil {
 		return err
 	}
 	d.recipient = keys.Recipient
@@ -107,8 +125,17 @@ func (d *drill) play() error {
 	if err := d.command(nil, living, "migrate", "up"); err != nil {
 		return err
 	}
-	err = d.command(nil, append(living, "STEWARD_NEW_PASSWORD="+secret), "customer", "create", "--slug=acme", "--name=Acme", "--admin-email=admin@acme.example",
-		"--admin-first-name=Ada", "--admin-last-name=Park")
+	err = d.command(
+		nil,
+		append(living, "STEWARD_NEW_PASSWORD="+secret),
+		"customer",
+		"create",
+		"--slug=acme",
+		"--name=Acme",
+		"--admin-email=admin@acme.example",
+		"--admin-first-name=Ada",
+		"--admin-last-name=Park",
+	)
 	if err != nil {
 		return err
 	}
@@ -157,7 +184,15 @@ func (d *drill) play() error {
 	if err != nil {
 		return err
 	}
-	if err := d.command(nil, restored, "backup", "restore", backup.ID, "--into", d.server.URL(d.name+"_restored")); err != nil {
+	if err := d.command(
+		nil,
+		restored,
+		"backup",
+		"restore",
+		backup.ID,
+		"--into",
+		d.server.URL(d.name+"_restored"),
+	); err != nil {
 		return err
 	}
 	if err := d.restored(restored, people, key, revoked["credential"], leaver); err != nil {
@@ -180,7 +215,11 @@ func (d *drill) database(name string) ([]string, error) {
 		return nil, err
 	}
 	to := d.server.URL(d.name + "_" + name)
-	return []string{"STEWARD_DATABASE_URL=" + to, "STEWARD_BACKUP_DATABASE_URL=" + to, "STEWARD_MAINTENANCE_DATABASE_URL=" + to}, nil
+	return []string{
+		"STEWARD_DATABASE_URL=" + to,
+		"STEWARD_BACKUP_DATABASE_URL=" + to,
+		"STEWARD_MAINTENANCE_DATABASE_URL=" + to,
+	}, nil
 }
 
 // word makes up a word that occurs nowhere else.
@@ -194,38 +233,71 @@ func (d *drill) word() string {
 
 // person makes somebody up.
 func (d *drill) person() *person {
-	return &person{first: d.word(), last: d.word(), email: strings.ToLower(d.word() + "." + d.word() + "@" + d.word() + ".example")}
+	return &person{
+		first: d.word(),
+		last:  d.word(),
+		email: strings.ToLower(d.word() + "." + d.word() + "@" + d.word() + ".example"),
+	}
 }
 
 // fill makes the people, and an API key that will be revoked.
 func (d *drill) fill(service *serving) (people []*person, key string, revoked map[string]string, err error) {
-	signedIn, err := service.call("POST", "/v1/sessions", "", object{"customer": "acme", "email": "admin@acme.example", "password": secret})
+	signedIn, err := service.call(
+		"POST",
+		"/v1/sessions",
+		"",
+		object{"customer": "acme", "email": "admin@acme.example", "password": secret},
+	)
 	if err != nil || signedIn.status != http.StatusCreated {
 		return nil, "", nil, fmt.Errorf("signing in: %d %s (%w)", signedIn.status, signedIn.body, err)
 	}
 	admin := signedIn.text("access_token")
 	made := make([]answer, 2)
 	for i, scopes := range [][]string{{"users:read", "users:write", "users:erase", "audit:read", "audit:write"}, {"users:read"}} {
-		if made[i], err = service.call("POST", "/v1/api-keys", admin, object{"name": "drill", "scopes": scopes}); err != nil || made[i].status != http.StatusCreated {
+		if made[i], err = service.call(
+			"POST",
+			"/v1/api-keys",
+			admin,
+			object{"name": "drill", "scopes": scopes},
+		); err != nil ||
+			made[i].status != http.StatusCreated {
 			return nil, "", nil, fmt.Errorf("making a key: %d %s (%w)", made[i].status, made[i].body, err)
 		}
 	}
 	key = made[0].text("api_key")
 	for range d.people {
 		p := d.person()
-		answer, err := service.call("POST", "/v1/users", key, object{"first_name": p.first, "last_name": p.last, "email": p.email})
+		answer, err := service.call(
+			"POST",
+			"/v1/users",
+			key,
+			object{"first_name": p.first, "last_name": p.last, "email": p.email},
+		)
 		if err != nil || answer.status != http.StatusCreated {
 			return nil, "", nil, fmt.Errorf("making somebody: %d %s (%w)", answer.status, answer.body, err)
 		}
 		p.id = answer.text("id")
 		people = append(people, p)
 	}
-	return people, key, map[string]string{"id": made[1].text("id"), "credential": made[1].text("api_key"), "admin": admin}, nil
+	return people, key, map[string]string{
+		"id":         made[1].text("id"),
+		"credential": made[1].text("api_key"),
+		"admin":      admin,
+	}, nil
 }
 
 // act does what must outlive the restore: at least one act of each kind, the others by chance.
 func (d *drill) act(service *serving, people []*person, key string, revoked map[string]string) error {
-	kinds := []string{"redact", "delete", "opt out", "correct", "disable", "opt out and in", "correct and redact", "return"}
+	kinds := []string{
+		"redact",
+		"delete",
+		"opt out",
+		"correct",
+		"disable",
+		"opt out and in",
+		"correct and redact",
+		"return",
+	}
 	want := func(method, path, credential string, body any, status int) (answer, error) {
 		got, err := service.call(method, path, credential, body)
 		if err == nil && got.status != status {
@@ -270,9 +342,16 @@ func (d *drill) act(service *serving, people []*person, key string, revoked map[
 		if p.receipt = got.text("id"); p.receipt != "" {
 			p.document = got.body
 		}
-		if p.act == "return" { // somebody else comes with the same address: the person is gone, the newcomer stays
+		// somebody else comes with the same address: the person is gone, the newcomer stays
+		if p.act == "return" {
 			p.stays = true
-			if _, err := want("POST", "/v1/users", key, object{"first_name": "New", "last_name": "Comer", "email": p.email}, http.StatusCreated); err != nil {
+			if _, err := want(
+				"POST",
+				"/v1/users",
+				key,
+				object{"first_name": "New", "last_name": "Comer", "email": p.email},
+				http.StatusCreated,
+			); err != nil {
 				return err
 			}
 		}
@@ -281,7 +360,8 @@ func (d *drill) act(service *serving, people []*person, key string, revoked map[
 	return err
 }
 
-// olderLedger starts the service on the living database with the store as it was before: it must stay closed and ask for a person.
+// olderLedger starts the service on the living database with the store as it was before: it must
+// stay closed and ask for a person.
 func (d *drill) olderLedger(living []string, blobs string) {
 	service, err := d.serve(append(slices.Clone(living), "STEWARD_BLOB_URL=file://"+blobs)...)
 	if err != nil {
@@ -290,7 +370,9 @@ func (d *drill) olderLedger(living []string, blobs string) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	got, err := service.call("GET", "/readyz", "", nil)
-	if err != nil || got.status != http.StatusServiceUnavailable || got.text("type") != "/problems/replaying-erasures" || !strings.Contains(got.text("detail"), "a person") {
+	if err != nil || got.status != http.StatusServiceUnavailable ||
+		got.text("type") != "/problems/replaying-erasures" ||
+		!strings.Contains(got.text("detail"), "a person") {
 		d.fail("with an older ledger: %d %s (%v)", got.status, got.body, err)
 	}
 	if !strings.Contains(d.said.String(), "the ledger is behind the database") {
@@ -301,14 +383,16 @@ func (d *drill) olderLedger(living []string, blobs string) {
 	}
 }
 
-// restored starts the service on the restored database, which is closed; kills it in the middle; lets it finish; and starts it once more.
+// restored starts the service on the restored database, which is closed; kills it in the middle;
+// lets it finish; and starts it again.
 func (d *drill) restored(environment []string, people []*person, key, revoked string, leaver *leaver) error {
 	conn, err := pgx.Connect(d.ctx, d.server.URL(d.name+"_restored"))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(d.ctx) //nolint:errcheck // nothing is left to be written
-	// Somebody holds the last person who is to be erased, so that what is carried out stops half way.
+	// Somebody holds the last person who is to be erased, so that what is carried out stops half
+	// way.
 	last := people[len(people)-1].id
 	for _, p := range people {
 		if p.receipt != "" {
@@ -321,7 +405,11 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 		}
 	}
 	if back := count(d.ctx, conn, "select count(*) from users where customer_id = '"+leaver.id+"'"); back != leavers {
-		d.fail("the backup has %d people of the customer that has left since, and not %d: the drill is blind", back, leavers)
+		d.fail(
+			"the backup has %d people of the customer that has left since, and not %d: the drill is blind",
+			back,
+			leavers,
+		)
 	}
 	began := time.Now()
 	for range 2 {
@@ -358,7 +446,13 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 		return err
 	}
 	d.check(again, people, key, revoked)
-	if got := count(d.ctx, conn, "select count(*) from audit_entries where actor_type = 'system' and action in ('user.redacted', 'user.deleted')"); got != d.erased(people) {
+	if got := count(
+		d.ctx,
+		conn,
+		"select count(*) from audit_entries where actor_type = 'system' and action in ('user.redacted', 'user.deleted')",
+	); got != d.erased(
+		people,
+	) {
 		d.fail("%d erasures are in the trail as carried out again, %d were lost", got, d.erased(people))
 	}
 	if err := d.receipts(again, conn, people, key); err != nil {
@@ -370,7 +464,8 @@ func (d *drill) restored(environment []string, people []*person, key, revoked st
 	return again.end(syscall.SIGTERM)
 }
 
-// receipts has the program verify every receipt from outside: as it was handed out before the restore, and as it is once the restored database has forgotten everybody.
+// receipts has the program verify every receipt from outside: as it was handed out before the
+// restore, and as it is once the restored database has forgotten everybody.
 func (d *drill) receipts(service *serving, conn *pgx.Conn, people []*person, key string) error {
 	began := time.Now()
 	for count(d.ctx, conn, "select count(*) from erasure_receipts where state = 'pending'") != 0 {
@@ -403,7 +498,17 @@ func (d *drill) receipts(service *serving, conn *pgx.Conn, people []*person, key
 			var report struct {
 				Receipt struct{ ID, State string }
 			}
-			if err := d.command(&report, nil, "receipt", "verify", file, "--keys", keys, "--json"); err != nil || report.Receipt.ID != p.receipt {
+			if err := d.command(
+				&report,
+				nil,
+				"receipt",
+				"verify",
+				file,
+				"--keys",
+				keys,
+				"--json",
+			); err != nil ||
+				report.Receipt.ID != p.receipt {
 				d.fail("the receipt of %q: %v", p.act, err)
 			}
 			d.result.ReceiptsVerified++
@@ -434,7 +539,8 @@ func count(ctx context.Context, conn *pgx.Conn, question string) (number int) {
 func (d *drill) closed(service *serving, key string) {
 	for _, path := range []string{"/readyz", "/v1/users", "/docs"} {
 		got, err := service.call("GET", path, key, nil)
-		if err != nil || got.status != http.StatusServiceUnavailable || got.text("type") != "/problems/replaying-erasures" {
+		if err != nil || got.status != http.StatusServiceUnavailable ||
+			got.text("type") != "/problems/replaying-erasures" {
 			d.fail("the restored service is not closed at %s: %d %s (%v)", path, got.status, got.body, err)
 		}
 	}
@@ -454,7 +560,8 @@ func (d *drill) check(service *serving, people []*person, key, revoked string) {
 		right := got.status == http.StatusOK
 		switch p.act {
 		case "redact", "correct and redact", "return":
-			right = right && got.text("status") == "redacted" && got.text("receipt") == "/v1/erasure-receipts/"+p.receipt
+			right = right && got.text("status") == "redacted" &&
+				got.text("receipt") == "/v1/erasure-receipts/"+p.receipt
 		case "delete":
 			right = got.status == http.StatusNotFound
 		case "opt out":
@@ -472,14 +579,21 @@ func (d *drill) check(service *serving, people []*person, key, revoked string) {
 			d.fail("after %q: %d %s", p.act, got.status, got.body)
 		}
 		if p.receipt != "" {
-			if got, err := service.call("GET", "/v1/erasure-receipts/"+p.receipt, key, nil); err != nil || got.status != http.StatusOK {
+			if got, err := service.call(
+				"GET",
+				"/v1/erasure-receipts/"+p.receipt,
+				key,
+				nil,
+			); err != nil ||
+				got.status != http.StatusOK {
 				d.fail("the receipt of %q: %d %s (%v)", p.act, got.status, got.body, err)
 			}
 		}
 	}
 }
 
-// look looks for the erased in every table of the restored database, in a dump of it, in the log and in the store of objects, in every shape in which a text can hide.
+// look looks for the erased in every table of the restored database, in a dump of it, in the log
+// and in the store of objects, in every shape in which a text can hide.
 func (d *drill) look(people []*person, leaver *leaver) error {
 	places := map[string][]byte{"log": []byte(d.said.String())}
 	programs, err := pgprograms.Machine().First()

@@ -14,7 +14,8 @@ import (
 	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
 )
 
-// grace is how long after somebody's leaving a mail may come that was being sent at that moment: the time for which an address is fresh, and for one mail.
+// grace is how long after somebody's leaving a mail may come that was being sent at that moment:
+// the time for which an address is fresh, and for one mail.
 const grace = 4 * time.Second
 
 // figures are what an alert run counted.
@@ -34,11 +35,12 @@ type figures struct {
 	FirstTaken float64 `json:"first_taken"` // seconds until the mail server took the first mail
 	LastTaken  float64 `json:"last_taken"`  // and the last
 	PeakMiB    float64 `json:"peak_mib"`    // that the service had resident at most
-	Lost       int     `json:"lost"`        // deliveries that are not settled, or sent without a mail
-	Twice      int     `json:"twice"`       // deliveries counted or recorded more than once
-	AfterLeave int     `json:"after_leave"` // mails to somebody who had left
-	Unnamed    int     `json:"unnamed"`     // repeats with another Message-ID
-	Announced  int     `json:"announced"`   // entries alert.sent in the trail
+	// deliveries that are not settled, or sent without a mail
+	Lost       int `json:"lost"`
+	Twice      int `json:"twice"`       // deliveries counted or recorded more than once
+	AfterLeave int `json:"after_leave"` // mails to somebody who had left
+	Unnamed    int `json:"unnamed"`     // repeats with another Message-ID
+	Announced  int `json:"announced"`   // entries alert.sent in the trail
 }
 
 func (f figures) verdict() error {
@@ -49,11 +51,43 @@ func (f figures) verdict() error {
 }
 
 func (f figures) print(out io.Writer) {
-	fmt.Fprintf(out, "%d alerts, %d deliveries: %d sent, %d failed, %d skipped\n", f.Alerts, f.Deliveries, f.Sent, f.Failed, f.Skipped)
-	fmt.Fprintf(out, "%d mails taken, %d of them repeats; %d attempts spoilt; %d times killed; %d opted out and %d redacted on the way\n",
-		f.Mails, f.Repeats, f.Spoilt, f.Kills, f.OptedOut, f.Redacted)
-	fmt.Fprintf(out, "%.1f s until all was settled; mails taken from %.1f s to %.1f s; at most %.0f MiB\n", f.Seconds, f.FirstTaken, f.LastTaken, f.PeakMiB)
-	fmt.Fprintf(out, "lost %d, twice %d, to who had left %d, repeated under another id %d, announced %d of %d\n", f.Lost, f.Twice, f.AfterLeave, f.Unnamed, f.Announced, f.Alerts)
+	fmt.Fprintf(
+		out,
+		"%d alerts, %d deliveries: %d sent, %d failed, %d skipped\n",
+		f.Alerts,
+		f.Deliveries,
+		f.Sent,
+		f.Failed,
+		f.Skipped,
+	)
+	fmt.Fprintf(
+		out,
+		"%d mails taken, %d of them repeats; %d attempts spoilt; %d times killed; %d opted out and %d redacted on the way\n",
+		f.Mails,
+		f.Repeats,
+		f.Spoilt,
+		f.Kills,
+		f.OptedOut,
+		f.Redacted,
+	)
+	fmt.Fprintf(
+		out,
+		"%.1f s until all was settled; mails taken from %.1f s to %.1f s; at most %.0f MiB\n",
+		f.Seconds,
+		f.FirstTaken,
+		f.LastTaken,
+		f.PeakMiB,
+	)
+	fmt.Fprintf(
+		out,
+		"lost %d, twice %d, to who had left %d, repeated under another id %d, announced %d of %d\n",
+		f.Lost,
+		f.Twice,
+		f.AfterLeave,
+		f.Unnamed,
+		f.Announced,
+		f.Alerts,
+	)
 }
 
 // faults decides by the seed what becomes of an attempt.
@@ -102,7 +136,11 @@ func (s *scene) alertRun(ctx context.Context) (f figures, err error) {
 		if i < 10 && s.alerts > 1 { // as many as nobody gets gathered
 			severity = "error"
 		}
-		body := map[string]string{"severity": severity, "subject": fmt.Sprintf("Alert %d", i), "body": "The export to the channel web has failed.\n\n  12 products have no price."}
+		body := map[string]string{
+			"severity": severity,
+			"subject":  fmt.Sprintf("Alert %d", i),
+			"body":     "The export to the channel web has failed.\n\n  12 products have no price.",
+		}
 		if err := s.call(ctx, service, "POST", "/v1/alerts", body, nil, 202); err != nil {
 			return f, err
 		}
@@ -112,7 +150,11 @@ func (s *scene) alertRun(ctx context.Context) (f figures, err error) {
 	total := s.alerts * len(s.people)
 	for round := range s.kills + 1 {
 		// Some leave, then the service dies, each at another point of the run.
-		if err := s.waitFor(ctx, "a share of the mails", func() (bool, error) { return sink.Count() >= total*(2*round+1)/(3*s.kills+4), nil }); err != nil {
+		if err := s.waitFor(
+			ctx,
+			"a share of the mails",
+			func() (bool, error) { return sink.Count() >= total*(2*round+1)/(3*s.kills+4), nil },
+		); err != nil {
 			return f, err
 		}
 		if err := s.leaving(ctx, service, round, left, &f); err != nil {
@@ -121,7 +163,11 @@ func (s *scene) alertRun(ctx context.Context) (f figures, err error) {
 		if round == s.kills {
 			break
 		}
-		if err := s.waitFor(ctx, "more mails", func() (bool, error) { return sink.Count() >= total*(2*round+2)/(3*s.kills+4), nil }); err != nil {
+		if err := s.waitFor(
+			ctx,
+			"more mails",
+			func() (bool, error) { return sink.Count() >= total*(2*round+2)/(3*s.kills+4), nil },
+		); err != nil {
 			return f, err
 		}
 		f.PeakMiB = max(f.PeakMiB, peakOf(service))
@@ -176,10 +222,26 @@ func (s *scene) leaving(ctx context.Context, service *process, round int, left m
 			}
 			var err error
 			if kind == 0 {
-				err = s.call(ctx, service, "PUT", "/v1/users/"+person.String()+"/alerts", map[string]bool{"opted_in": false}, nil, 200)
+				err = s.call(
+					ctx,
+					service,
+					"PUT",
+					"/v1/users/"+person.String()+"/alerts",
+					map[string]bool{"opted_in": false},
+					nil,
+					200,
+				)
 				f.OptedOut++
 			} else {
-				err = s.call(ctx, service, "POST", "/v1/users/"+person.String()+"/redaction", map[string]string{}, nil, 200)
+				err = s.call(
+					ctx,
+					service,
+					"POST",
+					"/v1/users/"+person.String()+"/redaction",
+					map[string]string{},
+					nil,
+					200,
+				)
 				f.Redacted++
 			}
 			if err != nil {
@@ -192,14 +254,21 @@ func (s *scene) leaving(ctx context.Context, service *process, round int, left m
 }
 
 // countAlerts compares what the service recorded with what the mail server took.
-func (s *scene) countAlerts(ctx context.Context, sink *smtpsink.Sink, began time.Time, left map[string]time.Time, f *figures) error {
+func (s *scene) countAlerts(
+	ctx context.Context,
+	sink *smtpsink.Sink,
+	began time.Time,
+	left map[string]time.Time,
+	f *figures,
+) error {
 	var recorded int
 	err := s.conn.QueryRow(ctx, `
 		select sum(recipients), sum(sent), sum(failed), sum(skipped) from alerts`).Scan(&f.Deliveries, &f.Sent, &f.Failed, &f.Skipped)
 	if err != nil {
 		return err
 	}
-	if err := s.conn.QueryRow(ctx, "select count(*) from audit_entries where action = 'alert.sent'").Scan(&f.Announced); err != nil {
+	if err := s.conn.QueryRow(ctx, "select count(*) from audit_entries where action = 'alert.sent'").
+		Scan(&f.Announced); err != nil {
 		return err
 	}
 	mails := sink.Mails()
@@ -224,10 +293,12 @@ func (s *scene) countAlerts(ctx context.Context, sink *smtpsink.Sink, began time
 	for _, messages := range perPerson {
 		f.Unnamed += max(0, len(messages)-s.alerts)
 	}
-	// Sent means that a mail was taken: there are as many different ones as deliveries that count as sent, and those of which the answer was lost and that were then
-	// refused, or whose person left before the repetition.
+	// Sent means that a mail was taken: there are as many different ones as deliveries that count
+	// as sent, and those of which the answer was lost and that were then refused, or whose person
+	// left before the repetition.
 	f.Lost = max(0, f.Sent-len(ids))
-	// Each alert was for everybody who was there and wanted it when it was fanned out, which was before anybody left or after.
+	// Each alert was for everybody who was there and wanted it when it was fanned out, which was
+	// before anybody left or after.
 	err = s.conn.QueryRow(ctx, `
 		select count(*) from alerts a where sent + failed + skipped + digested <> recipients
 			or recipients > $1 or recipients < $1 - $2::bigint`, len(s.people), len(left)).Scan(&recorded)

@@ -1,10 +1,12 @@
 // Command faultrun has the service do its work while everything around it fails, and counts.
 //
-// It starts steward as a process of its own on a private PostgreSQL, beside a mail server that hangs, drops, puts off and refuses as a seed says; raises alerts, kills the service
-// with SIGKILL in the middle, and opts people out and redacts them meanwhile. Then it looks whether any delivery was lost, recorded twice, or sent to somebody after
-// leaving.
+// It starts steward as a process of its own on a private PostgreSQL, beside a mail server that
+// hangs, drops, puts off and refuses as a seed says; raises alerts, kills the service with SIGKILL
+// in the middle, and opts people out and redacts them meanwhile. Then it looks whether any delivery
+// was lost, recorded twice, or sent to somebody after leaving.
 //
-// With -kills 0 -faults 0 -leave 0 it measures how fast one large alert goes out: -alerts 1 -recipients 100000.
+// With -kills 0 -faults 0 -leave 0 it measures how fast one large alert goes out: -alerts 1
+// -recipients 100000.
 package main
 
 import (
@@ -50,7 +52,12 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "of the faults")
 	flag.DurationVar(&o.deadline, "deadline", 20*time.Minute, "of everything")
 	flag.BoolVar(&o.json, "json", false, "print one JSON document")
-	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of an in-process service to this file, and start no process; needs -kills 0")
+	flag.StringVar(
+		&o.profile,
+		"profile",
+		"",
+		"write a CPU profile of an in-process service to this file, and start no process; needs -kills 0",
+	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -63,7 +70,8 @@ func main() {
 }
 
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	if o.alerts < 1 || o.recipients < 2*o.leave || o.kills < 0 || o.faults < 0 || o.faults > 0.5 || o.profile != "" && o.kills > 0 {
+	if o.alerts < 1 || o.recipients < 2*o.leave || o.kills < 0 || o.faults < 0 || o.faults > 0.5 ||
+		o.profile != "" && o.kills > 0 {
 		return errors.New("the options do not fit together")
 	}
 	fmt.Fprintln(progress, "building the service, starting a private PostgreSQL and filling it")
@@ -111,11 +119,19 @@ func (s *scene) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()
-	made, err := service.Customers.Create(ctx, customer.New{Slug: "acme", Name: "Acme Tools"}, func(tx *postgres.Tx) error {
-		key, err := apikey.CreateTx(tx, principal.Principal{Customer: tx.Customer}, apikey.New{Name: "faultrun", Scopes: principal.Scopes()})
-		s.apiKey = key.Secret.Reveal()
-		return err
-	})
+	made, err := service.Customers.Create(
+		ctx,
+		customer.New{Slug: "acme", Name: "Acme Tools"},
+		func(tx *postgres.Tx) error {
+			key, err := apikey.CreateTx(
+				tx,
+				principal.Principal{Customer: tx.Customer},
+				apikey.New{Name: "faultrun", Scopes: principal.Scopes()},
+			)
+			s.apiKey = key.Secret.Reveal()
+			return err
+		},
+	)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,8 @@ func (s *scene) startHere(ctx context.Context, smtp string) (*process, error) {
 	}}, nil
 }
 
-// call calls an operation with the key of the customer, and reads its answer into a value that may be nil.
+// call calls an operation with the key of the customer, and reads its answer into a value that may
+// be nil.
 func (s *scene) call(ctx context.Context, p *process, method, path string, body, into any, want int) error {
 	var text []byte
 	if body != nil {

@@ -1,7 +1,9 @@
 // Package smtpsink is a mail server that keeps what it is given and misbehaves as it is told.
 //
-// Owns: taking mails in this process, and the ways in which mail servers fail: they put off, refuse, fall silent, or take a mail and lose the connection before they say so.
-// Does not own: which of them happens to which mail (the test or program that starts it) and the wording of mails.
+// Owns: taking mails in this process, and the ways in which mail servers fail: they put off,
+// refuse, fall silent, or take a mail and lose the connection before they say so.
+// Does not own: which of them happens to which mail (the test or program that starts it) and the
+// wording of mails.
 package smtpsink
 
 import (
@@ -28,8 +30,9 @@ const (
 	Greylist                   // the recipient is put off: 451
 	Refuse                     // the recipient is refused: 550
 	RefuseContent              // the content is refused: 554
-	Hang                       // no answer to the recipient, until the other side gives up or the sink closes
-	Drop                       // the mail is taken, and the connection lost before that is said
+	// no answer to the recipient, until the other side gives up or the sink closes
+	Hang
+	Drop // the mail is taken, and the connection lost before that is said
 )
 
 // Mail is one mail that was taken.
@@ -44,10 +47,12 @@ type Mail struct {
 
 // Settings say how the sink behaves.
 type Settings struct {
-	Address string                                    // to listen on; empty: a free port of 127.0.0.1
-	Fault   func(recipient string, earlier int) Fault // decides by recipient and how often it was named before; nil: None always
-	Keep    bool                                      // whole mails
-	Taken   func(one Mail)                            // called for each mail; may be nil
+	// to listen on; empty: a free port of 127.0.0.1
+	Address string
+	// decides by recipient and how often it was named before; nil: None always
+	Fault func(recipient string, earlier int) Fault
+	Keep  bool           // whole mails
+	Taken func(one Mail) // called for each mail; may be nil
 }
 
 // Sink is a running mail server.
@@ -72,8 +77,16 @@ func Start(settings Settings) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{settings: settings, listener: listener, closing: make(chan struct{}), done: make(chan struct{}), named: make(map[string]int)}
-	s.server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{sink: s, conn: c}, nil }))
+	s := &Sink{
+		settings: settings,
+		listener: listener,
+		closing:  make(chan struct{}),
+		done:     make(chan struct{}),
+		named:    make(map[string]int),
+	}
+	s.server = smtp.NewServer(
+		smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{sink: s, conn: c}, nil }),
+	)
 	s.server.Domain, s.server.EnableSMTPUTF8 = "sink.test", true
 	s.server.ErrorLog = log.New(io.Discard, "", 0)
 	go func() {

@@ -1,7 +1,9 @@
-// Package stage sets up what the measuring programs play on: the program as it is built, a private PostgreSQL, a folder for objects, and the service as a process of its own.
+// Package stage sets up what the measuring programs play on: the program as it is built, a private
+// PostgreSQL, a folder for objects, and the service as a process of its own.
 //
 // Owns: building, starting, ending and killing these.
-// Does not own: what is played (the programs in internal/testkit/bench), and the people in the database (bench.Seed).
+// Does not own: what is played (the programs in internal/testkit/bench), and the people in the
+// database (bench.Seed).
 package stage
 
 import (
@@ -53,7 +55,8 @@ type Stage struct {
 	server *devpg.Server
 }
 
-// Open sets up a stage. The options are those of the folder for objects, such as sync=none; they may be empty.
+// Open sets up a stage. The options are those of the folder for objects, such as sync=none; they
+// may be empty.
 func Open(ctx context.Context, options string) (s *Stage, err error) {
 	s = &Stage{MasterKey: sensitive.New(base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32]))}
 	if s.Dir, err = os.MkdirTemp("", "steward-stage-*"); err != nil {
@@ -74,7 +77,10 @@ func Open(ctx context.Context, options string) (s *Stage, err error) {
 	if s.Program, err = Build(ctx, s.Dir); err != nil {
 		return s, err
 	}
-	if s.server, err = devpg.Start(ctx, devpg.Options{Dir: filepath.Join(s.Dir, "postgres"), Ephemeral: true}); err != nil {
+	if s.server, err = devpg.Start(
+		ctx,
+		devpg.Options{Dir: filepath.Join(s.Dir, "postgres"), Ephemeral: true},
+	); err != nil {
 		return s, err
 	}
 	s.URL = sensitive.New(s.server.URL("postgres"))
@@ -82,11 +88,13 @@ func Open(ctx context.Context, options string) (s *Stage, err error) {
 	return s, err
 }
 
-// Execute runs a statement as a superuser. What it sets for the database holds for connections that are made afterwards.
+// Execute runs a statement as a superuser. What it sets for the database holds for connections that
+// are made afterwards.
 func (s *Stage) Execute(ctx context.Context, statement string) error {
 	conn, err := pgx.Connect(ctx, s.URL.Reveal())
 	if err != nil {
-		return errors.New("stage: the superuser cannot connect") // the library's error repeats the string
+		// the library's error repeats the string
+		return errors.New("stage: the superuser cannot connect")
 	}
 	_, err = conn.Exec(ctx, statement)
 	return errors.Join(err, conn.Close(ctx))
@@ -95,7 +103,8 @@ func (s *Stage) Execute(ctx context.Context, statement string) error {
 // Build builds the program into a folder.
 func Build(ctx context.Context, dir string) (program string, err error) {
 	program = filepath.Join(dir, "steward")
-	if output, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "github.com/fusionspim/steward/cmd/steward").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "github.com/fusionspim/steward/cmd/steward").
+		CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, output)
 	}
 	return program, nil
@@ -114,8 +123,13 @@ func (s *Stage) Close() (err error) {
 // Settings are those of a service in this process.
 func (s *Stage) Settings() app.Settings {
 	return app.Settings{
-		Blobs: s.Blobs, DatabaseURL: s.URL, MasterKey: s.MasterKey, PublicURL: PublicURL, Password: password.DefaultParameters(), Clock: clock.System(),
-		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Blobs:       s.Blobs,
+		DatabaseURL: s.URL,
+		MasterKey:   s.MasterKey,
+		PublicURL:   PublicURL,
+		Password:    password.DefaultParameters(),
+		Clock:       clock.System(),
+		Log:         slog.New(slog.NewJSONHandler(io.Discard, nil)),
 	}
 }
 
@@ -129,7 +143,8 @@ type Serving struct {
 	ended   chan error
 }
 
-// Serve starts the service and waits until it is ready. It sends no mail unless the environment, of lines such as STEWARD_SMTP_URL=smtp://…, says where to.
+// Serve starts the service and waits until it is ready. It sends no mail unless the environment, of
+// lines such as STEWARD_SMTP_URL=smtp://…, says where to.
 func (s *Stage) Serve(ctx context.Context, environment ...string) (*Serving, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -139,9 +154,25 @@ func (s *Stage) Serve(ctx context.Context, environment ...string) (*Serving, err
 	if err := listener.Close(); err != nil {
 		return nil, err
 	}
-	p.command = exec.Command(s.Program, "serve", "--http-addr", p.Address, "--metrics-addr", "127.0.0.1:0", "--public-url", PublicURL)
-	p.command.Env = append(append(os.Environ(), "STEWARD_DATABASE_URL="+s.URL.Reveal(), "STEWARD_MASTER_KEY="+s.MasterKey.Reveal(), "STEWARD_SMTP_URL=none",
-		"STEWARD_BLOB_URL="+s.BlobURL), environment...)
+	p.command = exec.Command(
+		s.Program,
+		"serve",
+		"--http-addr",
+		p.Address,
+		"--metrics-addr",
+		"127.0.0.1:0",
+		"--public-url",
+		PublicURL,
+	)
+	p.command.Env = append(
+		append(
+			os.Environ(),
+			"STEWARD_DATABASE_URL="+s.URL.Reveal(),
+			"STEWARD_MASTER_KEY="+s.MasterKey.Reveal(),
+			"STEWARD_SMTP_URL=none",
+			"STEWARD_BLOB_URL="+s.BlobURL,
+		),
+		environment...)
 	p.command.Stderr = &p.said
 	began := time.Now()
 	if err := p.command.Start(); err != nil {
@@ -160,11 +191,19 @@ func (s *Stage) Serve(ctx context.Context, environment ...string) (*Serving, err
 		case ctx.Err() != nil:
 			return nil, errors.Join(ctx.Err(), p.Kill())
 		case time.Since(began) > readyWait:
-			return nil, errors.Join(fmt.Errorf("the service was not ready after %s", readyWait), p.Kill(), errors.New(p.said.String()))
+			return nil, errors.Join(
+				fmt.Errorf("the service was not ready after %s", readyWait),
+				p.Kill(),
+				errors.New(p.said.String()),
+			)
 		}
 		select {
 		case err := <-p.ended:
-			return nil, errors.Join(errors.New("the service ended before it was ready"), err, errors.New(p.said.String()))
+			return nil, errors.Join(
+				errors.New("the service ended before it was ready"),
+				err,
+				errors.New(p.said.String()),
+			)
 		case <-time.After(time.Millisecond):
 		}
 	}

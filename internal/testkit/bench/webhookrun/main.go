@@ -1,8 +1,10 @@
-// Command webhookrun sends many events to receivers that fail, kills the service while it does, and counts what came.
+// Command webhookrun sends many events to receivers that fail, kills the service while it does, and
+// counts what came.
 //
-// One receiver takes everything: there the events of each person must come in their order. The other answers 500 and 429, drops connections and hangs, is
-// away altogether for a while, and takes each event at the third attempt at the latest. Of none may an event be lost, and whatever comes again must carry the
-// same webhook-id and the same body.
+// One receiver takes everything: there the events of each person must come in their order. The
+// other answers 500 and 429, drops connections and hangs, is away altogether for a while, and takes
+// each event at the third attempt at the latest. Of none may an event be lost, and whatever comes
+// again must carry the same webhook-id and the same body.
 package main
 
 import (
@@ -112,11 +114,19 @@ func (w *world) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()
-	made, err := service.Customers.Create(ctx, customer.New{Slug: "acme", Name: "Acme Tools"}, func(tx *postgres.Tx) error {
-		key, err := apikey.CreateTx(tx, principal.Principal{Customer: tx.Customer}, apikey.New{Name: "run", Scopes: principal.Scopes()})
-		w.apiKey = key.Secret.Reveal()
-		return err
-	})
+	made, err := service.Customers.Create(
+		ctx,
+		customer.New{Slug: "acme", Name: "Acme Tools"},
+		func(tx *postgres.Tx) error {
+			key, err := apikey.CreateTx(
+				tx,
+				principal.Principal{Customer: tx.Customer},
+				apikey.New{Name: "run", Scopes: principal.Scopes()},
+			)
+			w.apiKey = key.Secret.Reveal()
+			return err
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -125,7 +135,12 @@ func (w *world) fill(ctx context.Context) (err error) {
 		return err
 	}
 	for _, one := range []*receiver{w.steady, w.faulty} {
-		endpoint, err := service.Webhooks.Create(ctx, principal.Principal{Customer: w.of, Role: principal.Administrator}, webhook.New{URL: one.address}, nil)
+		endpoint, err := service.Webhooks.Create(
+			ctx,
+			principal.Principal{Customer: w.of, Role: principal.Administrator},
+			webhook.New{URL: one.address},
+			nil,
+		)
 		if err != nil {
 			return err
 		}
@@ -136,7 +151,8 @@ func (w *world) fill(ctx context.Context) (err error) {
 	return nil
 }
 
-// trouble is what the faulty receiver does with an event, by its last digits: the first attempt or the first two go wrong.
+// trouble is what the faulty receiver does with an event, by its last digits: the first attempt or
+// the first two go wrong.
 func (w *world) trouble(before int, event string) failure {
 	number := 0
 	_, _ = fmt.Sscanf(event[len(event)-4:], "%x", &number) // it is a UUID
@@ -170,7 +186,10 @@ func (w *world) fail(ctx context.Context, out, progress io.Writer) (err error) {
 	making := make(chan error, 1)
 	go func() { making <- w.make(ctx) }()
 	for killed := range w.kills {
-		if err := w.until(ctx, func() bool { return w.steady.distinct() >= (killed+1)*w.events/(w.kills+2) }); err != nil {
+		if err := w.until(
+			ctx,
+			func() bool { return w.steady.distinct() >= (killed+1)*w.events/(w.kills+2) },
+		); err != nil {
 			return err
 		}
 		fmt.Fprintf(progress, "killing the service after %d events came\n", w.steady.distinct())
@@ -203,9 +222,20 @@ func (w *world) fail(ctx context.Context, out, progress io.Writer) (err error) {
 		return errors.Join(err, fmt.Errorf("%d of %d came to the faulty receiver", w.faulty.distinct(), len(order)))
 	}
 	_, peak := bench.Memory(w.serving.PID())
-	fmt.Fprintf(out, "events made            %d in %.1f s, service killed %d times\n", len(order), made.Seconds(), w.kills)
+	fmt.Fprintf(
+		out,
+		"events made            %d in %.1f s, service killed %d times\n",
+		len(order),
+		made.Seconds(),
+		w.kills,
+	)
 	fmt.Fprintf(out, "steady receiver        all after %.1f s; %s\n", steadyTook.Seconds(), w.steady.report(order))
-	fmt.Fprintf(out, "faulty receiver        all after %.1f s; %s\n", time.Since(began).Seconds(), w.faulty.report(order))
+	fmt.Fprintf(
+		out,
+		"faulty receiver        all after %.1f s; %s\n",
+		time.Since(began).Seconds(),
+		w.faulty.report(order),
+	)
 	fmt.Fprintf(out, "memory of the service  %.0f MiB at most since it was started last\n", peak)
 	return errors.Join(w.steady.judge(order, true), w.faulty.judge(order, false))
 }
@@ -221,7 +251,8 @@ func (w *world) until(ctx context.Context, true func() bool) error {
 	return nil
 }
 
-// make renames people until there were as many answers as there are to be events. A request that gets no answer is repeated.
+// make renames people until there were as many answers as there are to be events. A request that
+// gets no answer is repeated.
 func (w *world) make(ctx context.Context) error {
 	var next atomic.Int64
 	failures := make([]error, clients)
@@ -246,8 +277,12 @@ func (w *world) make(ctx context.Context) error {
 
 func (w *world) rename(ctx context.Context, person id.User, number int) error {
 	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPatch, "http://"+w.address()+"/v1/users/"+person.String(),
-			strings.NewReader(fmt.Sprintf(`{"first_name":"Name %d"}`, number)))
+		request, err := http.NewRequestWithContext(
+			ctx,
+			http.MethodPatch,
+			"http://"+w.address()+"/v1/users/"+person.String(),
+			strings.NewReader(fmt.Sprintf(`{"first_name":"Name %d"}`, number)),
+		)
 		if err != nil {
 			return err
 		}
@@ -293,16 +328,28 @@ func (w *world) order(ctx context.Context) (events []told, err error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is left to be written
 	var entries int
-	if err := conn.QueryRow(ctx, "select count(*) from audit_entries where action = 'user.corrected'").Scan(&entries); err != nil {
+	if err := conn.QueryRow(ctx, "select count(*) from audit_entries where action = 'user.corrected'").
+		Scan(&entries); err != nil {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, "select id::text, subject_id::text from events where type = 'user.corrected' order by number")
+	rows, err := conn.Query(
+		ctx,
+		"select id::text, subject_id::text from events where type = 'user.corrected' order by number",
+	)
 	if err != nil {
 		return nil, err
 	}
-	events, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (one told, err error) { return one, row.Scan(&one.event, &one.person) })
+	events, err = pgx.CollectRows(
+		rows,
+		func(row pgx.CollectableRow) (one told, err error) { return one, row.Scan(&one.event, &one.person) },
+	)
 	if err == nil && (len(events) != entries || entries < w.events) {
-		err = fmt.Errorf("%d corrections were answered, %d entries are in the trail, and %d events were made of them", w.events, entries, len(events))
+		err = fmt.Errorf(
+			"%d corrections were answered, %d entries are in the trail, and %d events were made of them",
+			w.events,
+			entries,
+			len(events),
+		)
 	}
 	return events, err
 }
@@ -350,14 +397,23 @@ type receiver struct {
 
 func newReceiver(latency time.Duration, trouble func(before int, event string) failure) *receiver {
 	r := &receiver{
-		trouble: trouble, latency: latency, attempts: make(map[string]int), bodies: make(map[string]string), has: make(map[string]bool), failures: make(map[failure]int),
+		trouble:  trouble,
+		latency:  latency,
+		attempts: make(map[string]int),
+		bodies:   make(map[string]string),
+		has:      make(map[string]bool),
+		failures: make(map[failure]int),
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err) // the machine itself has no address
 	}
 	r.address = "http://" + listener.Addr().String() + "/"
-	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	r.server = &http.Server{
+		Handler:           r,
+		ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
 	go func() { _ = r.server.Serve(listener) }() // ends with close
 	return r
 }
@@ -370,7 +426,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if err != nil {
 		return // the service was killed
 	}
-	message, err := webhooksig.Verify([]webhooksig.Secret{r.secret}, request.Header, body, time.Now(), webhooksig.DefaultTolerance)
+	message, err := webhooksig.Verify(
+		[]webhooksig.Secret{r.secret},
+		request.Header,
+		body,
+		time.Now(),
+		webhooksig.DefaultTolerance,
+	)
 	var event struct {
 		ID   string `json:"id"`
 		Data struct {
@@ -455,8 +517,17 @@ func (r *receiver) report(order []told) string {
 	for _, count := range r.attempts {
 		attempts += count
 	}
-	return fmt.Sprintf("%d attempts (500: %d, 429: %d, dropped: %d, hung: %d), %d taken, %d again after they were taken, %d behind a later one of the same person",
-		attempts, r.failures[status500], r.failures[status429], r.failures[dropped], r.failures[hanging], len(r.taken), r.repeats, r.disorder(order))
+	return fmt.Sprintf(
+		"%d attempts (500: %d, 429: %d, dropped: %d, hung: %d), %d taken, %d again after they were taken, %d behind a later one of the same person",
+		attempts,
+		r.failures[status500],
+		r.failures[status429],
+		r.failures[dropped],
+		r.failures[hanging],
+		len(r.taken),
+		r.repeats,
+		r.disorder(order),
+	)
 }
 
 // judge tells what must not be.

@@ -1,10 +1,12 @@
-// Command with runs a command, usually go test, beside a private PostgreSQL that is there for this one run.
+// Command with runs a command, usually go test, beside a private PostgreSQL that is there for this
+// one run.
 //
-// Owns: where that server's files lie, the variable by which package dbtest finds the server, and that the server ends with the command.
+// Owns: where that server's files lie, the variable by which package dbtest finds the server, and
+// that the server ends with the command.
 // Does not own: how a server is started (package devpg) and the databases inside (package dbtest).
 //
-// It is a wrapper around go test and not something that the tests start themselves, because go test runs each package as a process of its own:
-// the packages would start a server each.
+// It is a wrapper around go test and not something that the tests start themselves, because go test
+// runs each package as a process of its own: the packages would start a server each.
 package main
 
 import (
@@ -36,7 +38,8 @@ of a superuser. PostgreSQL 14 or newer has to be installed; nothing of it has to
 The exit code is the command's. (go run itself makes a 1 of every code but 0.)
 `
 
-// enough is the free memory below which tests would rather be slow on a disk than fill a small /dev/shm, such as a container's 64 MiB.
+// enough is the free memory below which tests would rather be slow on a disk than fill a small
+// /dev/shm, such as a container's 64 MiB.
 const enough = 1 << 30
 
 const stopTimeout = 15 * time.Second
@@ -94,8 +97,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return command(args, environment, signals, stdout, stderr)
 }
 
-// start starts the server in a directory of its own. The returned function removes what a server that was stopped leaves behind: nothing,
-// unless stopping failed.
+// start starts the server in a directory of its own. The returned function removes what a server
+// that was stopped leaves behind: nothing, unless stopping failed.
 func start(signals <-chan os.Signal) (_ *devpg.Server, remove func() error, err error) {
 	dir, err := directory()
 	if err != nil {
@@ -131,8 +134,9 @@ func start(signals <-chan os.Signal) (_ *devpg.Server, remove func() error, err 
 	}
 }
 
-// directory makes an empty directory: in memory where there is enough of it, for making and dropping a database per test is mostly work on
-// files. It is removed at the end; only kill -9 leaves it behind.
+// directory makes an empty directory: in memory where there is enough of it, for making and
+// dropping a database per test is mostly work on files. It is removed at the end; only kill -9
+// leaves it behind.
 func directory() (string, error) {
 	const pattern = "steward-test-*"
 	if memory, free := inMemory(); free >= enough {

@@ -38,7 +38,8 @@ func TestTheExitCodeIsTheCommands(t *testing.T) {
 	}
 }
 
-// A signal reaches the command; when that has ended, its server is gone, and so are the server's files.
+// A signal reaches the command; when that has ended, its server is gone, and so are the server's
+// files.
 func TestTheServerEndsWithTheCommand(t *testing.T) {
 	t.Setenv(dbtest.Variable, "")
 	const script = `trap 'exit 5' TERM; echo "$` + dbtest.Variable + `"; kill -TERM $PPID; while :; do sleep 0.05; done`
