@@ -32,10 +32,8 @@ import (
 	"github.com/fusionspim/steward/internal/account/userimport"
 	"github.com/fusionspim/steward/internal/base/clock"
 	"github.com/fusionspim/steward/internal/base/fault"
-	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/sensitive"
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
-	"github.com/fusionspim/steward/internal/compliance/receipt"
 	"github.com/fusionspim/steward/internal/compliance/replay"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
 	"github.com/fusionspim/steward/internal/compliance/trail"
@@ -57,6 +55,7 @@ import (
 	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/record/event"
 	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/receipt"
 	"github.com/fusionspim/steward/internal/record/signingkey"
 )
 
@@ -110,7 +109,6 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 
-	Receipts *receipt.Service
 	ledger   *ledger.Ledger
 	replayed *replayMetrics
 	presence *postgres.ReplicaLock // nil: not opened yet
@@ -194,31 +192,44 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	webhooks := webhook.NewService(db, box, limiter, queue, webhook.Settings{Policy: settings.Outbound, Mailing: mailing.Mailing, Observe: attempts.observe}, settings.Log)
 	secondFactors := secondfactor.NewService(db, box, hasher, book, !settings.OperatorsMayDoWithoutSecondFactor, session.EndOthersTx)
-	mark := func(of id.Customer, addressKey string) []byte {
-		return box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
-	}
-	signing := user.Signing{Keys: signingkey.NewStore(db, box, signingkey.Receipt, settings.Blobs), Issuer: settings.PublicURL}
-	users := user.NewService(db, book, links.InviteTx, mark, backups.HorizonTx, signing, slices.Concat(session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-		subjectrequest.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}})...)
-	if err := users.LoadReceiptKeys(ctx); err != nil {
+	issuer := receipt.NewIssuer(signingkey.NewStore(db, box, signingkey.Receipt, settings.Blobs), settings.PublicURL)
+	if err := issuer.LoadKeys(ctx); err != nil {
 		return nil, err
 	}
+	users := user.NewService(user.Dependencies{
+		DB: db, Ledger: book, Box: box, Backups: backups, Receipts: issuer, Invite: links.InviteTx,
+		Holdings: slices.Concat(
+			session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
+			subjectrequest.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}},
+		),
+	})
 	trails, err := trail.NewService(db, box, queue, settings.Blobs, settings.PublicURL, mailing.Mailing)
 	if err != nil {
 		return nil, err
 	}
 	requests := subjectrequest.NewService(db, customers, users, box, book, queue, mailing.Mailing)
-	offboardings := offboarding.NewService(db, customers, box, settings.Blobs, book, queue, mailing.Mailing, backups.HorizonTx,
-		offboarding.Signing(signing), settings.OffboardingWait, settings.Log)
+	offboardings := offboarding.NewService(offboarding.Dependencies{
+		DB: db, Customers: customers, Box: box, Objects: settings.Blobs, Ledger: book, Queue: queue, Mailing: mailing.Mailing,
+		Backups: backups, Receipts: issuer, Wait: settings.OffboardingWait, Log: settings.Log,
+	})
+	receipts := receipt.NewService(receipt.Dependencies{
+		DB: db, Issuer: issuer, Backups: backups, Maintenance: settings.MaintenanceURL, Customers: offboardings,
+		PeopleTables:   append(users.Tables(), postgres.QueueSchema+".river_job"), // jobs name people
+		CustomerTables: offboarding.Tables(),
+	})
+	if lacking := receipts.MissingConfig(); lacking != nil {
+		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
+	}
 	app = &App{
 		Features: httpapi.Features{
 			Customers:     customers,
 			Users:         users,
+			Receipts:      receipts,
 			Requests:      requests,
 			Sessions:      session.NewService(db, customers, secondFactors, hasher, authority, limiter, links.ChangedTx, settings.Log),
 			SecondFactors: secondFactors,
 			PasswordLinks: links,
-			Operators:     operator.NewService(db, desk, func(tx *postgres.Tx, made user.User) error { return links.InviteTx(tx, made.ID) }),
+			Operators:     operator.NewService(db, desk, links),
 			Offboardings:  offboardings,
 			APIKeys:       apikey.NewService(db, limiter, book),
 			Audit:         audit.NewService(db),
@@ -231,10 +242,6 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		},
 		DB: db, Hasher: hasher, Registry: registry, Sequencer: audit.NewSequencer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
 		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
-	}
-	app.Receipts = receipt.NewService(db, users, backups, offboardings, settings.MaintenanceURL, settings.Log)
-	if lacking := app.Receipts.MissingConfig(); lacking != nil {
-		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
 	}
 	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing.Mailing)
 	if app.replayed, err = newReplayMetrics(registry); err != nil {
@@ -250,7 +257,7 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	app.Registry.MustRegister(backupMetrics{backups}, receiptMetrics{users, settings.Clock})
+	app.Registry.MustRegister(backupMetrics{backups}, receiptMetrics{receipts, settings.Clock})
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	app.stop = stop
 	if err := app.begin(background); err != nil {
@@ -301,7 +308,7 @@ func (a *App) start(ctx context.Context) (err error) {
 
 // ReloadKeys brings the signing keys from the database, as the replica does by itself now and then.
 func (a *App) ReloadKeys(ctx context.Context) error {
-	return errors.Join(session.LoadKeys(ctx, a.DB, a.box, a.keys), a.Users.LoadReceiptKeys(ctx))
+	return errors.Join(session.LoadKeys(ctx, a.DB, a.box, a.keys), a.Receipts.LoadKeys(ctx))
 }
 
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.

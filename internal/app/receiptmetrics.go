@@ -5,14 +5,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/clock"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// receiptMetrics tells the monitoring of erasures that the database has not forgotten yet. The database is asked when the monitoring asks, so every replica tells the same.
+// receiptMetrics are metrics of erasures that are pending. Each scrape queries the database, so every
+// replica reports the same.
 type receiptMetrics struct {
-	users *user.Service
-	now   clock.Clock
+	receipts *receipt.Service
+	now      clock.Clock
 }
 
 // Describe implements prometheus.Collector.
@@ -25,9 +26,9 @@ func (m receiptMetrics) Describe(descriptions chan<- *prometheus.Desc) {
 func (m receiptMetrics) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), queuePatience)
 	defer cancel()
-	count, since, err := m.users.Waiting(ctx)
+	count, since, err := m.receipts.CountPending(ctx)
 	if err != nil {
-		return // a database that is away tells nothing, and the other metrics say so
+		return // without a database there is no value; other metrics report that
 	}
 	age := 0.0
 	if since != nil {

@@ -74,7 +74,7 @@ type New struct {
 }
 
 // Create creates a customer and calls then in the same transaction, to create its first
-// administrator. Fault: SlugTaken.
+// administrator: a function because users are above customers. Fault: SlugTaken.
 func (s *Service) Create(ctx context.Context, in New, then func(tx *postgres.Tx) error) (made Customer, err error) {
 	err = s.db.InCustomer(ctx, id.New[id.Customer](), func(tx *postgres.Tx) error {
 		if made, err = CreateTx(tx, principal.Principal{}, in); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/account/passwordlink"
 	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
@@ -16,20 +17,16 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Welcome follows the creation of a user in the same transaction, for example with an invitation.
-// It is passwordlink's, which stands beside operator.
-type Welcome func(tx *postgres.Tx, made user.User) error
-
 // Service implements the operators' use cases. Safe for concurrent use.
 type Service struct {
-	db      *postgres.DB
-	desk    *jobs.Admin
-	welcome Welcome
+	db    *postgres.DB
+	desk  *jobs.Admin
+	links *passwordlink.Service
 }
 
 // NewService returns the service.
-func NewService(db *postgres.DB, desk *jobs.Admin, welcome Welcome) *Service {
-	return &Service{db: db, desk: desk, welcome: welcome}
+func NewService(db *postgres.DB, desk *jobs.Admin, links *passwordlink.Service) *Service {
+	return &Service{db: db, desk: desk, links: links}
 }
 
 // ListCustomers returns at most limit customers, newest first, from those before the given one;
@@ -104,7 +101,7 @@ func (s *Service) CreateCustomer(
 		if err != nil {
 			return customer.Customer{}, id.User{}, atAdministrator(err)
 		}
-		return made, person.ID, s.welcome(tx, person)
+		return made, person.ID, s.links.InviteTx(tx, person.ID)
 	}
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		inside := func(of id.Customer, write func(tx *postgres.Tx) (customer.Customer, id.User, error)) error {

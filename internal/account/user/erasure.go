@@ -17,6 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/record/audit"
 	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // Holding is a store outside this package that holds something of a person. Every such store takes part in erasure.
@@ -79,6 +80,43 @@ const (
 // labelLength is how many characters a label has at first; where it is taken, the next try has one more.
 const labelLength = 4
 
+// labelAll gives a label that no one else has to each person who is redacted. A label that a receipt has,
+// from the ledger, stays if it is free. The caller holds the lock of the customer, under which every
+// redaction runs, so what is free here stays so.
+func labelAll(tx *postgres.Tx, redacted []erasure) error {
+	given := make(map[string]bool, len(redacted))
+	for length := labelLength; len(redacted) > 0; length++ {
+		labels := make([]string, len(redacted))
+		for i, e := range redacted {
+			if e.receipt.Label == nil {
+				label := newLabel(length)
+				e.receipt.Label = &label
+			}
+			labels[i] = *e.receipt.Label
+		}
+		taken, err := takenLabels(tx, labels)
+		if err != nil {
+			return err
+		}
+		redacted = stillUnlabelled(redacted, taken, given)
+	}
+	return nil
+}
+
+// stillUnlabelled adds the labels that are free to those given, takes the others away again, and returns
+// whose they were.
+func stillUnlabelled(redacted []erasure, taken, given map[string]bool) (left []erasure) {
+	for _, e := range redacted {
+		if label := *e.receipt.Label; !taken[label] && !given[label] {
+			given[label] = true
+			continue
+		}
+		e.receipt.Label = nil
+		left = append(left, e)
+	}
+	return left
+}
+
 // Plan tells what erasing a user would do, and changes nothing. Faults: ResourceNotFound, UserRedacted.
 func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.User) (plan Plan, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
@@ -101,17 +139,17 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
 		plan.Keeps = keptOf(plan.Blocking)
 		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
-			plan.Keeps = append(plan.Keeps, Kept{Store: marks, Count: 1, Why: whyMarks})
+			plan.Keeps = append(plan.Keeps, receipt.Kept{Store: marks, Count: 1, Why: whyMarks})
 		}
-		plan.Removes = []Removed{{Store: profile, Count: 1}}
+		plan.Removes = []receipt.Removed{{Store: profile, Count: 1}}
 		for _, holding := range s.holdings {
 			count, err := holding.Count(tx, user)
 			if err != nil {
 				return err
 			}
-			plan.Removes = append(plan.Removes, Removed{Store: holding.Store(), Count: count})
+			plan.Removes = append(plan.Removes, receipt.Removed{Store: holding.Store(), Count: count})
 		}
-		plan.BackupsExpireAt, err = s.horizon(tx, tx.Now)
+		plan.BackupsExpireAt, err = s.backups.ExpireBy(tx, tx.Now)
 		return err
 	})
 	return plan, err
@@ -121,18 +159,18 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 //
 // The row is locked against new references before the existing ones are counted, so that the refusal is true; the foreign key of the trail makes
 // sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
-func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (receipt Receipt, err error) {
+func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (issued receipt.Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		receipt, err = s.delete(tx, caller, user, condition)
+		issued, err = s.delete(tx, caller, user, condition)
 		return err
 	})
-	return receipt, err
+	return issued, err
 }
 
 // erasure is somebody who is locked, and the receipt of what is to be done.
 type erasure struct {
 	person  User
-	receipt *Receipt
+	receipt *receipt.Receipt
 }
 
 // carryOut deletes or redacts people who are locked, as their receipts say, and stores the receipts. The trail names nobody of those who are deleted. However many they
@@ -146,11 +184,14 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 	var redacted []erasure
 	for i, one := range erasures {
 		all[i] = one.person.ID
-		if one.receipt.Kind == Deletion {
+		if one.receipt.Kind == receipt.Deletion {
 			deleted = append(deleted, one.person.ID)
 		} else {
 			redacted = append(redacted, one)
 		}
+	}
+	if err := labelAll(tx, redacted); err != nil {
+		return err
 	}
 	if err := keep(tx, redacted); err != nil {
 		return err
@@ -170,7 +211,7 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 		return err
 	}
 	for _, one := range erasures {
-		if err := s.keepReceipt(tx, one.receipt); err != nil {
+		if err := s.receipts.Save(tx, one.receipt); err != nil {
 			return err
 		}
 	}
@@ -196,122 +237,96 @@ func keep(tx *postgres.Tx, redacted []erasure) error {
 	return nil
 }
 
-// keepReceipt signs the receipt of what was carried out in this transaction, and stores it.
-func (s *Service) keepReceipt(tx *postgres.Tx, receipt *Receipt) error {
-	if err := s.sign(receipt, tx.Now); err != nil {
-		return err
-	}
-	return insertReceipt(tx, *receipt)
-}
-
-func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (Receipt, error) {
+func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (receipt.Receipt, error) {
 	found, err := s.prepare(tx, user, lockForDelete, condition)
 	if err != nil {
-		return Receipt{}, err
+		return receipt.Receipt{}, err
 	}
 	references, err := audit.ReferencesTx(tx, user)
 	if err != nil {
-		return Receipt{}, err
+		return receipt.Receipt{}, err
 	}
 	if len(references) > 0 {
-		return Receipt{}, incomplete(user, references)
+		return receipt.Receipt{}, incomplete(user, references)
 	}
-	receipt, err := s.newReceipt(tx, caller, Deletion, user)
+	issued, err := s.newReceipt(tx, caller, receipt.Deletion, user)
 	if err != nil {
-		return Receipt{}, err
+		return receipt.Receipt{}, err
 	}
-	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
-		return Receipt{}, err
+	if err := s.carryOut(tx, []erasure{{found, &issued}}); err != nil {
+		return receipt.Receipt{}, err
 	}
-	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
-		return Receipt{}, err
+	if err := s.ledger.AppendTx(tx, entryOf(issued)); err != nil {
+		return receipt.Receipt{}, err
 	}
-	return receipt, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
+	return issued, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
 }
 
 // EraseTx erases a person at the person's own wish, within another's transaction: it deletes if the trail allows it, and redacts otherwise.
 // Faults: ResourceNotFound, UserRedacted, LastAdministrator.
-func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.User) (Receipt, error) {
-	receipt, err := s.delete(tx, caller, user, version.Condition{})
+func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.User) (receipt.Receipt, error) {
+	issued, err := s.delete(tx, caller, user, version.Condition{})
 	var refused *fault.Fault
 	if !errors.As(err, &refused) || refused.Code != fault.AuditTrailIncomplete || len(refused.References) == 0 {
-		return receipt, err
+		return issued, err
 	}
-	label, err := freeLabel(tx)
-	if err != nil {
-		return Receipt{}, err
-	}
-	reason := Reason("requested_by_person")
-	return s.redact(tx, caller, user, &reason, version.Condition{}, label)
+	reason := receipt.RequestedByPerson
+	return s.redact(tx, caller, user, &reason, version.Condition{})
 }
 
-// freeLabel makes a label that nobody has. The caller holds the lock of the customer, under which every redaction goes on.
-func freeLabel(tx *postgres.Tx) (string, error) {
-	for length := labelLength; ; length++ {
-		label := newLabel(length)
-		taken, err := labelTaken(tx, label)
-		if err != nil || !taken {
-			return label, err
-		}
+// Redact removes everything personal and leaves the id and a label. Redacting again returns the same
+// receipt. Faults: ResourceNotFound, PreconditionFailed, LastAdministrator.
+func (s *Service) Redact(
+	ctx context.Context, caller principal.Principal, user id.User, reason *receipt.Reason, condition version.Condition,
+	once *idempotency.Once[receipt.Receipt],
+) (receipt.Receipt, error) {
+	if reason != nil && !reason.Known() {
+		return receipt.Receipt{}, fault.New(fault.MalformedRequest, "The reason is not one of those known.").
+			At("/reason", "must be one of those in the contract")
 	}
-}
-
-// Redact removes everything personal and leaves the id and a label. Redacting again returns the same receipt.
-// Faults: ResourceNotFound, PreconditionFailed, LastAdministrator.
-func (s *Service) Redact(ctx context.Context, caller principal.Principal, user id.User, reason *Reason, condition version.Condition,
-	once *idempotency.Once[Receipt],
-) (receipt Receipt, err error) {
-	if reason != nil && !knownReason(*reason) {
-		return Receipt{}, fault.New(fault.MalformedRequest, "The reason is not one of those known.").At("/reason", "must be one of those in the contract")
-	}
-	for length := labelLength; ; length++ {
-		err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-			receipt, err = once.Do(tx, func() (Receipt, id.User, error) {
-				receipt, err := s.redact(tx, caller, user, reason, condition, newLabel(length))
-				return receipt, id.User{}, err
-			})
-			return err
+	issued, err := postgres.Write(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (receipt.Receipt, error) {
+		return once.Do(tx, func() (receipt.Receipt, id.User, error) {
+			issued, err := s.redact(tx, caller, user, reason, condition)
+			return issued, id.User{}, err
 		})
-		if !postgres.Violates(err, "users_label") {
-			return receipt, asKnown(err)
-		}
-	}
+	})
+	return issued, asKnown(err)
 }
 
-func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *Reason, condition version.Condition, label string) (Receipt, error) {
+func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *receipt.Reason, condition version.Condition) (receipt.Receipt, error) {
 	found, err := s.prepare(tx, user, lock, condition)
 	if fault.Is(err, fault.UserRedacted) {
-		return s.receiptTx(tx, *found.ReceiptID)
+		return s.receipts.ByID(tx, *found.ReceiptID)
 	}
 	if err != nil {
-		return Receipt{}, err
+		return receipt.Receipt{}, err
 	}
-	receipt, err := s.newReceipt(tx, caller, Redaction, user)
+	issued, err := s.newReceipt(tx, caller, receipt.Redaction, user)
 	if err != nil {
-		return Receipt{}, err
+		return receipt.Receipt{}, err
 	}
-	receipt.Label, receipt.Reason = &label, reason
-	if err := s.carryOut(tx, []erasure{{found, &receipt}}); err != nil {
-		return Receipt{}, err
+	issued.Reason = reason
+	if err := s.carryOut(tx, []erasure{{found, &issued}}); err != nil {
+		return receipt.Receipt{}, err
 	}
-	if err := s.ledger.AppendTx(tx, receipt.entry()); err != nil {
-		return Receipt{}, err
+	if err := s.ledger.AppendTx(tx, entryOf(issued)); err != nil {
+		return receipt.Receipt{}, err
 	}
-	return receipt, audit.AppendTx(tx, audit.Act{
+	return issued, audit.AppendTx(tx, audit.Act{
 		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
 	})
 }
 
 // keptOf is what stays of somebody because the trail refers to it.
-func keptOf(references []fault.Reference) []Kept {
+func keptOf(references []fault.Reference) []receipt.Kept {
 	if len(references) == 0 {
-		return []Kept{}
+		return []receipt.Kept{}
 	}
-	entries := Kept{Store: trail, Why: whyTrail}
+	entries := receipt.Kept{Store: trail, Why: whyTrail}
 	for _, reference := range references {
 		entries.Count += reference.Count
 	}
-	return []Kept{entries}
+	return []receipt.Kept{entries}
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -347,8 +362,8 @@ func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
 	var hashes [][]byte
 	for _, one := range erasures {
 		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
-			one.receipt.Kept = append(one.receipt.Kept, Kept{Store: marks, Count: 1, Why: whyMarks})
-			hashes = append(hashes, s.mark(tx.Customer, address.Key))
+			one.receipt.Kept = append(one.receipt.Kept, receipt.Kept{Store: marks, Count: 1, Why: whyMarks})
+			hashes = append(hashes, s.suppressionHash(tx.Customer, address.Key))
 		}
 	}
 	return insertSuppressed(tx, hashes)
@@ -357,7 +372,7 @@ func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
 // removeHoldings removes what is held of people elsewhere, and writes it into their receipts.
 func (s *Service) removeHoldings(tx *postgres.Tx, users []id.User, erasures []erasure) error {
 	for _, one := range erasures {
-		one.receipt.Removed = []Removed{{Store: profile, Count: 1}}
+		one.receipt.Removed = []receipt.Removed{{Store: profile, Count: 1}}
 	}
 	for _, holding := range s.holdings {
 		counts, err := holding.Remove(tx, users)
@@ -365,7 +380,7 @@ func (s *Service) removeHoldings(tx *postgres.Tx, users []id.User, erasures []er
 			return err
 		}
 		for _, one := range erasures {
-			one.receipt.Removed = append(one.receipt.Removed, Removed{Store: holding.Store(), Count: counts[one.person.ID]})
+			one.receipt.Removed = append(one.receipt.Removed, receipt.Removed{Store: holding.Store(), Count: counts[one.person.ID]})
 		}
 	}
 	return nil
@@ -377,23 +392,23 @@ func incomplete(user id.User, references []fault.Reference) error {
 	return f
 }
 
-func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind Kind, user id.User) (receipt Receipt, err error) {
-	receipt = Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []Kept{}, State: Pending}
+func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind receipt.Kind, user id.User) (issued receipt.Receipt, err error) {
+	issued = receipt.Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []receipt.Kept{}, State: receipt.Pending}
 	if caller.IsAPIKey() {
-		receipt.OrderedByAPIKey = &caller.APIKey
+		issued.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
-		receipt.OrderedByUser = &caller.User
+		issued.OrderedByUser = &caller.User
 	}
-	receipt.BackupsExpireAt, err = s.horizon(tx, tx.Now)
-	return receipt, err
+	issued.BackupsExpireAt, err = s.backups.ExpireBy(tx, tx.Now)
+	return issued, err
 }
 
-// entry is an erasure as the ledger keeps it: everything that the same receipt can be made of once more.
-func (r Receipt) entry() ledger.Entry {
+// entryOf is an erasure as the ledger keeps it: everything that the same receipt can be made from again.
+func entryOf(r receipt.Receipt) ledger.Entry {
 	entry := ledger.Entry{
 		Kind: ledger.Deletion, Subject: r.UserID.UUID, Receipt: &r.ID, Authority: r.Authority, OrderedBy: r.OrderedByUser, OrderedByKey: r.OrderedByAPIKey,
 	}
-	if r.Kind == Redaction {
+	if r.Kind == receipt.Redaction {
 		entry.Kind, entry.Label = ledger.Redaction, *r.Label
 	}
 	if r.Reason != nil {

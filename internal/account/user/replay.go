@@ -7,6 +7,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/record/audit"
 	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // ReplayTx carries out once more what the ledger says of people, each entry of another person, by the same code as the first time, and records it as acts of the service
@@ -130,7 +131,7 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 	if err != nil {
 		return err
 	}
-	horizon, err := s.horizon(tx, tx.Now) // the backups that hold them are those of up to now
+	expireAt, err := s.backups.ExpireBy(tx, tx.Now) // the backups that hold them are those of up to now
 	if err != nil {
 		return err
 	}
@@ -138,11 +139,11 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 	for _, at := range which {
 		entry := entries[at]
 		person, there := people[entry.User()]
-		receipt := receiptOf(entry, horizon)
+		issued := receiptOf(entry, expireAt)
 		switch {
 		case !there:
 			outcomes[at] = ledger.Absent
-			if err := s.keepReceiptAgain(tx, receipt); err != nil {
+			if err := s.receipts.SaveIfMissing(tx, &issued); err != nil {
 				return err
 			}
 			continue
@@ -151,78 +152,34 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 			continue
 		case entry.Kind == ledger.Deletion && len(named[person.ID]) > 0:
 			// The trail, which must stay whole, names the person: everything personal goes all the same.
-			label := newLabel(labelLength)
-			receipt.Kind, receipt.Label = Redaction, &label
+			issued.Kind = receipt.Redaction
 			outcomes[at] = ledger.RedactedInstead
 		default:
 			outcomes[at] = ledger.Done
 		}
-		erasures = append(erasures, erasure{person, &receipt})
-	}
-	if err := relabel(tx, erasures); err != nil {
-		return err
+		erasures = append(erasures, erasure{person, &issued})
 	}
 	return s.carryOut(tx, erasures)
 }
 
-// relabel gives those another label whose label somebody else has by now. The caller holds the lock of the customer, under which every redaction goes on.
-func relabel(tx *postgres.Tx, erasures []erasure) error {
-	given := make(map[string]bool)
-	var open []*Receipt
-	for _, one := range erasures {
-		if one.receipt.Label != nil {
-			open = append(open, one.receipt)
-		}
-	}
-	for length := labelLength + 1; len(open) > 0; length++ {
-		labels := make([]string, len(open))
-		for i, receipt := range open {
-			labels[i] = *receipt.Label
-		}
-		taken, err := takenLabels(tx, labels)
-		if err != nil {
-			return err
-		}
-		var left []*Receipt
-		for _, receipt := range open {
-			if taken[*receipt.Label] || given[*receipt.Label] {
-				*receipt.Label = newLabel(length)
-				left = append(left, receipt)
-				continue
-			}
-			given[*receipt.Label] = true
-		}
-		open = left
-	}
-	return nil
-}
-
-// keepReceiptAgain signs and stores the receipt of somebody who is not there, unless it is there.
-func (s *Service) keepReceiptAgain(tx *postgres.Tx, receipt Receipt) error {
-	if err := s.sign(&receipt, tx.Now); err != nil {
-		return err
-	}
-	return insertReceiptAgain(tx, receipt)
-}
-
 // receiptOf is the receipt that an entry was made of, before it is known what is removed.
-func receiptOf(entry ledger.Entry, horizon *time.Time) Receipt {
-	receipt := Receipt{
-		ID: id.New[id.Receipt](), Kind: Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
-		CompletedAt: entry.At, Removed: []Removed{}, Kept: []Kept{}, State: Pending, BackupsExpireAt: horizon,
+func receiptOf(entry ledger.Entry, expireAt *time.Time) receipt.Receipt {
+	issued := receipt.Receipt{
+		ID: id.New[id.Receipt](), Kind: receipt.Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
+		CompletedAt: entry.At, Removed: []receipt.Removed{}, Kept: []receipt.Kept{}, State: receipt.Pending, BackupsExpireAt: expireAt,
 	}
 	if entry.Receipt != nil {
-		receipt.ID = *entry.Receipt
+		issued.ID = *entry.Receipt
 	}
 	if entry.Kind == ledger.Redaction {
 		label := entry.Label
-		receipt.Kind, receipt.Label = Redaction, &label
+		issued.Kind, issued.Label = receipt.Redaction, &label
 	}
 	if entry.Reason != "" {
-		reason := Reason(entry.Reason)
-		receipt.Reason = &reason
+		reason := receipt.Reason(entry.Reason)
+		issued.Reason = &reason
 	}
-	return receipt
+	return issued
 }
 
 // LostCorrectionsTx counts the people of whom a restore lost a correction that was not sent anew since.

@@ -3,7 +3,6 @@ package user
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/base/fault"
@@ -12,34 +11,51 @@ import (
 	"github.com/fusionspim/steward/internal/base/version"
 	"github.com/fusionspim/steward/internal/infra/idempotency"
 	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// Service is people as callers use them. Safe for concurrent use.
+// Service implements the use cases of accounts. Safe for concurrent use.
 type Service struct {
 	db       *postgres.DB
 	ledger   *ledger.Ledger
+	box      *seal.Box
+	backups  *backup.Service
+	receipts *receipt.Issuer
 	invite   Invite
-	mark     Mark
-	horizon  Horizon
-	signing  Signing
 	holdings []Holding
 }
 
-// Invite asks people who got accounts without a password to choose one, within the transaction that makes the accounts.
+// Invite invites people who got accounts without a password to choose one, within the transaction that
+// creates the accounts. It is a function because links are above accounts (passwordlink).
 type Invite func(tx *postgres.Tx, made ...id.User) error
 
-// Mark makes of a customer and the key of an address what is kept of an erased person, so that an import can tell: a keyed hash.
-type Mark func(of id.Customer, addressKey string) []byte
+// Dependencies of a Service.
+type Dependencies struct {
+	DB       *postgres.DB
+	Ledger   *ledger.Ledger  // of what must outlive a restore of the database
+	Box      *seal.Box       // for hashes of the addresses of people who were erased
+	Backups  *backup.Service // for when the last backup of an erased person expires
+	Receipts *receipt.Issuer // whose keys are loaded
+	Invite   Invite
+	Holdings []Holding // whatever else keeps something of a person; removed in this order
+}
 
-// Horizon tells by when no backup holds somebody any more who was erased at a moment; nil: none does.
-type Horizon func(tx *postgres.Tx, erased time.Time) (*time.Time, error)
+// NewService makes the service. Where nobody is created or erased, the database and the ledger will do.
+func NewService(from Dependencies) *Service {
+	return &Service{
+		db: from.DB, ledger: from.Ledger, box: from.Box, backups: from.Backups, receipts: from.Receipts,
+		invite: from.Invite, holdings: from.Holdings,
+	}
+}
 
-// NewService makes the service. What must outlive a restore of the database goes into the ledger. The keys that receipts are signed with must have been loaded before anybody
-// is erased. The holdings are whatever else keeps something of a person; they are removed in the order given.
-func NewService(db *postgres.DB, ledger *ledger.Ledger, invite Invite, mark Mark, horizon Horizon, signing Signing, holdings ...Holding) *Service {
-	return &Service{db: db, ledger: ledger, invite: invite, mark: mark, horizon: horizon, signing: signing, holdings: holdings}
+// suppressionHash is what is kept of an address, by its key, when its owner is erased, so that an import
+// brings nobody back unnoticed: it takes the master key to find out whose it is.
+func (s *Service) suppressionHash(of id.Customer, addressKey string) []byte {
+	return s.box.MAC("suppressed address", of.UUID[:], []byte(addressKey))
 }
 
 func notFound() error { return fault.New(fault.ResourceNotFound, "There is no such user.") }
@@ -48,10 +64,10 @@ func stale() error {
 	return fault.New(fault.PreconditionFailed, "The user has changed. Fetch it again before you change it.")
 }
 
-func redacted(receipt *id.Receipt) error {
+func redacted(proof *id.Receipt) error {
 	f := fault.New(fault.UserRedacted, "Redaction is final. The user can be looked up, but neither changed nor used.")
-	if receipt != nil {
-		f.Receipt = ReceiptPath(*receipt)
+	if proof != nil {
+		f.Receipt = receipt.Path(*proof)
 	}
 	return f
 }

@@ -281,11 +281,6 @@ func takenLabels(tx *postgres.Tx, labels []string) (map[string]bool, error) {
 	return taken, rows.Err()
 }
 
-func labelTaken(tx *postgres.Tx, label string) (taken bool, err error) {
-	err = tx.Raw("select exists (select from users where customer_id = ? and label = ?)", tx.Customer, label).Row().Scan(&taken)
-	return taken, err
-}
-
 func remove(tx *postgres.Tx, users []id.User) error {
 	if len(users) == 0 {
 		return nil
@@ -323,26 +318,6 @@ func redactRows(tx *postgres.Tx, redacted []erasure) error {
 			receipt_id = r.receipt, version = version + 1, updated_at = ?
 		from jsonb_to_recordset(?::jsonb) as r(id uuid, label text, at timestamptz, receipt uuid)
 		where u.customer_id = ? and u.id = r.id`, tx.Now, tx.Now, tx.Now, postgres.JSON[[]row]{Of: rows}, tx.Customer).Error
-}
-
-func insertReceipt(tx *postgres.Tx, r Receipt) error {
-	return tx.ORM().Exec(`
-		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
-		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		tx.Customer, r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt,
-		postgres.JSON[[]Removed]{Of: r.Removed}, postgres.JSON[[]Kept]{Of: r.Kept}, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now).Error
-}
-
-// insertReceiptAgain stores a receipt that may be there already.
-func insertReceiptAgain(tx *postgres.Tx, r Receipt) error {
-	return tx.ORM().Exec(`
-		insert into erasure_receipts (customer_id, id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at,
-			removed, kept, backups_expire_at, state, erased_at, jws, signed_at)
-		select id, ?::uuid, ?, ?::uuid, ?::text, ?::text, ?, ?::uuid, ?::uuid, ?::timestamptz, '[]', '[]', ?::timestamptz, ?, ?::timestamptz, ?, ?::timestamptz
-		from customers where id = ? on conflict do nothing`,
-		r.ID, r.Kind, r.UserID, r.Label, r.Reason, r.Authority, r.OrderedByUser, r.OrderedByAPIKey, r.CompletedAt, r.BackupsExpireAt, r.State, tx.Now, r.JWS, tx.Now,
-		tx.Customer).Error
 }
 
 // again is how the ledger says that a person was changed; what does not apply is empty.
@@ -392,122 +367,6 @@ func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err 
 func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	err = tx.ORM().Raw("select count(*) from users where customer_id = ? and correction_lost_at is not null", tx.Customer).Row().Scan(&count)
 	return count, err
-}
-
-const receiptColumns = `id, kind, user_id, label, reason, authority, ordered_by_user_id, ordered_by_api_key_id, completed_at, removed, kept, backups_expire_at,
-	state, live_complete_at, final_at, coalesce(jws, '')`
-
-func scanReceipt(row interface{ Scan(into ...any) error }) (found Receipt, err error) {
-	var removed postgres.JSON[[]Removed]
-	var kept postgres.JSON[[]Kept]
-	err = row.Scan(&found.ID, &found.Kind, &found.UserID, &found.Label, &found.Reason, &found.Authority, &found.OrderedByUser, &found.OrderedByAPIKey,
-		&found.CompletedAt, &removed, &kept, &found.BackupsExpireAt, &found.State, &found.LiveCompleteAt, &found.FinalAt, &found.JWS)
-	found.Removed, found.Kept = removed.Of, kept.Of
-	return found, err
-}
-
-func receiptByID(tx *postgres.Tx, receipt id.Receipt) (Receipt, error) {
-	found, err := scanReceipt(tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = ?", tx.Customer, receipt).Row())
-	if errors.Is(err, sql.ErrNoRows) {
-		return Receipt{}, fault.New(fault.ResourceNotFound, "There is no such receipt.")
-	}
-	return found, err
-}
-
-// lockReceipts returns those of the receipts that are in a state, and holds them.
-func lockReceipts(tx *postgres.Tx, receipts []id.Receipt, state ReceiptState) ([]Receipt, error) {
-	return receiptsWhere(tx, receipts, "state = ?", state)
-}
-
-// lockUnsigned returns those of the receipts that have no signature, and holds them.
-func lockUnsigned(tx *postgres.Tx, receipts []id.Receipt) ([]Receipt, error) {
-	return receiptsWhere(tx, receipts, "signed_at is null")
-}
-
-func receiptsWhere(tx *postgres.Tx, receipts []id.Receipt, condition string, arguments ...any) (found []Receipt, err error) {
-	ids := make(postgres.Strings, len(receipts))
-	for i, one := range receipts {
-		ids[i] = one.String()
-	}
-	rows, err := tx.Raw("select "+receiptColumns+" from erasure_receipts where customer_id = ? and id = any (?::uuid[]) and "+condition+" order by id for update",
-		append([]any{tx.Customer, ids}, arguments...)...).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		one, err := scanReceipt(rows)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, one)
-	}
-	return found, rows.Err()
-}
-
-// updateReceipts stores how far receipts have come, with their signatures, in one round trip.
-func updateReceipts(tx *postgres.Tx, receipts []Receipt) (int64, error) {
-	if len(receipts) == 0 {
-		return 0, nil
-	}
-	type wire struct {
-		ID             id.Receipt   `json:"id"`
-		State          ReceiptState `json:"state"`
-		LiveCompleteAt *time.Time   `json:"live_complete_at"`
-		FinalAt        *time.Time   `json:"final_at"`
-		JWS            string       `json:"jws"`
-	}
-	sent := make([]wire, len(receipts))
-	for i, one := range receipts {
-		sent[i] = wire{one.ID, one.State, one.LiveCompleteAt, one.FinalAt, one.JWS}
-	}
-	text, err := json.Marshal(sent)
-	if err != nil {
-		return 0, err
-	}
-	done := tx.ORM().Exec(`
-		update erasure_receipts r set state = s.state, live_complete_at = s.live_complete_at, final_at = s.final_at, jws = s.jws, signed_at = ?
-		from jsonb_to_recordset(?::jsonb) as s(id uuid, state text, live_complete_at timestamptz, final_at timestamptz, jws text)
-		where r.customer_id = ? and r.id = s.id`, tx.Now, string(text), tx.Customer)
-	return done.RowsAffected, done.Error
-}
-
-// signFirst stores the first signature of a receipt. Somebody else's that came first is as good.
-func signFirst(tx *postgres.Tx, r Receipt) error {
-	return tx.ORM().Exec("update erasure_receipts set jws = ?, signed_at = ? where customer_id = ? and id = ? and jws is null", r.JWS, tx.Now, tx.Customer, r.ID).Error
-}
-
-func scanUnsettled(rows *sql.Rows, err error) (all []Unsettled, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var one Unsettled
-		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedAt, &one.ErasedIn); err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-// unsettled finds receipts by their states, which partial indexes know: so the states stand in the statements.
-func unsettled(tx *postgres.Tx, state ReceiptState, limit int) ([]Unsettled, error) {
-	statement := "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'pending' order by completed_at limit ?"
-	if state == LiveComplete {
-		statement = "select customer_id, id, erased_at, erased_in from erasure_receipts where state = 'live-complete' order by erased_at limit ?"
-	}
-	return scanUnsettled(tx.Raw(statement, limit).Rows())
-}
-
-func unsigned(tx *postgres.Tx, limit int) ([]Unsettled, error) {
-	return scanUnsettled(tx.Raw("select customer_id, id, erased_at, erased_in from erasure_receipts where signed_at is null order by completed_at limit ?", limit).Rows())
-}
-
-func waiting(tx *postgres.Tx) (count int64, since *time.Time, err error) {
-	err = tx.Raw("select count(*), min(erased_at) from erasure_receipts where state = 'pending'").Row().Scan(&count, &since)
-	return count, since, err
 }
 
 func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
@@ -570,7 +429,7 @@ func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int
 		rows[i] = wireCandidate{
 			Row: number, ID: one.id, Role: one.role, RoleGiven: one.roleGiven, FirstName: one.firstName, LastName: one.lastName, Email: one.address.Text,
 			FirstNameKey: Key(one.firstName), LastNameKey: Key(one.lastName), EmailKey: one.address.Key,
-			Mark: hex.EncodeToString(s.mark(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
+			Mark: hex.EncodeToString(s.suppressionHash(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
 		}
 	}
 	sent, err := json.Marshal(rows)

@@ -8,7 +8,6 @@
 package user
 
 import (
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -21,6 +20,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // Status is the state of a user. The set is closed.
@@ -101,17 +101,14 @@ type Filter struct {
 	AlertsOptedIn *bool
 }
 
-// Reason is why a customer redacts. The set is closed.
-type Reason string
-
 // Plan is what erasing a person would do.
 type Plan struct {
 	CanDelete         bool
 	CanRedact         bool
 	LastAdministrator bool
 	Blocking          []fault.Reference
-	Removes           []Removed
-	Keeps             []Kept
+	Removes           []receipt.Removed
+	Keeps             []receipt.Kept
 	BackupsExpireAt   *time.Time // if it were done now
 }
 
@@ -193,8 +190,3 @@ func atomText(char rune) bool {
 	}
 	return unicode.In(char, unicode.L, unicode.M, unicode.N) // letters, marks and digits of all scripts: nothing invisible, nothing blank
 }
-
-// reasons are the words that a redaction order may give.
-var reasons = []Reason{"left_employment", "requested_by_person", "created_in_error", "contract_ended", "legal_obligation", "other"}
-
-func knownReason(reason Reason) bool { return slices.Contains(reasons, reason) }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // DefaultWait is how long an offboarding waits after its approval unless the settings say otherwise.
@@ -54,9 +55,9 @@ type Offboarding struct {
 	DeletingAt      *time.Time
 	RecordedAt      *time.Time // in the ledger
 	DeletedAt       *time.Time
-	LiveCompleteAt  *time.Time // no dead row of the customer is left in the live database
-	FinalAt         *time.Time // no backup is left that may hold anything of the customer
-	Removed         []Removed  // so far, by store
+	LiveCompleteAt  *time.Time        // no dead row of the customer is left in the live database
+	FinalAt         *time.Time        // no backup is left that may hold anything of the customer
+	Removed         []receipt.Removed // so far, by store
 	BackupsExpireAt *time.Time
 	Recipient       *string // that the next bundle is encrypted to
 	BundleWantedAt  *time.Time
@@ -66,12 +67,6 @@ type Offboarding struct {
 	UpdatedAt       time.Time
 
 	notices int
-}
-
-// Removed counts what was deleted of one store.
-type Removed struct {
-	Store string
-	Count int64
 }
 
 // Bundle is what is known of a bundle without opening it.
@@ -114,6 +109,17 @@ func (o Offboarding) next() time.Time {
 		return o.noticeAt(o.notices + 1)
 	}
 	return *o.DeletesAt
+}
+
+// certificate is what is certified of an offboarding that is done.
+func (o Offboarding) certificate() receipt.Certificate {
+	return receipt.Certificate{
+		ID: o.ID, Customer: receipt.Customer{ID: o.Customer, Slug: o.Slug, Name: o.Name},
+		RequestedAt: o.RequestedAt, RequestedBy: o.RequestedBy,
+		ApprovedAt: o.ApprovedAt, ApprovedBy: o.ApprovedBy,
+		DeletingAt: o.DeletingAt, DeletedAt: o.DeletedAt,
+		Removed: o.Removed, BackupsExpireAt: o.BackupsExpireAt,
+	}
 }
 
 func notFound() error {

@@ -3,32 +3,36 @@ package offboarding
 import (
 	"context"
 
-	"github.com/fusionspim/steward/internal/account/user"
-	"github.com/fusionspim/steward/internal/compliance/receipt"
+	"github.com/google/uuid"
+
+	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-var _ receipt.Others = (*Service)(nil)
+var _ receipt.Erasures = (*Service)(nil)
 
-// Tables implements receipt.Others.
-func (s *Service) Tables() []string {
-	tables := []string{postgres.QueueSchema + ".river_job"}
+// Tables are those that hold something of a customer.
+func Tables() []string {
+	var tables []string
 	for _, store := range Stores() {
 		tables = append(tables, store.Table)
 	}
 	return tables
 }
 
-// Unsettled implements receipt.Others: customers that are deleted.
-func (s *Service) Unsettled(ctx context.Context, state user.ReceiptState, limit int) (found []receipt.Leftover, err error) {
-	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		found, err = unsettled(tx, state, limit)
-		return err
+// Unsettled implements receipt.Erasures: customers that are deleted.
+func (s *Service) Unsettled(ctx context.Context, state receipt.State, limit int) ([]receipt.Unsettled, error) {
+	return postgres.Platform(ctx, s.db, func(tx *postgres.Tx) ([]receipt.Unsettled, error) {
+		return unsettled(tx, state, limit)
 	})
-	return found, err
 }
 
-// Settle implements receipt.Others.
-func (s *Service) Settle(ctx context.Context, one receipt.Leftover, next user.ReceiptState) error {
-	return s.db.InCustomer(ctx, one.Customer, func(tx *postgres.Tx) error { return settle(tx, one, next) })
+// Settle implements receipt.Erasures.
+func (s *Service) Settle(
+	ctx context.Context, of id.Customer, offboardings []uuid.UUID, next receipt.State,
+) (int64, error) {
+	return postgres.Write(ctx, s.db, of, func(tx *postgres.Tx) (int64, error) {
+		return settle(tx, offboardings, next)
+	})
 }

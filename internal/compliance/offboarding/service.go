@@ -1,6 +1,7 @@
 package offboarding
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,13 +21,12 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/record/ledger"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// Horizon tells by when no backup holds what was deleted at a moment.
-type Horizon func(tx *postgres.Tx, deleted time.Time) (*time.Time, error)
-
-// Service is offboardings as callers use them. Safe for concurrent use.
+// Service implements the use cases of offboardings. Safe for concurrent use.
 type Service struct {
 	db        *postgres.DB
 	customers *customer.Service
@@ -35,21 +35,33 @@ type Service struct {
 	ledger    *ledger.Ledger
 	queue     *jobs.Queue
 	mailing   mailjob.Mailing
-	horizon   Horizon
-	signing   Signing
+	backups   *backup.Service
+	receipts  *receipt.Issuer
 	wait      time.Duration
 	log       *slog.Logger
 }
 
-// NewService makes the service. A wait of zero is DefaultWait.
-func NewService(db *postgres.DB, customers *customer.Service, box *seal.Box, objects blob.Store, ledger *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing, horizon Horizon,
-	signing Signing, wait time.Duration, log *slog.Logger,
-) *Service {
-	if wait == 0 {
-		wait = DefaultWait
-	}
+// Dependencies of a Service.
+type Dependencies struct {
+	DB        *postgres.DB
+	Customers *customer.Service
+	Box       *seal.Box
+	Objects   blob.Store // for bundles
+	Ledger    *ledger.Ledger
+	Queue     *jobs.Queue
+	Mailing   mailjob.Mailing
+	Backups   *backup.Service // for when the last backup of a deleted customer expires
+	Receipts  *receipt.Issuer // for certificates
+	Wait      time.Duration   // from the approval to the deletion; zero: DefaultWait
+	Log       *slog.Logger
+}
+
+// NewService makes the service.
+func NewService(from Dependencies) *Service {
 	return &Service{
-		db: db, customers: customers, box: box, objects: objects, ledger: ledger, queue: queue, mailing: mailing, horizon: horizon, signing: signing, wait: wait, log: log,
+		db: from.DB, customers: from.Customers, box: from.Box, objects: from.Objects, ledger: from.Ledger,
+		queue: from.Queue, mailing: from.Mailing, backups: from.Backups, receipts: from.Receipts,
+		wait: cmp.Or(from.Wait, DefaultWait), log: from.Log,
 	}
 }
 

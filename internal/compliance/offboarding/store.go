@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/google/uuid"
+
 	"github.com/fusionspim/steward/internal/base/id"
-	"github.com/fusionspim/steward/internal/compliance/receipt"
 	"github.com/fusionspim/steward/internal/infra/postgres"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // columns are all but the key of the bundle. Whether nothing of the customer is left in any backup is asked outside customers alone.
@@ -41,9 +42,9 @@ func scan(row scanner) (found Offboarding, err error) {
 		return Offboarding{}, err
 	}
 	for store, count := range removed.Of {
-		found.Removed = append(found.Removed, Removed{store, count})
+		found.Removed = append(found.Removed, receipt.Removed{Store: store, Count: count})
 	}
-	slices.SortFunc(found.Removed, func(a, b Removed) int { return strings.Compare(a.Store, b.Store) })
+	slices.SortFunc(found.Removed, func(a, b receipt.Removed) int { return strings.Compare(a.Store, b.Store) })
 	if bundle.id != nil {
 		bundle.of.ID, bundle.of.Size, bundle.of.MadeAt = *bundle.id, *bundle.size, *bundle.madeAt
 		found.Bundle = &bundle.of
@@ -210,35 +211,31 @@ func markDeleted(tx *postgres.Tx, of Offboarding) (Offboarding, error) {
 		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, of.DeletedAt, of.BackupsExpireAt, of.JWS)
 }
 
-// unsettled are customers that are deleted, and whose rows may lie dead in their tables still; or, of those that are live-complete, in backups.
-func unsettled(tx *postgres.Tx, state user.ReceiptState, limit int) (found []receipt.Leftover, err error) {
+// unsettled are customers that are deleted, and whose rows may still lie dead in their tables; or, of
+// those that are live-complete, in backups.
+func unsettled(tx *postgres.Tx, state receipt.State, limit int) ([]receipt.Unsettled, error) {
 	complete := "null"
-	if state == user.LiveComplete {
+	if state == receipt.LiveComplete {
 		complete = "not null"
 	}
-	rows, err := tx.Raw(`
-		select customer_id, id, deleted_at, coalesce(deleted_in, 0) from offboardings where state = 'deleted' and final_at is null and live_complete_at is `+complete+`
-		order by deleted_at limit ?`, limit).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var one receipt.Leftover
-		if err := rows.Scan(&one.Customer, &one.ID, &one.ErasedAt, &one.ErasedIn); err != nil {
-			return nil, err
-		}
-		found = append(found, one)
-	}
-	return found, rows.Err()
+	return postgres.Collect(tx, func(row postgres.Row) (found receipt.Unsettled, err error) {
+		err = row.Scan(&found.Customer, &found.ID, &found.ErasedAt, &found.ErasedIn)
+		return found, err
+	}, `
+		select customer_id, id, deleted_at, coalesce(deleted_in, 0) from offboardings
+		where state = 'deleted' and final_at is null and live_complete_at is `+complete+`
+		order by deleted_at limit $1`, limit)
 }
 
-func settle(tx *postgres.Tx, of receipt.Leftover, next user.ReceiptState) error {
-	step := "live_complete_at = ?, version = version + 1, updated_at = ? where live_complete_at is null"
-	if next == user.Final {
-		step = "final_at = ?, version = version + 1, updated_at = ? where live_complete_at is not null and final_at is null"
+// settle records that nothing is left of a customer, in the database or in any backup. It does so once.
+func settle(tx *postgres.Tx, offboardings []uuid.UUID, next receipt.State) (int64, error) {
+	step := "live_complete_at = @now, version = version + 1, updated_at = @now where live_complete_at is null"
+	if next == receipt.Final {
+		step = `final_at = @now, version = version + 1, updated_at = @now
+			where live_complete_at is not null and final_at is null`
 	}
-	return tx.ORM().Exec("update offboardings set "+step+" and state = 'deleted' and customer_id = ? and id = ?", tx.Now, tx.Now, of.Customer, of.ID).Error
+	return tx.Exec("update offboardings set "+step+" and state = 'deleted' and customer_id = @customer and id = any (@ids)",
+		postgres.Args{"now": tx.Now, "customer": tx.Customer, "ids": offboardings})
 }
 
 // take returns an offboarding that somebody has to look after, and keeps others from it for a while. There may be none.

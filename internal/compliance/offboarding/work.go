@@ -292,11 +292,11 @@ func (s *Service) certify(ctx context.Context, of id.Customer, offboarding id.Of
 	if err != nil {
 		return err
 	}
-	if _, err := s.signing.Keys.Ring(ctx); err != nil {
+	if _, err := s.receipts.Keys(ctx); err != nil {
 		return err
 	}
 	return s.db.InCustomer(ctx, fusions, func(tx *postgres.Tx) error {
-		horizon, err := s.horizon(tx, tx.Now)
+		expireAt, err := s.backups.ExpireBy(tx, tx.Now)
 		if err != nil {
 			return err
 		}
@@ -308,8 +308,8 @@ func (s *Service) certify(ctx context.Context, of id.Customer, offboarding id.Of
 				return err // another replica was faster
 			}
 			done = true
-			found.DeletedAt, found.BackupsExpireAt = &tx.Now, horizon
-			if found.JWS, err = s.certificate(found, tx.Now); err != nil {
+			found.DeletedAt, found.BackupsExpireAt = &tx.Now, expireAt
+			if found.JWS, err = s.receipts.Certify(found.certificate(), tx.Now); err != nil {
 				return err
 			}
 			after, err = markDeleted(tx, found)

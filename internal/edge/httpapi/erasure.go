@@ -5,8 +5,8 @@ import (
 	"net/http"
 
 	"github.com/fusionspim/steward/api"
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // GetErasurePlan implements GET /v1/users/{id}/erasure-plan.
@@ -39,7 +39,7 @@ func (h handlers) DeleteUser(
 	ctx context.Context,
 	request api.DeleteUserRequestObject,
 ) (api.DeleteUserResponseObject, error) {
-	receipt, err := h.features.Users.Delete(
+	found, err := h.features.Users.Delete(
 		ctx,
 		caller(ctx),
 		id.User{UUID: request.ID},
@@ -48,7 +48,7 @@ func (h handlers) DeleteUser(
 	if err != nil {
 		return nil, err
 	}
-	return api.DeleteUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}, nil
+	return api.DeleteUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(found)}, nil
 }
 
 // RedactUser implements POST /v1/users/{id}/redaction.
@@ -56,29 +56,29 @@ func (h handlers) RedactUser(
 	ctx context.Context,
 	request api.RedactUserRequestObject,
 ) (api.RedactUserResponseObject, error) {
-	var reason *user.Reason
+	var reason *receipt.Reason
 	if request.Body != nil && request.Body.Reason != nil {
-		given := user.Reason(*request.Body.Reason)
+		given := receipt.Reason(*request.Body.Reason)
 		reason = &given
 	}
-	answer := func(receipt user.Receipt) api.RedactUser200JSONResponse {
-		return api.RedactUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}
+	answer := func(found receipt.Receipt) api.RedactUser200JSONResponse {
+		return api.RedactUser200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(found)}
 	}
-	receipt, err := h.features.Users.Redact(
+	found, err := h.features.Users.Redact(
 		ctx,
 		caller(ctx),
 		id.User{UUID: request.ID},
 		reason,
 		condition(request.Params.IfMatch),
 		once(ctx, h.Server, request.Params.IdempotencyKey, request.Body,
-			func(receipt user.Receipt) func(http.ResponseWriter) error {
-				return answer(receipt).VisitRedactUserResponse
+			func(found receipt.Receipt) func(http.ResponseWriter) error {
+				return answer(found).VisitRedactUserResponse
 			}),
 	)
 	if err != nil {
 		return nil, err
 	}
-	return answer(receipt), nil
+	return answer(found), nil
 }
 
 // GetErasureReceipt implements GET /v1/erasure-receipts/{id}.
@@ -86,66 +86,66 @@ func (h handlers) GetErasureReceipt(
 	ctx context.Context,
 	request api.GetErasureReceiptRequestObject,
 ) (api.GetErasureReceiptResponseObject, error) {
-	receipt, err := h.features.Users.Receipt(ctx, caller(ctx), id.Receipt{UUID: request.ID})
+	found, err := h.features.Receipts.Get(ctx, caller(ctx), id.Receipt{UUID: request.ID})
 	if err != nil {
 		return nil, err
 	}
-	return api.GetErasureReceipt200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(receipt)}, nil
+	return api.GetErasureReceipt200JSONResponse{ErasureReceiptJSONResponse: receiptAnswer(found)}, nil
 }
 
-func receiptAnswer(receipt user.Receipt) api.ErasureReceiptJSONResponse {
+func receiptAnswer(found receipt.Receipt) api.ErasureReceiptJSONResponse {
 	return api.ErasureReceiptJSONResponse{
-		Body:    toReceipt(receipt),
-		Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion(receipt))},
+		Body:    toReceipt(found),
+		Headers: api.ErasureReceiptResponseHeaders{ETag: etag(receiptVersion(found))},
 	}
 }
 
 // receiptVersion is the version of a receipt; it changes with the receipt's state only.
-func receiptVersion(receipt user.Receipt) int64 {
-	switch receipt.State {
-	case user.LiveComplete:
+func receiptVersion(found receipt.Receipt) int64 {
+	switch found.State {
+	case receipt.LiveComplete:
 		return 2
-	case user.Final:
+	case receipt.Final:
 		return 3
-	case user.Pending:
+	case receipt.Pending:
 	}
 	return 1
 }
 
-func toReceipt(receipt user.Receipt) api.ErasureReceipt {
+func toReceipt(found receipt.Receipt) api.ErasureReceipt {
 	out := api.ErasureReceipt{
-		ID:     receipt.ID.UUID,
-		Kind:   api.ErasureReceiptKind(receipt.Kind),
-		UserID: receipt.UserID.UUID,
-		Label:  receipt.Label,
+		ID:     found.ID.UUID,
+		Kind:   api.ErasureReceiptKind(found.Kind),
+		UserID: found.UserID.UUID,
+		Label:  found.Label,
 		OrderedBy: api.OrderedBy{
-			Authority: api.Authority(receipt.Authority),
+			Authority: api.Authority(found.Authority),
 		},
-		CompletedAt:     receipt.CompletedAt.UTC(),
-		Removed:         toCounts(receipt.Removed),
-		Kept:            toKept(receipt.Kept),
-		BackupsExpireAt: inUTC(receipt.BackupsExpireAt),
+		CompletedAt:     found.CompletedAt.UTC(),
+		Removed:         toCounts(found.Removed),
+		Kept:            toKept(found.Kept),
+		BackupsExpireAt: inUTC(found.BackupsExpireAt),
 		State: api.ErasureReceiptState(
-			receipt.State,
+			found.State,
 		),
-		LiveCompleteAt: inUTC(receipt.LiveCompleteAt),
-		FinalAt:        inUTC(receipt.FinalAt),
-		Jws:            receipt.JWS,
+		LiveCompleteAt: inUTC(found.LiveCompleteAt),
+		FinalAt:        inUTC(found.FinalAt),
+		Jws:            found.JWS,
 	}
-	if receipt.Reason != nil {
-		reason := string(*receipt.Reason)
+	if found.Reason != nil {
+		reason := string(*found.Reason)
 		out.Reason = &reason
 	}
-	if receipt.OrderedByUser != nil {
-		out.OrderedBy.UserID = &receipt.OrderedByUser.UUID
+	if found.OrderedByUser != nil {
+		out.OrderedBy.UserID = &found.OrderedByUser.UUID
 	}
-	if receipt.OrderedByAPIKey != nil {
-		out.OrderedBy.APIKeyID = &receipt.OrderedByAPIKey.UUID
+	if found.OrderedByAPIKey != nil {
+		out.OrderedBy.APIKeyID = &found.OrderedByAPIKey.UUID
 	}
 	return out
 }
 
-func toKept(kept []user.Kept) []api.Kept {
+func toKept(kept []receipt.Kept) []api.Kept {
 	stays := make([]api.Kept, len(kept))
 	for i, one := range kept {
 		stays[i] = api.Kept{Store: one.Store, Count: one.Count, Why: api.KeptWhy(one.Why)}
@@ -153,7 +153,7 @@ func toKept(kept []user.Kept) []api.Kept {
 	return stays
 }
 
-func toCounts(removed []user.Removed) []api.StoreCount {
+func toCounts(removed []receipt.Removed) []api.StoreCount {
 	counts := make([]api.StoreCount, len(removed))
 	for i, one := range removed {
 		counts[i] = api.StoreCount{Store: one.Store, Count: one.Count}

@@ -8,9 +8,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fusionspim/steward/api"
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // bundleVersion is the version of every bundle: a bundle never changes.
@@ -362,7 +362,7 @@ func toDataSubjectRequest(found subjectrequest.Request) api.DataSubjectRequest {
 		out.UserID = &found.UserID.UUID
 	}
 	if found.ReceiptID != nil {
-		path := user.ReceiptPath(*found.ReceiptID)
+		path := receipt.Path(*found.ReceiptID)
 		out.Receipt = &path
 	}
 	return out

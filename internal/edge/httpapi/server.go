@@ -47,12 +47,14 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/record/event"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 // Features are the services that the API exposes.
 type Features struct {
 	Customers     *customer.Service
 	Users         *user.Service
+	Receipts      *receipt.Service
 	Sessions      *session.Service
 	APIKeys       *apikey.Service
 	Audit         *audit.Service

@@ -29,7 +29,7 @@ func (h handlers) GetSigningKeys(
 	ctx context.Context,
 	_ api.GetSigningKeysRequestObject,
 ) (api.GetSigningKeysResponseObject, error) {
-	receipts, err := h.features.Users.ReceiptKeys(ctx)
+	receipts, err := h.features.Receipts.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
+	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
 func decimal(number int) string { return strconv.Itoa(number) }
@@ -188,7 +189,7 @@ func toUser(found user.User) api.User {
 		out.CorrectionLostAt = &at
 	}
 	if found.ReceiptID != nil {
-		path := user.ReceiptPath(*found.ReceiptID)
+		path := receipt.Path(*found.ReceiptID)
 		out.Receipt = &path
 	}
 	return out

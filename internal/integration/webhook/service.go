@@ -36,7 +36,8 @@ var tests = ratelimit.Limit{Burst: 20, Every: 5 * time.Second}
 type Settings struct {
 	Policy  egress.Policy
 	Mailing mailjob.Mailing
-	Observe func(outcome Outcome, took time.Duration) // of each attempt; may be nil
+	// Observe measures each attempt; may be nil. It is a function because metrics are above (app).
+	Observe func(outcome Outcome, took time.Duration)
 }
 
 // Service is webhooks as callers use them, and what sends them. Safe for concurrent use.

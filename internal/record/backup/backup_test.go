@@ -523,7 +523,7 @@ func TestTheHorizonOfAnErasure(t *testing.T) {
 	horizon := func(of *backup.Service) (at *time.Time) {
 		t.Helper()
 		err := f.DB.InCustomer(t.Context(), id.New[id.Customer](), func(tx *postgres.Tx) (err error) {
-			at, err = of.HorizonTx(tx, tx.Now)
+			at, err = of.ExpireBy(tx, tx.Now)
 			return err
 		})
 		if err != nil {

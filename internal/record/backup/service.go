@@ -61,17 +61,18 @@ func (s *Service) on() bool {
 // MayHold tells whether a backup that was taken at a moment may hold somebody who was erased at another.
 func MayHold(taken, erased time.Time) bool { return !taken.After(erased.Add(slack)) }
 
-// HorizonTx tells by when no backup holds somebody any more who was erased at a moment: the last expiry of the backups that there are, and of one that may be taken before
-// the erasure is committed. Nil: no backup holds the person, and none will. It works inside customers and outside.
-func (s *Service) HorizonTx(tx *postgres.Tx, erased time.Time) (*time.Time, error) {
-	horizon, err := lastExpiry(tx, erased.Add(slack))
+// ExpireBy returns when the last backup expires that may hold data erased at a time: the last expiry of the
+// backups that exist, and of one that may be taken before the erasure is committed. Nil: no backup holds
+// the data, and none will. It works inside customers and outside.
+func (s *Service) ExpireBy(tx *postgres.Tx, erased time.Time) (*time.Time, error) {
+	last, err := lastExpiry(tx, erased.Add(slack))
 	if err != nil || !s.on() {
-		return utc(horizon), err
+		return utc(last), err
 	}
-	if next := erased.Add(slack + s.settings.Kept); horizon == nil || next.After(*horizon) {
-		horizon = &next
+	if next := erased.Add(slack + s.settings.Kept); last == nil || next.After(*last) {
+		last = &next
 	}
-	return utc(horizon), nil
+	return utc(last), nil
 }
 
 func utc(at *time.Time) *time.Time {

@@ -16,7 +16,8 @@ type Service struct{ db *postgres.DB }
 func NewService(db *postgres.DB) *Service { return &Service{db: db} }
 
 // Derive returns a follower of the audit trail's sequencer. It stores the events of the entries,
-// and calls notify if there are any. Deriving the same entries again changes nothing.
+// and calls notify if there are any: a function because webhooks are above events. Deriving the
+// same entries again changes nothing.
 func Derive(notify func(tx *postgres.Tx) error) func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 	return func(tx *postgres.Tx, sequenced []audit.Sequenced) error {
 		var events []Event

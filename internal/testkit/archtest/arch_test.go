@@ -43,7 +43,11 @@ var pairs = map[[2]string]string{
 	{"record/backup", "record/audit"}: "making and deleting a backup is an entry",
 	{"record/event", "record/audit"}:  "events are a part of the trail",
 
+	{"record/receipt", "record/backup"}:     "an erasure is final when no backup is left",
+	{"record/receipt", "record/signingkey"}: "receipts and certificates are signed",
+
 	{"account/operator", "account/customer"}:         "operators create customers",
+	{"account/operator", "account/passwordlink"}:     "whom they invite",
 	{"account/operator", "account/user"}:             "and their first administrator",
 	{"account/passwordlink", "account/customer"}:     "the customer's policy for passwords",
 	{"account/passwordlink", "account/secondfactor"}: "a reset asks for the second factor",
@@ -57,7 +61,6 @@ var pairs = map[[2]string]string{
 	{"account/userimport", "account/user"}:           "an import creates users",
 
 	{"compliance/offboarding", "compliance/subjectrequest"}: "the bundle of a customer has the form of a person's",
-	{"compliance/offboarding", "compliance/receipt"}:        "a certificate is settled as receipts are",
 	{"compliance/replay", "compliance/offboarding"}:         "a restore lost the end of a customer",
 	{"compliance/replay", "compliance/subjectrequest"}:      "a restore lost that a bundle was collected",
 

@@ -31,7 +31,6 @@ var proseNotSwept = []string{
 	"internal/base/sensitive",
 	"internal/base/version",
 	"internal/compliance/offboarding",
-	"internal/compliance/receipt",
 	"internal/compliance/replay",
 	"internal/compliance/subjectrequest",
 	"internal/dev/devmail",

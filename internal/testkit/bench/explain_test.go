@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/record/audit"
+	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/record/ledger"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/bench"
@@ -63,9 +63,10 @@ func TestQueriesUseIndexes(t *testing.T) {
 
 	recording := record(t, db, of.ID)
 	book := newLedger(t, db)
-	noBackups := func(*postgres.Tx, time.Time) (*time.Time, error) { return nil, nil }
+	backups := backup.NewService(db, backup.Vault{}, nil, nil, backup.Settings{}, slog.New(slog.DiscardHandler))
 	// no user is created or erased here
-	users, trail := user.NewService(db, book, nil, nil, noBackups, user.Signing{}), audit.NewService(db)
+	users := user.NewService(user.Dependencies{DB: db, Ledger: book, Backups: backups})
+	trail := audit.NewService(db)
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Administrator}
 	somebody, optedOut, name := people[4321], false, "Noor"
 	now := database.Clock.Now()

@@ -339,7 +339,7 @@ func TestSigningKeysRotate(t *testing.T) {
 		}
 		return id
 	}
-	forReceipts, err := service.Users.ReceiptKeys(t.Context())
+	forReceipts, err := service.Receipts.Keys(t.Context())
 	if err != nil || len(forReceipts) != 1 {
 		t.Fatalf("%v: %v", forReceipts, err)
 	}

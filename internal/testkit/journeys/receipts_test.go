@@ -449,7 +449,7 @@ func TestReceiptsAreLiveCompleteWhenNothingIsLeft(t *testing.T) {
 	if clean() {
 		t.Error("nothing was held back: this test proves nothing")
 	}
-	if count, since, err := s.Users.Waiting(t.Context()); err != nil || count != 1 || since == nil {
+	if count, since, err := s.Receipts.CountPending(t.Context()); err != nil || count != 1 || since == nil {
 		t.Errorf("%d since %v (%v) are waiting", count, since, err)
 	}
 	metrics := httptest.NewRecorder()

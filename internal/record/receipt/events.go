@@ -7,10 +7,10 @@ import (
 	"github.com/fusionspim/steward/internal/infra/jobs"
 )
 
-// finishEvery is how soon a receipt becomes final once the last backup is gone.
+// finishEvery is within what time a receipt becomes final once the last backup is gone.
 const finishEvery = 15 * time.Minute
 
-// finishing has receipts become final.
+// finishing is the job that makes receipts final.
 type finishing struct{}
 
 // Kind implements jobs.Arguments.
@@ -21,7 +21,7 @@ func (finishing) Policy() jobs.Policy {
 	return jobs.Policy{Queue: jobs.Upkeep, Attempts: 1, Unique: true}
 }
 
-// Handlers do the jobs of this package.
+// Handlers are the job handlers of this package.
 func (s *Service) Handlers() []jobs.Handler {
 	return []jobs.Handler{jobs.Handle(func(ctx context.Context, _ jobs.Job, _ finishing) error {
 		_, err := s.Finish(ctx)
@@ -29,7 +29,7 @@ func (s *Service) Handlers() []jobs.Handler {
 	}, jobs.Timeout(10*time.Minute))}
 }
 
-// Periodic is what is asked for again and again.
+// Periodic are the jobs that are enqueued at intervals.
 func (s *Service) Periodic() []jobs.Periodic {
 	return []jobs.Periodic{{Every: finishEvery, Arguments: finishing{}}}
 }
