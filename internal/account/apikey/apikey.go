@@ -278,7 +278,7 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 // so that it reveals nothing. Fault: TooManyAttempts, after too many texts from one network that
 // were no valid key.
 func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Addr) error {
-	counter := ratelimit.Count("leak", leaksPerNetwork, ratelimit.Network(address))
+	counter := ratelimit.NewCounter("leak", leaksPerNetwork, ratelimit.Network(address))
 	if exhausted, wait, err := s.limiter.Exhausted(ctx, counter); err != nil {
 		return err
 	} else if len(exhausted) > 0 {
@@ -288,7 +288,7 @@ func (s *Service) ReportLeak(ctx context.Context, text string, address netip.Add
 	if err != nil || revoked {
 		return err
 	}
-	return s.limiter.Failed(ctx, counter)
+	return s.limiter.RecordFailure(ctx, counter)
 }
 
 func (s *Service) revokeLeaked(ctx context.Context, text string) (revoked bool, err error) {

@@ -108,7 +108,7 @@ func (s *Service) Request(ctx context.Context, slug, email string, from netip.Ad
 	if wrong != nil {
 		address.Key = email
 	}
-	taken, wait, err := s.limiter.Take(ctx, ratelimit.Count("reset network", perNetwork, ratelimit.Network(from)))
+	taken, wait, err := s.limiter.Allow(ctx, ratelimit.NewCounter("reset network", perNetwork, ratelimit.Network(from)))
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (s *Service) Request(ctx context.Context, slug, email string, from netip.Ad
 		f.RetryAfter = wait.Truncate(time.Second) + time.Second
 		return f
 	}
-	taken, _, err = s.limiter.Take(ctx, ratelimit.Count("reset account", perAccount, slug, address.Key))
+	taken, _, err = s.limiter.Allow(ctx, ratelimit.NewCounter("reset account", perAccount, slug, address.Key))
 	if err != nil {
 		return err
 	}

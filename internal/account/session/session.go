@@ -178,10 +178,10 @@ func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[
 		named[1] = in.Email
 	}
 	counters := []ratelimit.Counter{
-		ratelimit.Count("account and network", perAccountAndNetwork, append(named, ratelimit.Network(in.Address))...),
-		ratelimit.Count("network", perNetwork, ratelimit.Network(in.Address)),
-		ratelimit.Count("customer", perCustomer, in.CustomerSlug),
-		ratelimit.Count("account", perAccount, named...),
+		ratelimit.NewCounter("account and network", perAccountAndNetwork, append(named, ratelimit.Network(in.Address))...),
+		ratelimit.NewCounter("network", perNetwork, ratelimit.Network(in.Address)),
+		ratelimit.NewCounter("customer", perCustomer, in.CustomerSlug),
+		ratelimit.NewCounter("account", perAccount, named...),
 	}
 	exhausted, wait, err := s.limiter.Exhausted(ctx, counters...)
 	if err != nil {
@@ -248,7 +248,7 @@ func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[
 
 // failed counts a failed sign-in and returns the single answer.
 func (s *Service) failed(ctx context.Context, counters []ratelimit.Counter) error {
-	if err := s.limiter.Failed(ctx, counters...); err != nil {
+	if err := s.limiter.RecordFailure(ctx, counters...); err != nil {
 		return err
 	}
 	return refused()
@@ -265,7 +265,7 @@ func (s *Service) enter(
 	rehash bool,
 	once *idempotency.Once[Tokens],
 ) (tokens Tokens, err error) {
-	codes := ratelimit.Count("code", perAccountCodes, of.String(), account.ID.String())
+	codes := ratelimit.NewCounter("code", perAccountCodes, of.String(), account.ID.String())
 	if in.OneTimeCode != "" {
 		if exhausted, wait, err := s.limiter.Exhausted(ctx, codes); err != nil || len(exhausted) > 0 {
 			if err == nil {
@@ -314,7 +314,7 @@ func (s *Service) enter(
 		trial.outcome = CodeRequired
 		if verdict == secondfactor.CodeWrong {
 			trial.outcome = WrongCode
-			if failed := s.limiter.Failed(ctx, codes); failed != nil {
+			if failed := s.limiter.RecordFailure(ctx, codes); failed != nil {
 				return Tokens{}, failed
 			}
 		}

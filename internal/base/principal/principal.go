@@ -1,7 +1,8 @@
-// Package principal says who is calling.
+// Package principal identifies the caller of a request.
 //
-// Owns: the words for callers: roles, scopes, and the caller of one request.
-// Does not own: how a caller proves who it is (token, session, apikey) and what each may do (httpapi's contract).
+// Owns: roles, scopes, and the caller of one request.
+// Does not own: authentication (token, session, apikey) and what each caller may do (httpapi's
+// contract).
 package principal
 
 import (
@@ -11,11 +12,12 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 )
 
-// Role is what a person may do. The set is closed.
+// Role is a person's role. The set is closed.
 type Role string
 
 const (
-	// Operator is a member of Fusions' staff. Operators are users of the customer with the slug "fusions".
+	// Operator is a member of Fusions' staff. Operators are users of the customer with the slug
+	// "fusions".
 	Operator Role = "operator"
 	// Administrator is an administrator of one customer.
 	Administrator Role = "customer"
@@ -23,10 +25,10 @@ const (
 	User Role = "user"
 )
 
-// Valid tells whether the role is one of the three.
+// Valid reports whether the role is one of the three.
 func (r Role) Valid() bool { return r == Operator || r == Administrator || r == User }
 
-// Scope is one thing that an API key may do. The set is closed.
+// Scope is one permission of an API key. The set is closed.
 type Scope string
 
 // The scopes of API keys.
@@ -45,10 +47,14 @@ const (
 
 // Scopes returns all scopes, in the order in which they are documented.
 func Scopes() []Scope {
-	return []Scope{UsersRead, UsersWrite, UsersErase, AlertsWrite, AuditRead, AuditWrite, RequestsRead, RequestsWrite, WebhooksManage, AnalyticsWrite}
+	return []Scope{
+		UsersRead, UsersWrite, UsersErase, AlertsWrite, AuditRead, AuditWrite, RequestsRead, RequestsWrite,
+		WebhooksManage, AnalyticsWrite,
+	}
 }
 
-// Principal is the caller of one request: a person in a session, or an API key of a customer. Exactly one of User and APIKey is set.
+// Principal is the caller of one request: a person in a session, or an API key of a customer.
+// Exactly one of User and APIKey is set.
 type Principal struct {
 	Customer id.Customer
 	User     id.User    // zero for an API key
@@ -57,17 +63,19 @@ type Principal struct {
 	Role     Role       // empty for an API key
 	Scopes   []Scope    // empty for a person
 
-	// MustEnrol is set while a second factor is required of the person and there is none yet: until then nothing can be done but to set one up.
+	// MustEnrol is set while the person must have a second factor and has none: until then every
+	// operation but its set-up is forbidden.
 	MustEnrol bool
 }
 
-// IsAPIKey tells whether an integration is calling rather than a person.
+// IsAPIKey reports whether the caller is an API key rather than a person.
 func (p Principal) IsAPIKey() bool { return !p.APIKey.IsZero() }
 
-// Has tells whether an API key carries the scope.
+// Has reports whether an API key has the scope.
 func (p Principal) Has(scope Scope) bool { return slices.Contains(p.Scopes, scope) }
 
-// Authority is on whose authority an act was done, in one closed word: "customer", "user", "operator", "api_key", or "system" where nobody ordered it.
+// Authority returns on whose authority an act is done, as a closed word: "customer", "user",
+// "operator", "api_key", or "system" for acts of the service itself.
 func (p Principal) Authority() string {
 	switch {
 	case p.IsAPIKey():
@@ -85,7 +93,8 @@ func NewContext(ctx context.Context, caller Principal) context.Context {
 	return context.WithValue(ctx, contextKey{}, caller)
 }
 
-// FromContext returns the caller of the request; ok is false for a public operation called without a credential.
+// FromContext returns the caller of the request; ok is false for a public operation called without
+// a credential.
 func FromContext(ctx context.Context) (caller Principal, ok bool) {
 	caller, ok = ctx.Value(contextKey{}).(Principal)
 	return caller, ok

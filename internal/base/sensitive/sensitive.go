@@ -1,6 +1,8 @@
-// Package sensitive holds strings that must never be printed: passwords, keys, tokens, connection strings.
+// Package sensitive holds strings that must never be printed: passwords, keys, tokens, connection
+// strings.
 //
-// Owns: the type, and the promise that no verb of fmt, no logger and no encoder shows what is inside.
+// Owns: the type, and the promise that no verb of fmt, no logger and no encoder reveals its
+// content.
 // Does not own: how a secret is stored or compared.
 package sensitive
 
@@ -11,8 +13,8 @@ import (
 
 const mask = "***"
 
-// String is a secret. Printing, logging or encoding one gives three asterisks; only Reveal gives the secret.
-// The zero value is the empty secret.
+// String is a secret. Printing, logging or encoding it yields three asterisks; only Reveal returns
+// the secret. The zero value is the empty secret.
 type String struct{ secret string }
 
 // New wraps a secret.
@@ -21,7 +23,7 @@ func New(secret string) String { return String{secret: secret} }
 // Reveal returns the secret itself. Call it where the secret is used and nowhere else.
 func (s String) Reveal() string { return s.secret }
 
-// IsEmpty tells whether there is no secret at all.
+// IsEmpty reports whether the secret is empty.
 func (s String) IsEmpty() bool { return s.secret == "" }
 
 // String implements fmt.Stringer.
@@ -36,7 +38,7 @@ func (String) Format(state fmt.State, _ rune) { _, _ = state.Write([]byte(mask))
 // LogValue implements slog.LogValuer.
 func (String) LogValue() slog.Value { return slog.StringValue(mask) }
 
-// MarshalText implements encoding.TextMarshaler, and through it JSON.
+// MarshalText implements encoding.TextMarshaler, and thereby JSON.
 func (String) MarshalText() ([]byte, error) { return []byte(mask), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler, so that settings can be read into a secret.

@@ -1,7 +1,8 @@
-// Package version says which versions of a resource a change is meant for.
+// Package version holds the condition under which a change applies.
 //
-// Owns: the condition that a caller puts on a change (If-Match, RFC 9110, section 13.1.1).
-// Does not own: how versions are written in a header (httpapi) and where they are counted (the features).
+// Owns: the caller's precondition on a resource's version (If-Match, RFC 9110, section 13.1.1).
+// Does not own: how versions are written in a header (httpapi) and where they are counted (the
+// features).
 package version
 
 import (
@@ -10,10 +11,11 @@ import (
 	"strings"
 )
 
-// Condition is the versions that a change is meant for. The zero Condition is met by every version.
+// Condition is the set of versions to which a change applies. The zero Condition is met by every
+// version.
 type Condition struct{ only []int64 }
 
-// OneOf is met by the versions given and by no other; by none, if none is given.
+// OneOf returns the condition met by the given versions only, and by none if none is given.
 func OneOf(versions ...int64) Condition {
 	if versions == nil {
 		versions = []int64{}
@@ -21,12 +23,13 @@ func OneOf(versions ...int64) Condition {
 	return Condition{only: versions}
 }
 
-// MetBy tells whether a change to this version is meant.
+// MetBy reports whether the version meets the condition.
 func (c Condition) MetBy(version int64) bool {
 	return c.only == nil || slices.Contains(c.only, version)
 }
 
-// Array is the condition as a bigint[] of PostgreSQL, or nil when every version meets it.
+// Array returns the condition as the text of a PostgreSQL bigint[], or nil when every version meets
+// it.
 func (c Condition) Array() *string {
 	if c.only == nil {
 		return nil

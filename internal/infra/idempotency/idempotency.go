@@ -1,11 +1,13 @@
-// Package idempotency makes a write happen at most once for an Idempotency-Key.
+// Package idempotency performs a write at most once per Idempotency-Key.
 //
-// Owns: the remembered answers, their sealing, their lifetime, and their end when the person whom they tell of is erased.
-// Does not own: how an answer looks (httpapi renders it) and what is written (the features).
+// Owns: the stored answers, their encryption, their lifetime, and their erasure with the person
+// they are about.
+// Does not own: what an answer looks like (httpapi renders it) and what is written (the features).
 //
-// The answer is remembered in the transaction of the write itself, so there is no moment, not even across a crash, at which one exists
-// without the other. It is sealed with a key made from the service's master key and the caller's Idempotency-Key, which is kept only as a hash:
-// the database alone gives neither a person's data nor a secret that was shown once.
+// The answer is stored in the transaction of the write itself, so that neither exists without the
+// other, not even after a crash. It is sealed with a key derived from the service's master key and
+// the caller's Idempotency-Key, of which only a hash is stored: the database alone reveals neither
+// personal data nor a secret that was shown once.
 package idempotency
 
 import (
@@ -27,33 +29,37 @@ import (
 // Lifetime is how long a key stands for its first request.
 const Lifetime = 24 * time.Hour
 
-// Answer is what the caller got the first time.
+// Answer is the response to the first request.
 type Answer struct {
 	Status int               `json:"status"`
 	Header map[string]string `json:"header,omitempty"`
 	Body   json.RawMessage   `json:"body,omitempty"`
 }
 
-// Replay is returned in place of an error when the write was done before. It carries the first answer up to the edge.
+// Replay is returned as an error when the write was done before. It carries the first answer up to
+// the edge.
 type Replay struct{ Answer Answer }
 
 // Error implements error.
-func (*Replay) Error() string { return "idempotency: answered before" }
+func (*Replay) Error() string { return "idempotency: already answered" }
 
-// Once is one request that carries an Idempotency-Key, and how to render the answer to it. The nil Once stands for a request without a key.
+// Once is one request with an Idempotency-Key, and how to render its answer. A nil Once is a
+// request without a key.
 type Once[T any] struct {
 	Box        *seal.Box
-	Credential uuid.UUID // the API key or the user; two credentials never meet in one key
+	Credential uuid.UUID // the API key or the user; keys of two credentials never collide
 	Key        string    // as the caller sent it
 	Operation  string    // the operation and its path
 	Request    []byte    // the request, without any password
 	Render     func(T) (Answer, error)
 }
 
-// Do runs the write inside the transaction, unless it was done before. The write also says which person its answer tells of, if any.
+// Do runs the write inside the transaction, unless it was done before. The write also returns the
+// person whom its answer is about, if any.
 //
-// It returns a *Replay when the same request was answered before, and the faults IdempotencyKeyInUse while another is at it,
-// IdempotencyKeyReused for a different request, and IdempotencyErased when the answer went with its person.
+// It returns a *Replay when the same request was answered before, and the faults
+// IdempotencyKeyInUse while another request with the key is running, IdempotencyKeyReused for a
+// different request, and IdempotencyErased when the answer was erased with its person.
 func (o *Once[T]) Do(tx *postgres.Tx, write func() (result T, subject id.User, err error)) (T, error) {
 	var none T
 	if o == nil {
@@ -62,19 +68,21 @@ func (o *Once[T]) Do(tx *postgres.Tx, write func() (result T, subject id.User, e
 	}
 	keyHash := o.Box.MAC("idempotency key", o.Credential[:], []byte(o.Key))
 	fingerprint := o.Box.MAC("idempotency fingerprint", o.Credential[:], []byte(o.Key), []byte(o.Operation), o.Request)
-	locked, kept, err := claim(tx, o.Credential, keyHash)
+	locked, stored, err := acquire(tx, o.Credential, keyHash)
 	switch {
 	case err != nil:
 		return none, err
 	case !locked:
 		return none, inUse()
-	case kept != nil && kept.answer == nil:
-		return none, fault.New(fault.IdempotencyErased, "The answer to this key was erased with the person whom it told of. Use a new key for a new account.")
-	case kept != nil && !bytes.Equal(kept.fingerprint, fingerprint):
-		return none, fault.New(fault.IdempotencyKeyReused, "Another request was made with this key. Make a new key for each new request.").
-			At("header Idempotency-Key", "stands for another request")
-	case kept != nil:
-		return none, o.replay(kept.answer, keyHash)
+	case stored != nil && stored.answer == nil:
+		return none, fault.New(fault.IdempotencyErased,
+			"The answer to this key was erased together with the person it was about. Use a new key for a new account.")
+	case stored != nil && !bytes.Equal(stored.fingerprint, fingerprint):
+		return none, fault.New(fault.IdempotencyKeyReused,
+			"This key was used for a different request. Use a new key for each new request.").
+			At("header Idempotency-Key", "was used for a different request")
+	case stored != nil:
+		return none, o.replay(stored.answer, keyHash)
 	}
 	result, subject, err := write()
 	if err != nil {
@@ -92,15 +100,15 @@ func (o *Once[T]) Do(tx *postgres.Tx, write func() (result T, subject id.User, e
 	if err != nil {
 		return none, err
 	}
-	err = remember(tx, o.Credential, keyHash, fingerprint, box.Seal("answer", plain, keyHash), subject)
+	err = insert(tx, o.Credential, keyHash, fingerprint, box.Seal("answer", plain, keyHash), subject)
 	if postgres.Violates(err, "idempotency_answers_pkey") {
 		return none, inUse()
 	}
 	return result, err
 }
 
-// Write runs a write in one transaction inside a customer, at most once for the request's key. It is
-// Do for answers that tell of no person.
+// Write runs a write in one transaction inside a customer, at most once for the request's key. It
+// is Do for answers that are about no person.
 func Write[T any](
 	ctx context.Context, db *postgres.DB, customer id.Customer, once *Once[T], write func(tx *postgres.Tx) (T, error),
 ) (T, error) {
@@ -110,8 +118,8 @@ func Write[T any](
 	})
 }
 
-// WriteAbout is Write for answers that tell of a person: write also returns whom, and the remembered
-// answer is erased with that person.
+// WriteAbout is Write for answers about a person: write also returns whom, and the stored answer is
+// erased with that person.
 func WriteAbout[T any](
 	ctx context.Context, db *postgres.DB, customer id.Customer, once *Once[T],
 	write func(tx *postgres.Tx) (result T, subject id.User, err error),
@@ -137,19 +145,19 @@ func (o *Once[T]) replay(sealed, keyHash []byte) error {
 	return &replay
 }
 
-// answerBox seals with a key that needs both the master key and the caller's Idempotency-Key.
+// answerBox returns a box whose key needs both the master key and the caller's Idempotency-Key.
 func (o *Once[T]) answerBox() (*seal.Box, error) {
 	return seal.New(o.Box.MAC("idempotency answer", o.Credential[:], []byte(o.Key)))
 }
 
 func inUse() error {
-	f := fault.New(fault.IdempotencyKeyInUse, "The first request with this key is still under way. Send it again in a moment.")
+	f := fault.New(fault.IdempotencyKeyInUse, "The first request with this key is still running. Retry in a moment.")
 	f.RetryAfter = time.Second
 	return f
 }
 
-// lockNumber names the advisory lock of a key.
+// lockNumber returns the number of a key's advisory lock.
 func lockNumber(keyHash []byte) int64 { return int64(binary.BigEndian.Uint64(keyHash)) }
 
-// errNoAnswer tells that a row came without a column that its constraint promises.
-var errNoAnswer = errors.New("idempotency: a remembered answer without a fingerprint")
+// errNoAnswer is returned for a row without a column that a constraint requires.
+var errNoAnswer = errors.New("idempotency: a stored answer has no fingerprint")

@@ -1,10 +1,15 @@
-// Package ttlcache remembers answers for a moment.
+// Package ttlcache caches values for a fixed time.
 //
-// Owns: a bounded memory whose entries end by themselves.
-// Does not own: what is remembered, and whether it is safe to act on an answer that is a moment old.
+// Owns: a bounded cache whose entries expire, and which loads each missing value once at a time.
+// Does not own: what is cached, and whether it is safe to act on a value that is a moment old.
+//
+// It is written here rather than taken from hashicorp/golang-lru/v2/expirable with
+// x/sync/singleflight because it counts a lifetime from the beginning of the load, runs on the
+// service's clock, and never caches a load that began before Forget.
 package ttlcache
 
 import (
+	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -14,8 +19,9 @@ import (
 
 const shards = 16
 
-// Cache remembers values by key for a fixed time, counted from the moment at which they were asked for rather than the moment at which they
-// arrived: an answer is never acted on later than its lifetime after the question. Safe for concurrent use.
+// Cache holds values by key for a fixed time, counted from the beginning of the load rather than
+// its end: a value is never used later than its lifetime after the question was asked. Safe for
+// concurrent use.
 type Cache[K comparable, V any] struct {
 	lifetime time.Duration
 	perShard int
@@ -27,7 +33,18 @@ type Cache[K comparable, V any] struct {
 type part[K comparable, V any] struct {
 	mu      sync.Mutex
 	entries map[K]entry[V]
+	flights map[K]*flight[V] // loads under way
 }
+
+// flight is one load, which all who miss its key meanwhile wait for.
+type flight[V any] struct {
+	done  chan struct{} // closed at the end; value and err are not written afterwards
+	value V
+	err   error
+}
+
+// errPanicked is what those waiting for a load get when it panicked.
+var errPanicked = errors.New("ttlcache: the load panicked")
 
 type entry[V any] struct {
 	value V
@@ -39,43 +56,66 @@ func New[K comparable, V any](size int, lifetime time.Duration, now clock.Clock)
 	c := &Cache[K, V]{lifetime: lifetime, perShard: max(1, size/shards), now: now, seed: maphash.MakeSeed()}
 	for i := range c.parts {
 		c.parts[i].entries = make(map[K]entry[V])
+		c.parts[i].flights = make(map[K]*flight[V])
 	}
 	return c
 }
 
-// Get returns the remembered value, or asks and remembers the answer. Errors are not remembered. Two that miss at the same moment both ask.
-func (c *Cache[K, V]) Get(key K, ask func() (V, error)) (V, error) {
+// Get returns the cached value, or loads it and caches the result. Callers that miss at the same
+// moment share one load. Errors are shared, but not cached.
+func (c *Cache[K, V]) Get(key K, load func() (V, error)) (V, error) {
 	part := c.partOf(key)
-	asked := c.now()
+	now := c.now()
 	part.mu.Lock()
 	found, ok := part.entries[key]
-	part.mu.Unlock()
-	if ok && asked.Before(found.until) {
+	if ok && now.Before(found.until) {
+		part.mu.Unlock()
 		return found.value, nil
 	}
-	value, err := ask()
-	if err != nil {
-		c.Forget(key)
-		return value, err
+	if current, loading := part.flights[key]; loading {
+		part.mu.Unlock()
+		<-current.done
+		return current.value, current.err
 	}
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	if len(part.entries) >= c.perShard {
-		part.makeRoom(asked)
-	}
-	part.entries[key] = entry[V]{value: value, until: asked.Add(c.lifetime)}
-	return value, nil
+	mine := &flight[V]{done: make(chan struct{}), err: errPanicked}
+	part.flights[key] = mine
+	part.mu.Unlock()
+
+	defer c.land(part, key, mine, now)
+	mine.value, mine.err = load()
+	return mine.value, mine.err
 }
 
-// Forget drops what is remembered for the key.
+// land ends a load that began at a time, and caches its value. A value whose key was forgotten
+// during the load is returned, but not cached: it may be older than what made the caller forget it.
+func (c *Cache[K, V]) land(part *part[K, V], key K, mine *flight[V], began time.Time) {
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	defer close(mine.done)
+	if part.flights[key] != mine {
+		return
+	}
+	delete(part.flights, key)
+	if mine.err != nil {
+		delete(part.entries, key)
+		return
+	}
+	if len(part.entries) >= c.perShard {
+		part.makeRoom(began)
+	}
+	part.entries[key] = entry[V]{value: mine.value, until: began.Add(c.lifetime)}
+}
+
+// Forget drops the key's value. A load of it that is under way is not shared with later callers.
 func (c *Cache[K, V]) Forget(key K) {
 	part := c.partOf(key)
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	delete(part.entries, key)
+	delete(part.flights, key)
 }
 
-// makeRoom drops what is past its time, and if that is nothing, whatever comes first.
+// makeRoom drops the expired entries, or an arbitrary one if none has expired.
 func (p *part[K, V]) makeRoom(now time.Time) {
 	before := len(p.entries)
 	for key, entry := range p.entries {

@@ -254,7 +254,7 @@ func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint
 	if _, err := s.Get(ctx, caller, endpoint); err != nil {
 		return "", 0, err
 	}
-	taken, wait, err := s.limiter.Take(ctx, ratelimit.Count("webhook test", tests, caller.Customer.String()))
+	taken, wait, err := s.limiter.Allow(ctx, ratelimit.NewCounter("webhook test", tests, caller.Customer.String()))
 	if err != nil {
 		return "", 0, err
 	}

@@ -1,10 +1,12 @@
-// Package ratelimit slows guessers down.
+// Package ratelimit limits the rate of failed attempts.
 //
-// Owns: counters of failed attempts that all replicas share, and when the next attempt is let through.
-// Does not own: what counts as a failure, and what is counted (session says both).
+// Owns: counters that all replicas share, and when the next attempt is allowed.
+// Does not own: what counts as a failure, and what is counted (the callers say both).
 //
-// Each counter is a generic cell rate algorithm (GCRA, as in ITU-T I.371): a burst is free, afterwards one more failure is let through each interval. A counter knows what it
-// counts only as a keyed hash, so it holds nothing of an account or an address. Successes are not counted: whoever knows the password is never slowed down by using it.
+// Each counter is a generic cell rate algorithm (GCRA, as in ITU-T I.371): a burst is free,
+// afterwards one more failure is allowed per interval. What a counter counts is stored as a keyed
+// hash only, so it reveals no account and no address. Successes are not counted: signing in with
+// the right password never slows its owner down.
 package ratelimit
 
 import (
@@ -18,25 +20,26 @@ import (
 	"github.com/fusionspim/steward/internal/infra/seal"
 )
 
-// Limit is how much is let through.
+// Limit is how many events a counter allows.
 type Limit struct {
-	Burst int           // failures that are free
-	Every time.Duration // one more is let through each
+	Burst int           // events that are free
+	Every time.Duration // afterwards one more is allowed in each interval of this length
 }
 
-// Counter is one thing whose failures are counted.
+// Counter is one thing whose events are counted.
 type Counter struct {
 	limit Limit
-	what  string
+	kind  string
 	of    string
 }
 
-// Count makes a counter. What is a word of the caller's for the kind; of says which one.
-func Count(what string, limit Limit, of ...string) Counter {
-	return Counter{limit: limit, what: what, of: strings.Join(of, "\x00")}
+// NewCounter returns the counter of a kind, such as "login", for one subject; of names the subject.
+func NewCounter(kind string, limit Limit, of ...string) Counter {
+	return Counter{limit: limit, kind: kind, of: strings.Join(of, "\x00")}
 }
 
-// Network is the part of an address that one party can be expected to have: an IPv4 address, or the /64 of an IPv6 address.
+// Network returns the part of an address that one party can be expected to control: an IPv4
+// address, or the /64 of an IPv6 address.
 func Network(address netip.Addr) string {
 	address = address.Unmap()
 	if address.Is6() {
@@ -47,20 +50,21 @@ func Network(address netip.Addr) string {
 	return address.String()
 }
 
-// Limiter keeps the counters. Safe for concurrent use.
+// Limiter reads and updates counters. Safe for concurrent use.
 type Limiter struct {
 	db  *postgres.DB
 	box *seal.Box
 }
 
-// NewLimiter makes a limiter.
+// NewLimiter returns a limiter whose keys are hashed with the box.
 func NewLimiter(db *postgres.DB, box *seal.Box) *Limiter { return &Limiter{db: db, box: box} }
 
 func (l *Limiter) key(counter Counter) []byte {
-	return l.box.MAC("attempt", []byte(counter.what), []byte(counter.of))
+	return l.box.MAC("attempt", []byte(counter.kind), []byte(counter.of))
 }
 
-// Exhausted tells which of the counters let nothing through now, and how long to wait for the last of them.
+// Exhausted returns those of the counters that allow nothing now, and how long to wait for the last
+// of them.
 func (l *Limiter) Exhausted(ctx context.Context, counters ...Counter) (exhausted []Counter, wait time.Duration, err error) {
 	keys := make([][]byte, len(counters))
 	for i, counter := range counters {
@@ -86,15 +90,15 @@ func (l *Limiter) Exhausted(ctx context.Context, counters ...Counter) (exhausted
 	return exhausted, wait, nil
 }
 
-// Refused is the fault of an attempt that is not let through.
+// Refused returns the fault TooManyAttempts, with the wait rounded up to a second.
 func Refused(wait time.Duration) error {
 	f := fault.New(fault.TooManyAttempts, "Too many attempts failed. Wait as long as Retry-After says.")
 	f.RetryAfter = wait.Truncate(time.Second) + time.Second
 	return f
 }
 
-// Failed counts a failure for each of the counters.
-func (l *Limiter) Failed(ctx context.Context, counters ...Counter) error {
+// RecordFailure counts a failure for each of the counters, whether or not they allow one.
+func (l *Limiter) RecordFailure(ctx context.Context, counters ...Counter) error {
 	return l.db.InPlatform(ctx, func(tx *postgres.Tx) error {
 		for _, counter := range counters {
 			if err := count(tx, l.key(counter), counter.limit.Every); err != nil {
@@ -105,12 +109,12 @@ func (l *Limiter) Failed(ctx context.Context, counters ...Counter) error {
 	})
 }
 
-// Take counts one for a counter, if it lets one through now. Of many at once no more get through than the limit says. Otherwise it counts nothing and tells how long
-// to wait.
-func (l *Limiter) Take(ctx context.Context, counter Counter) (taken bool, wait time.Duration, err error) {
+// Allow counts one event if the counter allows one now. Of many simultaneous calls no more are
+// allowed than the limit permits. Otherwise it counts nothing, and wait is when to retry.
+func (l *Limiter) Allow(ctx context.Context, counter Counter) (allowed bool, wait time.Duration, err error) {
 	key := l.key(counter)
 	err = l.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		if taken, err = take(tx, key, counter.limit); err != nil || taken {
+		if allowed, err = acquire(tx, key, counter.limit); err != nil || allowed {
 			return err
 		}
 		until, err := read(tx, [][]byte{key})
@@ -120,8 +124,8 @@ func (l *Limiter) Take(ctx context.Context, counter Counter) (taken bool, wait t
 		wait = max(until[0].Sub(tx.Now)-time.Duration(counter.limit.Burst-1)*counter.limit.Every, 0)
 		return nil
 	})
-	return taken, wait, err
+	return allowed, wait, err
 }
 
-// Expire drops at most limit counters that are empty, and tells how many.
+// Expire deletes at most limit counters that are back at zero, and returns how many.
 func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) { return expire(tx, now, limit) }
