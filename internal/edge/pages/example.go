@@ -127,7 +127,7 @@ func example(p problem) string {
 	case fault.InternalError:
 		s.Detail = "The request was not carried out. Send the request_id to the support if it happens again."
 	case fault.ServiceUnavailable:
-		s.Detail = "The database does not answer just now. Try again in a moment."
+		s.Detail = "The database is not available. Retry in a moment."
 	case fault.IdempotencyKeyInUse, fault.IdempotencyKeyReused, fault.IdempotencyErased:
 	}
 	var out bytes.Buffer

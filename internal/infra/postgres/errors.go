@@ -16,13 +16,15 @@ import (
 	"github.com/fusionspim/steward/internal/base/fault"
 )
 
-// offboardedPolicy is the policy that keeps anything more from being written for a customer that is being deleted. PostgreSQL names it where it refuses a row, in any language.
+// offboardedPolicy is the row policy that stops writes for a customer that is being deleted.
+// PostgreSQL names it when it rejects a row, in any language.
 const offboardedPolicy = `"not_offboarded"`
 
 // ErrNoRow is returned by reads that found nothing.
 var ErrNoRow = gorm.ErrRecordNotFound
 
-// Violates tells whether PostgreSQL refused a statement because of the named constraint or unique index.
+// Violates reports whether PostgreSQL rejected a statement because of the named constraint or
+// unique index.
 func Violates(err error, constraint string) bool {
 	var reported *pgconn.PgError
 	return errors.As(err, &reported) && strings.HasPrefix(reported.Code, "23") && reported.ConstraintName == constraint
@@ -36,8 +38,9 @@ func sqlState(err error) string {
 	return ""
 }
 
-// translate makes a fault of every way in which a database can be away, and leaves everything else as it is. PostgreSQL's own texts may repeat
-// values, so none is kept: only the code of the error goes on.
+// translate turns every way in which a database can be unavailable into a fault, and returns other
+// errors as they are. PostgreSQL's messages may repeat values, so none is kept: only the error's
+// code is.
 func translate(err error) error {
 	if err == nil {
 		return nil
@@ -50,12 +53,14 @@ func translate(err error) error {
 	if errors.As(err, &reported) {
 		switch {
 		case reported.Code == "42501" && strings.Contains(reported.Message, offboardedPolicy):
-			// Whoever comes a moment later is refused before: no credential of the customer holds any more.
-			return fault.Because(&databaseError{reported}, fault.Unauthorized, "The customer's contract has ended, and everything of it is being deleted.")
+			// A later request is rejected earlier: no credential of the customer is valid any more.
+			return fault.Because(&databaseError{reported}, fault.Unauthorized,
+				"The customer's contract has ended, and its data is being deleted.")
 		case strings.HasPrefix(reported.Code, "08"), // connection exceptions
-			strings.HasPrefix(reported.Code, "53"),                                       // insufficient resources
-			strings.HasPrefix(reported.Code, "57P"),                                      // shutdown, crash, not yet up
-			strings.HasPrefix(reported.Code, "58"),                                       // system errors, such as a full disk
+			strings.HasPrefix(reported.Code, "53"),  // insufficient resources
+			strings.HasPrefix(reported.Code, "57P"), // shutdown, crash, not yet up
+			// System errors, such as a full disk.
+			strings.HasPrefix(reported.Code, "58"),
 			reported.Code == "57014",                                                     // statement_timeout
 			reported.Code == "55P03",                                                     // lock_timeout
 			reported.Code == "25006",                                                     // a standby, read-only
@@ -84,12 +89,13 @@ func unavailable(err error) error {
 	if errors.As(err, &reported) {
 		err = &databaseError{reported}
 	}
-	f := fault.Because(err, fault.ServiceUnavailable, "The database does not answer just now. Try again in a moment.")
+	f := fault.Because(err, fault.ServiceUnavailable, "The database is not available. Retry in a moment.")
 	f.RetryAfter = 2 * time.Second
 	return f
 }
 
-// databaseError is what PostgreSQL reported, without its texts: a message or detail repeats the values of the row.
+// databaseError is PostgreSQL's error without its messages: a message or detail repeats the values
+// of the row.
 type databaseError struct{ reported *pgconn.PgError }
 
 func (e *databaseError) Error() string {
@@ -108,5 +114,5 @@ func (e *databaseError) Error() string {
 
 func (e *databaseError) Unwrap() error { return e.reported }
 
-// Refers tells whether PostgreSQL refused to delete a row because another one points at it.
+// Refers reports whether PostgreSQL refused to delete a row because another one references it.
 func Refers(err error) bool { return sqlState(err) == "23503" }

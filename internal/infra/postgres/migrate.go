@@ -21,21 +21,23 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// MinimumVersion is the oldest PostgreSQL that the schema works on, in the form of server_version_num.
+// MinimumVersion is the oldest PostgreSQL that the schema supports, as server_version_num.
 const MinimumVersion = 140000
 
-// RestoringSchema marks a database into which a backup is being restored: as long as the schema is there, the database is not whole, and no service opens it.
+// RestoringSchema marks a database into which a backup is being restored: while the schema exists,
+// the database is incomplete, and no service opens it.
 const RestoringSchema = "steward_restoring"
 
-// Migration is one step of the schema and whether it is applied.
+// Migration is one step of the schema; AppliedAt is nil until it is applied.
 type Migration struct {
 	Version   int64      `json:"version"`
 	Name      string     `json:"name"`
 	AppliedAt *time.Time `json:"applied_at"`
 }
 
-// MigrateUp brings the schema to the version of this program and returns what it applied. Several replicas may do so at once: one works, the
-// others wait for it. The connection must belong to a role that may create roles, or to which the service's roles were granted beforehand, and which may create schemas.
+// MigrateUp brings the schema to this program's version and returns what it applied. Several
+// replicas may do so at once: one works, the others wait. The connection's role must be able to
+// create schemas, and to create roles unless the service's roles were granted to it beforehand.
 func MigrateUp(ctx context.Context, url sensitive.String) (applied []Migration, err error) {
 	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
 		results, err := provider.Up(ctx)
@@ -47,7 +49,7 @@ func MigrateUp(ctx context.Context, url sensitive.String) (applied []Migration, 
 	return applied, err
 }
 
-// MigrateDown takes back the last step, and with it the data that only that step's tables held.
+// MigrateDown reverts the last step, including the data that only its tables held.
 func MigrateDown(ctx context.Context, url sensitive.String) (undone []Migration, err error) {
 	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
 		result, err := provider.Down(ctx)
@@ -62,24 +64,24 @@ func MigrateDown(ctx context.Context, url sensitive.String) (undone []Migration,
 	return undone, err
 }
 
-// MigrationStatus lists all steps.
+// MigrationStatus lists all steps, applied or not.
 func MigrationStatus(ctx context.Context, url sensitive.String) (all []Migration, err error) {
 	err = withMigrations(ctx, url, func(provider *goose.Provider) error {
 		steps, err := provider.Status(ctx)
 		for _, step := range steps {
-			one := Migration{Version: step.Source.Version, Name: name(step.Source.Path)}
+			migration := Migration{Version: step.Source.Version, Name: name(step.Source.Path)}
 			if step.State == goose.StateApplied {
 				at := step.AppliedAt.UTC()
-				one.AppliedAt = &at
+				migration.AppliedAt = &at
 			}
-			all = append(all, one)
+			all = append(all, migration)
 		}
 		return err
 	})
 	return all, err
 }
 
-// name of a step; the one that is no file of ours goes by what it does.
+// name returns a step's name; the one without a file is named after what it does.
 func name(path string) string {
 	if path == "" {
 		return queueStep
@@ -102,12 +104,14 @@ func withMigrations(ctx context.Context, url sensitive.String, use func(*goose.P
 	if err != nil {
 		return err
 	}
-	// A minute of tries a second apart: a replica that starts beside the one that migrates goes on as soon as that is done.
+	// A minute of attempts, a second apart: a replica that starts while another migrates goes on as
+	// soon as that is done.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, handle, steps, goose.WithSessionLocker(locker), goose.WithGoMigrations(queueMigration()))
+	provider, err := goose.NewProvider(goose.DialectPostgres, handle, steps,
+		goose.WithSessionLocker(locker), goose.WithGoMigrations(queueMigration()))
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func checkServer(ctx context.Context, handle *sql.DB) error {
 	return nil
 }
 
-// SchemaVersion is the newest step that this program knows.
+// SchemaVersion returns the newest step that this program knows.
 func SchemaVersion() (newest int64, err error) {
 	entries, err := migrations.ReadDir("migrations")
 	if err != nil {
@@ -144,8 +148,8 @@ func SchemaVersion() (newest int64, err error) {
 	return newest, nil
 }
 
-// EnsureRoles makes the roles that the service takes, where they are missing, and the user of the URL a member of them, as the first steps of the schema do: roles belong to a
-// whole server and are in no backup of a database.
+// EnsureRoles creates the missing roles of the service and makes the URL's user a member of them,
+// as the first migrations do: roles belong to a server and are in no backup of a database.
 func EnsureRoles(ctx context.Context, url sensitive.String) (err error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
@@ -184,7 +188,7 @@ func EnsureRoles(ctx context.Context, url sensitive.String) (err error) {
 	return nil
 }
 
-// CheckSchema tells whether the schema is the one that this program knows, and says what to do if it is not.
+// CheckSchema returns an error that says what to do unless the schema is this program's version.
 func (db *DB) CheckSchema(ctx context.Context) error {
 	newest, err := SchemaVersion()
 	if err != nil {
@@ -193,28 +197,33 @@ func (db *DB) CheckSchema(ctx context.Context) error {
 	var applied int64
 	var restoring bool
 	err = db.InPlatform(ctx, func(tx *Tx) error {
-		if err := tx.ORM().Raw("select to_regnamespace(?) is not null", RestoringSchema).Row().Scan(&restoring); err != nil || restoring {
+		err := tx.QueryRow("select to_regnamespace($1) is not null", RestoringSchema).Scan(&restoring)
+		if err != nil || restoring {
 			return err
 		}
-		return tx.ORM().Raw("select max(version_id) from goose_db_version where is_applied").Row().Scan(&applied)
+		return tx.QueryRow("select max(version_id) from goose_db_version where is_applied").Scan(&applied)
 	})
 	if fault.Is(err, fault.ServiceUnavailable) {
 		return err
 	}
 	switch {
 	case restoring:
-		return errors.New("postgres: a restore into this database is under way or was broken off; let it finish, or run it again: steward backup restore")
+		return errors.New("postgres: a restore into this database is running or was interrupted; " +
+			"let it finish, or run it again: steward backup restore")
 	case err != nil:
 		return fmt.Errorf("postgres: the database has no schema yet; run: steward migrate up (%w)", err)
 	case applied < newest:
-		return fmt.Errorf("postgres: the schema is at version %d and this program needs %d; run: steward migrate up", applied, newest)
+		return fmt.Errorf("postgres: the schema is at version %d and this program needs %d; run: steward migrate up",
+			applied, newest)
 	case applied > newest:
-		return fmt.Errorf("postgres: the schema is at version %d, newer than this program, which knows %d; run a newer steward", applied, newest)
+		return fmt.Errorf("postgres: the schema is at version %d, newer than this program, which knows %d; "+
+			"run a newer steward", applied, newest)
 	}
 	return nil
 }
 
-// CheckRoles makes sure that the service stands behind row security: the roles that it takes must own nothing and bypass nothing.
+// CheckRoles checks that row security applies to the service: its roles must own nothing and bypass
+// nothing.
 func (db *DB) CheckRoles(ctx context.Context) error {
 	for _, p := range []*pool{db.app, db.platform, db.offboard} {
 		if err := checkRole(ctx, p.sql); err != nil {
@@ -234,7 +243,7 @@ func checkRole(ctx context.Context, handle *sql.DB) error {
 		return fmt.Errorf("postgres: looking up the role: %w", translate(err))
 	}
 	if unsafe {
-		return fmt.Errorf("postgres: the role %s owns tables or bypasses row security; the service will not run like that", role)
+		return fmt.Errorf("postgres: the role %s owns tables or bypasses row security; the service refuses to run", role)
 	}
 	return nil
 }

@@ -1,12 +1,19 @@
-// Package postgres is the way to the database.
+// Package postgres gives access to the database.
 //
-// Owns: the connections, the doors (InCustomer with its one-statement sister InCustomerAutocommit, InPlatform, and InOffboarding), the migrations, and the
-// translation of what PostgreSQL reports into faults.
-// Does not own: any query of a feature. Those live in the features' store.go files, and see the database only through a Tx.
+// Owns: the connections, the doors (InCustomer with its one-statement sister InCustomerAutocommit,
+// InPlatform, and InOffboarding), the migrations, and the translation of PostgreSQL's errors into
+// faults.
+// Does not own: any query of a feature. Those are in the features' store.go files, and reach the
+// database only through a Tx.
 //
-// Behind the doors stands row security: every connection takes a role that owns nothing, and inside a customer the database shows that
-// customer's rows alone. The connection remembers which customer it was last opened for, so that the setting costs a round trip only when it
-// changes.
+// Row security stands behind the doors: every connection takes a role that owns nothing, and inside
+// a customer the database shows that customer's rows alone. A connection remembers the customer
+// that it was last set to, so that the setting costs a round trip only when it changes.
+//
+// GORM carries the connection and the context of a piece of work; that is all it is there for. What
+// is gained is one handle on which statements, GORM's and River's share one transaction. Statements
+// are SQL that pgx runs (Exec, Query, QueryRow), rows are scanned by hand: GORM's models, hooks and
+// associations are not used, and its way of finding arguments costs a pass over the text each time.
 package postgres
 
 import (
@@ -34,7 +41,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// The roles that the service takes. All are made by the migrations, own nothing and cannot sign in.
+// The roles that the service takes. The migrations create them; they own nothing and cannot log in.
 const (
 	appRole      = "steward_app"
 	platformRole = "steward_platform"
@@ -42,7 +49,7 @@ const (
 	offboardRole = "steward_offboarder"
 )
 
-// Bounds of what one piece of work may take of the database. A request that meets one answers 503 and changes nothing.
+// Bounds of one piece of work. A request that exceeds one is answered with 503 and changes nothing.
 const (
 	statementTimeout = 10 * time.Second
 	lockTimeout      = 5 * time.Second
@@ -50,15 +57,16 @@ const (
 	connectTimeout   = 3 * time.Second
 )
 
-// offboardConnections are for deleting customers: one for each at which this replica is, and connected only then.
+// offboardConnections is the size of the pool that deletes customers: one connection per customer
+// being deleted by this replica, opened only then.
 const offboardConnections = 2
 
-// attempts is how often work is begun anew after PostgreSQL broke it off to resolve a deadlock.
+// attempts is how often work is tried when PostgreSQL aborts it to resolve a deadlock.
 const attempts = 4
 
-// Settings say which database to use and how much of it.
+// Settings choose the database and the number of connections.
 type Settings struct {
-	URL                 sensitive.String // a connection string that libpq would understand
+	URL                 sensitive.String // a libpq connection string
 	MaxConnections      int              // inside customers, open at most; 0 means 16
 	PlatformConnections int              // outside customers, open at most; 0 means 4
 }
@@ -76,12 +84,13 @@ type DB struct {
 type pool struct {
 	sql  *sql.DB
 	gorm *gorm.DB
-	raw  sync.Map // statement with question marks → the same with numbers; as many as there are statements in the stores
+	raw  sync.Map // statement with ? → with $1; one per statement of the stores
 
-	statements sync.Map // statement with names → bound; as many as there are statements in the stores
+	statements sync.Map // statement with names → bound; one per statement of the stores
 }
 
-// Open prepares the connections. It does not connect: the first use does, so that a service can start while its database is away.
+// Open prepares the connections. It does not connect: the first use does, so that the service can
+// start while its database is down.
 func Open(settings Settings, now clock.Clock, log *slog.Logger) (*DB, error) {
 	if settings.MaxConnections == 0 {
 		settings.MaxConnections = 16
@@ -109,10 +118,10 @@ func (db *DB) Close() error {
 	return errors.Join(db.app.sql.Close(), db.platform.sql.Close(), db.offboard.sql.Close())
 }
 
-// Now tells the time by the clock of the database's users, not of the server.
+// Now returns the time by the service's clock, not the server's.
 func (db *DB) Now() time.Time { return db.clock() }
 
-// Stats reports the connections inside customers and outside, for metrics.
+// Stats returns the state of the pools inside and outside customers, for metrics.
 func (db *DB) Stats() (app, platform sql.DBStats) { return db.app.sql.Stats(), db.platform.sql.Stats() }
 
 func openPool(url sensitive.String, role string, connections int, now clock.Clock, log *slog.Logger) (*pool, error) {
@@ -147,7 +156,7 @@ func limit(handle *sql.DB, connections int) {
 	handle.SetConnMaxIdleTime(10 * time.Minute)
 }
 
-// prepare makes connections take a role, with the bounds that hold for all.
+// prepare sets the role of a pool's connections and the bounds that apply to all.
 func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 	config.ConnectTimeout = connectTimeout
 	if config.RuntimeParams["application_name"] == "" { // the URL may give another name, to tell replicas apart
@@ -159,7 +168,8 @@ func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
 		"lock_timeout":                        fmt.Sprint(lockTimeout.Milliseconds()),
 		"idle_in_transaction_session_timeout": fmt.Sprint(workTimeout.Milliseconds()),
-		// Statements are short and many at a time: one would never get back what starting workers or compiling costs it. Who reads much reads on several connections.
+		// Statements are short and many run at once: none would recover the cost of starting
+		// workers or of compiling. Long reads use several connections.
 		"max_parallel_workers_per_gather": "0",
 		"jit":                             "off",
 	} {
@@ -167,10 +177,11 @@ func prepare(config *pgx.ConnConfig, role string, log *slog.Logger) {
 	}
 	config.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
 		if notice.Code == "01000" {
-			// A commit whose wait for a synchronous standby was cancelled reports success with this warning: the change can be lost still.
+			// A commit whose wait for a synchronous standby was cancelled reports success with this
+			// warning: the change can still be lost.
 			conn.CustomData()[unsafeCommit] = true
 		}
-		log.Warn("the database gave notice", "code", notice.Code, "severity", notice.Severity)
+		log.Warn("the database sent a notice", "code", notice.Code, "severity", notice.Severity)
 	}
 }
 
@@ -180,43 +191,46 @@ const (
 	unsafeCommit    = "steward unsafe commit"
 )
 
-// Tx is the database as one piece of work sees it: through one connection, at one moment by the clock.
+// Tx is the database as one piece of work sees it: one connection, at one time of the clock.
 type Tx struct {
-	Customer id.Customer // the customer whose rows are seen; zero outside customers
+	Customer id.Customer // whose rows are visible; zero outside customers
 	Now      time.Time
 	orm      *gorm.DB
 	pool     *pool
-	last     *[]closing // nil where each statement is a transaction of its own
+	hooks    *[]commitHook // nil where each statement is a transaction of its own
 }
 
-// closing is what belongs to the end of a transaction.
-type closing struct {
+// commitHook is work to do just before a transaction commits.
+type commitHook struct {
 	key    any
 	things []any
 	do     func(tx *Tx, things []any) error
 }
 
-// BeforeCommit registers work to run at the end of the transaction, when all its work has succeeded and just before it is kept. What is asked for under one key is done once, with
-// everything that was handed over. An error undoes the transaction.
+// BeforeCommit registers work to run once all other work of the transaction has succeeded, just
+// before it commits. Work registered several times under one key runs once, with everything that
+// was passed. An error rolls the transaction back.
 func (tx *Tx) BeforeCommit(key, thing any, do func(tx *Tx, things []any) error) error {
-	if tx.last == nil {
+	if tx.hooks == nil {
 		return ErrNoTransaction
 	}
-	for i := range *tx.last {
-		if one := &(*tx.last)[i]; one.key == key {
-			one.things = append(one.things, thing)
+	for i := range *tx.hooks {
+		if hook := &(*tx.hooks)[i]; hook.key == key {
+			hook.things = append(hook.things, thing)
 			return nil
 		}
 	}
-	*tx.last = append(*tx.last, closing{key: key, things: []any{thing}, do: do})
+	*tx.hooks = append(*tx.hooks, commitHook{key: key, things: []any{thing}, do: do})
 	return nil
 }
 
-// ORM returns a fresh GORM statement on the connection of the work. Start from it each time: a statement that is kept keeps its conditions.
+// ORM returns a fresh GORM statement on the connection of the work. Start from it each time: a
+// statement that is reused accumulates conditions.
 func (tx *Tx) ORM() *gorm.DB { return tx.orm.Session(&gorm.Session{NewDB: true, SkipHooks: true}) }
 
-// Raw is ORM().Raw for a statement that runs often: its question marks are numbered the first time and not each time, which GORM does byte by byte.
-// Arguments go to the driver as they are; a slice is not spread out. A question mark stands for an argument wherever it stands, also in quotes.
+// Raw is ORM().Raw for statements that run often: its question marks are numbered once, while GORM
+// does so each time, byte by byte. Arguments go to the driver as they are: a slice is an array.
+// Every question mark is an argument, even in quotes.
 func (tx *Tx) Raw(statement string, arguments ...any) *gorm.DB {
 	numbered, known := tx.pool.raw.Load(statement)
 	if !known {
@@ -228,8 +242,9 @@ func (tx *Tx) Raw(statement string, arguments ...any) *gorm.DB {
 	return raw
 }
 
-// RawAnew is Raw for a statement that works through many rows of tables that fill and empty quickly. It is planned each time, for the tables as they are then. A plan that is kept
-// was made for a few rows, and stays, until the tables are analysed, when there are a hundred thousand. It costs a round trip more.
+// RawAnew is Raw for statements over many rows of tables that fill and empty quickly. PostgreSQL
+// plans it each time, for the tables as they are then: a cached plan was made for a few rows, and
+// stays until the tables are analysed, even with a hundred thousand. It costs a round trip.
 func (tx *Tx) RawAnew(statement string, arguments ...any) *gorm.DB {
 	return tx.Raw(statement, append([]any{pgx.QueryExecModeDescribeExec}, arguments...)...)
 }
@@ -244,8 +259,9 @@ func number(statement string) string {
 	return numbered.String() + parts[len(parts)-1]
 }
 
-// Copy writes what a query finds, in PostgreSQL's binary format of COPY, for those who read very many rows. A copy takes no arguments: what stands in the query must be ids
-// and numbers that were never text. It needs a door of which each statement is a transaction of its own.
+// Copy writes the result of a query in the binary format of COPY, for readers of very many rows.
+// COPY takes no arguments: values in the query must be ids and numbers that were never text. It
+// needs InCustomerAutocommit.
 func (tx *Tx) Copy(to io.Writer, query string) error {
 	conn, ok := tx.orm.Statement.ConnPool.(*sql.Conn)
 	if !ok {
@@ -257,52 +273,59 @@ func (tx *Tx) Copy(to io.Writer, query string) error {
 	})
 }
 
-// InCustomer runs the work in one transaction that sees the rows of one customer alone.
+// InCustomer runs work in one transaction that sees one customer's rows alone.
 //
-// It commits when the work returns nil and undoes everything otherwise. Work that PostgreSQL broke off because of a deadlock or a conflict of
-// snapshots is done again from the beginning, so it must not leave traces outside the transaction. A caller that goes away does not break off
-// a transaction half way: what is begun is finished or undone within a bounded time.
+// It commits when the work returns nil and rolls back otherwise. Work that PostgreSQL aborts
+// because of a deadlock or a serialization failure is retried from the beginning, so it must have
+// no effect outside the transaction. A caller that goes away does not cancel a running transaction:
+// it is committed or rolled back within a bounded time.
 //
-// Errors of the work rise unchanged. A database that is away, overloaded or too slow gives the fault ServiceUnavailable.
+// Errors of the work are returned unchanged. A database that is down, overloaded or too slow gives
+// the fault ServiceUnavailable.
 func (db *DB) InCustomer(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return db.app.transaction(ctx, customer, db.clock, work)
 }
 
-// InPlatform runs the work in one transaction outside any customer, under a role that sees no person's row.
-// The rest is as with InCustomer.
+// InPlatform runs work in one transaction outside any customer, under a role that sees no personal
+// rows. Otherwise it is like InCustomer.
 func (db *DB) InPlatform(ctx context.Context, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return db.platform.transaction(ctx, id.Customer{}, db.clock, work)
 }
 
-// InOffboarding runs the work in one transaction that sees what is left of a customer whose deletion has begun and is recorded, and can delete it, the trail included. Of every other
-// customer it sees nothing. It is for package offboarding alone; a test holds others off. The rest is as with InCustomer.
+// InOffboarding runs work in one transaction that sees the remaining rows of a customer whose
+// deletion has begun and is recorded, and may delete them, including the audit trail. It sees
+// nothing of any other customer. It is for package offboarding alone, which a test enforces.
+// Otherwise it is like InCustomer.
 func (db *DB) InOffboarding(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
 	return db.offboard.transaction(ctx, customer, db.clock, work)
 }
 
-// AsCustomer runs a part of the transaction inside another customer: what an operator does to a customer and what is kept of it with the operators stand or
-// fall together. Inside the part that customer's rows are seen and no others; after it, those of before. It is for operators' acts alone, which archtest checks.
-// Its errors must undo the whole transaction.
+// AsCustomer runs a part of the transaction inside another customer, so that an operator's act on a
+// customer and its record with the operators commit together. Inside the part only that customer's
+// rows are visible; after it, those of before. It is for operators' acts alone, which archtest
+// checks. Its errors must roll back the whole transaction.
 func (tx *Tx) AsCustomer(customer id.Customer, work func(tx *Tx) error) (err error) {
 	if _, ok := tx.orm.Statement.ConnPool.(*sql.Tx); !ok {
-		return errors.New("postgres: only a part of a transaction can be inside another customer")
+		return errors.New("postgres: AsCustomer needs a transaction")
 	}
-	// The setting is the transaction's, so its end brings back what the connection remembers, whatever happens here.
+	// The setting is local to the transaction, so its end restores what the connection remembers.
 	enter := func(customer id.Customer) error {
-		return tx.ORM().Exec("select set_config('app.customer_id', ?, true)", customer.String()).Error
+		_, err := tx.Exec("select set_config('app.customer_id', $1, true)", customer.String())
+		return err
 	}
 	if err := enter(customer); err != nil {
 		return err
 	}
 	defer func() {
-		if back := enter(tx.Customer); err == nil { // after an error of the database nothing can be set, and nothing will be kept
-			err = back
+		// After an error of the database nothing can be set, and nothing will be committed.
+		if restored := enter(tx.Customer); err == nil {
+			err = restored
 		}
 	}()
 	part := *tx
@@ -310,12 +333,13 @@ func (tx *Tx) AsCustomer(customer id.Customer, work func(tx *Tx) error) (err err
 	return work(&part)
 }
 
-// InCustomerAutocommit runs work inside a customer of which each statement is a transaction of its own. It saves the round trips of BEGIN and COMMIT
-// where one statement does everything, reading or writing. Nothing holds two statements together.
+// InCustomerAutocommit runs work inside a customer in which each statement is a transaction of its
+// own. It saves the round trips of BEGIN and COMMIT where one statement does everything, reading or
+// writing. Two statements are not atomic together.
 func (db *DB) InCustomerAutocommit(ctx context.Context, customer id.Customer, work func(tx *Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTimeout)
 	defer cancel()
-	return again(func() error {
+	return retry(func() error {
 		return db.app.connection(ctx, customer, func(ctx context.Context, conn *sql.Conn) error {
 			if err := work(db.app.tx(ctx, conn, customer, db.clock)); err != nil {
 				return err
@@ -332,20 +356,21 @@ func (p *pool) tx(ctx context.Context, handle gorm.ConnPool, customer id.Custome
 }
 
 func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.Clock, work func(tx *Tx) error) error {
-	return again(func() error {
+	return retry(func() error {
 		return p.connection(ctx, customer, func(ctx context.Context, conn *sql.Conn) error {
 			begun, err := conn.BeginTx(ctx, nil)
 			if err != nil {
 				return err
 			}
-			defer begun.Rollback() //nolint:errcheck // after a commit there is nothing to undo; otherwise the connection's end undoes it
+			// After a commit there is nothing to undo; otherwise the connection's end undoes it.
+			defer begun.Rollback() //nolint:errcheck
 			tx := p.tx(ctx, begun, customer, now)
-			tx.last = new([]closing)
+			tx.hooks = new([]commitHook)
 			if err := work(tx); err != nil {
 				return err
 			}
-			for _, one := range *tx.last {
-				if err := one.do(tx, one.things); err != nil {
+			for _, hook := range *tx.hooks {
+				if err := hook.do(tx, hook.things); err != nil {
 					return err
 				}
 			}
@@ -357,17 +382,20 @@ func (p *pool) transaction(ctx context.Context, customer id.Customer, now clock.
 	})
 }
 
-// connection lends a connection that is set to the customer. It waits for one until the context's deadline, which then becomes the deadline of the
-// connection itself: the work gets a context that cannot end, for watching one costs a statement half of what finding its row does.
+// connection runs use with a connection that is set to the customer. It waits for one until the
+// context's deadline, which then becomes the deadline of the connection itself: the work gets a
+// context that cannot end, because watching one costs a statement half of what finding its row
+// does.
 func (p *pool) connection(ctx context.Context, customer id.Customer, use func(ctx context.Context, conn *sql.Conn) error) error {
 	conn, err := p.sql.Conn(ctx)
 	if err != nil {
 		return translate(err)
 	}
-	defer conn.Close() //nolint:errcheck // gives it back to the pool
+	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
-	defer conn.Raw(func(driver any) error { //nolint:errcheck // of a connection that is broken nothing is wanted any more
+	// Of a connection that is broken nothing is wanted any more.
+	defer conn.Raw(func(driver any) error { //nolint:errcheck
 		return driver.(*stdlib.Conn).Conn().PgConn().Conn().SetDeadline(time.Time{})
 	})
 	err = conn.Raw(func(driver any) error {
@@ -391,19 +419,21 @@ func (p *pool) connection(ctx context.Context, customer id.Customer, use func(ct
 	return translate(use(ctx, conn))
 }
 
-// committedSafely reports a commit that PostgreSQL could not see onto its standby.
+// committedSafely returns an error for a commit that PostgreSQL could not replicate to its standby.
 func committedSafely(conn *sql.Conn) error {
 	return conn.Raw(func(driver any) error {
 		data := driver.(*stdlib.Conn).Conn().PgConn().CustomData()
 		if data[unsafeCommit] == true {
 			delete(data, unsafeCommit)
-			return fault.New(fault.ServiceUnavailable, "The change may not have been kept. Look before you repeat it.")
+			return fault.New(fault.ServiceUnavailable, "The change may have been lost. Check before you repeat it.")
 		}
 		return nil
 	})
 }
 
-func again(work func() error) error {
+// retry repeats work that PostgreSQL aborted because of a deadlock or a serialization failure, at
+// most attempts times in all.
+func retry(work func() error) error {
 	var err error
 	for range attempts {
 		err = work()
@@ -414,7 +444,7 @@ func again(work func() error) error {
 	return unavailable(err)
 }
 
-// Ping tells whether the database answers to both roles.
+// Ping returns nil when the database answers to both roles.
 func (db *DB) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

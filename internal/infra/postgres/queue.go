@@ -14,28 +14,32 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// QueueSchema is the schema of the tables of jobs. They are River's: made by it, and in a schema of their own, apart from ours.
+// QueueSchema is the schema of River's tables, which River creates, apart from ours.
 const QueueSchema = "jobs"
 
-// The step that makes the tables of jobs. A later version of River's tables is a later step with its own number, and 00004_jobs.sql says what the rights are.
+// The step that creates River's tables. A later version of them is a later step with its own
+// number; 00004_jobs.sql grants the rights.
 const (
 	queueMigrationNumber = 3
 	queueVersion         = 8 // of River's tables
 	queueStep            = "00003_jobs_by_river"
 )
 
-// queueMigration has River make its tables, under the lock of our own migrations. River's steps are a transaction each, for a value that one of them adds to an enumeration
-// cannot be used before it is committed; what was broken off is gone on with.
+// queueMigration lets River create its tables, under the lock of our own migrations. Each of
+// River's steps is a transaction, because a value that one of them adds to an enumeration cannot be
+// used before it is committed; an interrupted run is resumed.
 func queueMigration() *goose.Migration {
 	up := func(ctx context.Context, handle *sql.DB) error {
 		if _, err := handle.ExecContext(ctx, "create schema if not exists "+QueueSchema); err != nil {
 			return err
 		}
-		migrator, err := rivermigrate.New(riverdatabasesql.New(handle), &rivermigrate.Config{Schema: QueueSchema, Logger: slog.New(slog.DiscardHandler)})
+		migrator, err := rivermigrate.New(riverdatabasesql.New(handle),
+			&rivermigrate.Config{Schema: QueueSchema, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}
-		_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, &rivermigrate.MigrateOpts{TargetVersion: queueVersion})
+		_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp,
+			&rivermigrate.MigrateOpts{TargetVersion: queueVersion})
 		return err
 	}
 	down := func(ctx context.Context, handle *sql.DB) error {
@@ -45,10 +49,11 @@ func queueMigration() *goose.Migration {
 	return goose.NewGoMigration(queueMigrationNumber, &goose.GoFunc{RunDB: up}, &goose.GoFunc{RunDB: down})
 }
 
-// ErrNoTransaction is returned where something has to belong to a transaction and there is none.
+// ErrNoTransaction is returned by work that needs a transaction where each statement is one.
 var ErrNoTransaction = errors.New("postgres: each statement is a transaction of its own here")
 
-// Transaction is the transaction itself, with the context that it lives in. It is for package jobs alone, which hands it to River; a test holds others off.
+// Transaction returns the transaction itself and its context. It is for package jobs alone, which
+// passes it to River; a test enforces that.
 func (tx *Tx) Transaction() (context.Context, *sql.Tx, error) {
 	begun, ok := tx.orm.Statement.ConnPool.(*sql.Tx)
 	if !ok {
@@ -57,13 +62,14 @@ func (tx *Tx) Transaction() (context.Context, *sql.Tx, error) {
 	return tx.orm.Statement.Context, begun, nil
 }
 
-// Queue is the connections of those who work off jobs. Their role sees the tables of jobs and nothing else.
+// Queue holds the connections of workers. Their role sees the tables of jobs and nothing else.
 type Queue struct {
 	SQL      *sql.DB
-	Listener *pgxpool.Pool // one connection, which hears of new jobs
+	Listener *pgxpool.Pool // one connection, which is notified of new jobs
 }
 
-// OpenQueue prepares the connections for working off jobs, and makes sure that they stand behind row security. It is for package jobs alone; a test holds others off.
+// OpenQueue prepares the connections of workers, and checks that row security applies to them. It
+// is for package jobs alone; a test enforces that.
 func (db *DB) OpenQueue(ctx context.Context, connections int) (*Queue, error) {
 	config, err := pgxpool.ParseConfig(db.url.Reveal())
 	if err != nil {
@@ -74,7 +80,7 @@ func (db *DB) OpenQueue(ctx context.Context, connections int) (*Queue, error) {
 	handle := stdlib.OpenDB(*config.ConnConfig)
 	limit(handle, connections)
 	if err := checkRole(ctx, handle); err != nil {
-		return nil, errors.Join(fmt.Errorf("postgres: the role of those who work off jobs: %w", err), handle.Close())
+		return nil, errors.Join(fmt.Errorf("postgres: the role of workers: %w", err), handle.Close())
 	}
 	listener, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -83,10 +89,11 @@ func (db *DB) OpenQueue(ctx context.Context, connections int) (*Queue, error) {
 	return &Queue{SQL: handle, Listener: listener}, nil
 }
 
-// Translated gives errors of those connections the meaning that the doors give to theirs. It is for package jobs alone.
+// Translated translates an error of those connections as the doors do. It is for package jobs
+// alone.
 func Translated(err error) error { return translate(err) }
 
-// Close ends the connections. Nobody may be working any more.
+// Close ends the connections. No worker may be running.
 func (q *Queue) Close() error {
 	q.Listener.Close()
 	return q.SQL.Close()

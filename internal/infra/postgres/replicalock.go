@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// ReplicaLock tells the other replicas that one is at work on this very database: a copy of it, such as one restored from a backup, has nobody. It ends with the process,
-// however that ends.
+// ReplicaLock shows other replicas that this one runs on this very database: a copy, such as one
+// restored from a backup, has no replicas. It ends with the process, however that ends.
 type ReplicaLock struct {
 	handle *sql.DB
 	mu     sync.Mutex
@@ -16,26 +16,26 @@ type ReplicaLock struct {
 
 // HoldReplicaLock holds the lock of running replicas until Close.
 func (db *DB) HoldReplicaLock(ctx context.Context) (*ReplicaLock, error) {
-	one, err := openPool(db.url, platformRole, 1, db.clock, db.log)
+	pool, err := openPool(db.url, platformRole, 1, db.clock, db.log)
 	if err != nil {
 		return nil, err
 	}
-	p := &ReplicaLock{handle: one.sql}
-	return p, p.Keep(ctx)
+	l := &ReplicaLock{handle: pool.sql}
+	return l, l.Keep(ctx)
 }
 
-// Keep makes sure of being present still, and is present again when the connection was lost.
-func (p *ReplicaLock) Keep(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conn != nil {
-		if p.conn.PingContext(ctx) == nil {
+// Keep checks that the lock is held, and acquires it again when its connection was lost.
+func (l *ReplicaLock) Keep(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		if l.conn.PingContext(ctx) == nil {
 			return nil
 		}
-		_ = p.conn.Close() // broken
-		p.conn = nil
+		_ = l.conn.Close() // broken
+		l.conn = nil
 	}
-	conn, err := p.handle.Conn(ctx)
+	conn, err := l.handle.Conn(ctx)
 	if err != nil {
 		return translate(err)
 	}
@@ -43,22 +43,23 @@ func (p *ReplicaLock) Keep(ctx context.Context) error {
 		_ = conn.Close() // of no use
 		return translate(err)
 	}
-	p.conn = conn
+	l.conn = conn
 	return nil
 }
 
-// Close is present no more.
-func (p *ReplicaLock) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conn != nil {
-		_ = p.conn.Close() // goes back to the pool, which is closed
-		p.conn = nil
+// Close releases the lock.
+func (l *ReplicaLock) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		_ = l.conn.Close() // goes back to the pool, which is closed
+		l.conn = nil
 	}
-	return p.handle.Close()
+	return l.handle.Close()
 }
 
-// NoOtherReplica reports whether no replica runs on this database, and keeps it so until the transaction ends.
+// NoOtherReplica reports whether no replica runs on this database, and keeps it so until the
+// transaction ends.
 func NoOtherReplica(tx *Tx) (alone bool, err error) {
 	return tx.TryAcquire(LockReplicas)
 }

@@ -7,9 +7,9 @@ import (
 	"io/fs"
 )
 
-// SchemaHash names the schema that MigrateUp makes: the SHA-256, in hex, of the names and contents of all migrations and the
-// version of the tables of jobs. Whoever keeps a migrated
-// database for later, as the tests do, learns from it whether that one is still the right one.
+// SchemaHash identifies the schema that MigrateUp creates: the SHA-256, in hex, of the names and
+// contents of all migrations and the version of River's tables. Tests that keep a migrated database
+// learn from it whether that one is still current.
 func SchemaHash() (string, error) {
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%s %d\n", queueStep, queueVersion)

@@ -73,7 +73,7 @@ func Collect[T any](tx *Tx, scan func(row Row) (T, error), statement string, arg
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // its error is that of rows.Err, or follows another
+	defer rows.Close()
 	for rows.Next() {
 		record, err := scan(rows)
 		if err != nil {

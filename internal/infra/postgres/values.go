@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Strings is a text[] as an argument of a statement. (GORM would spread a plain slice into a list.)
+// Strings is a text[] as an argument of ORM, which would spread a plain slice into a list.
 type Strings []string
 
 // Value implements driver.Valuer.
@@ -56,12 +56,12 @@ func (j JSON[T]) Value() (driver.Value, error) {
 	return string(text), err
 }
 
-// Counts reads what a statement found: of whom or what, and how many.
+// Counts reads rows of a key and a count, and adds up the counts of each key.
 func Counts[K comparable](rows *sql.Rows, err error) (map[K]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
+	defer rows.Close()
 	counts := make(map[K]int64)
 	for rows.Next() {
 		var of K
@@ -74,14 +74,14 @@ func Counts[K comparable](rows *sql.Rows, err error) (map[K]int64, error) {
 	return counts, errors.Join(rows.Err(), rows.Close())
 }
 
-// identifier is every id.ID, and a bare UUID.
+// identifier is implemented by every id.ID and by a bare UUID.
 type identifier interface {
 	MarshalBinary() ([]byte, error)
 	URN() string
 }
 
-// wrapID lets identifiers go to the server as their 16 bytes. They are driver.Valuers as well, and as such would be written as text, and that text be
-// parsed, for every argument of every statement.
+// wrapID sends identifiers to the server as their 16 bytes. They are driver.Valuers as well, and as
+// such would be formatted as text and parsed again for every argument of every statement.
 func wrapID(value any) (pgtype.WrappedEncodePlanNextSetter, any, bool) {
 	one, ok := value.(identifier)
 	if !ok {
