@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +19,19 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// State is how far a job has come. The set is closed, and coarser than River's.
+// State is a job's state. The set is closed, and coarser than River's.
 type State string
 
 // The states.
 const (
 	Waiting  State = "waiting"  // its turn or its time has not come
-	Running  State = "running"  // a replica is at it
-	Retrying State = "retrying" // it failed and is tried again
+	Running  State = "running"  // a replica runs it
+	Retrying State = "retrying" // it failed and will be retried
 	Done     State = "done"
-	Dead     State = "dead" // tried too often, or in vain; nothing happens unless somebody has it tried again
+	Dead     State = "dead" // discarded or cancelled; it stays so unless an operator retries it
 )
 
-// states are River's states of each of ours.
+// states maps each state to River's.
 var states = map[State][]rivertype.JobState{
 	Waiting:  {rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateScheduled},
 	Running:  {rivertype.JobStateRunning},
@@ -42,33 +43,33 @@ var states = map[State][]rivertype.JobState{
 // States lists every state.
 func States() []State { return []State{Waiting, Running, Retrying, Done, Dead} }
 
-// Record is a job as those see it who look after the queue. It holds nothing of a person.
+// Record is a job as operators see it. It holds no personal data.
 type Record struct {
 	ID          int64
 	Kind        string
 	Queue       QueueName
 	State       State
-	Customer    *id.Customer // nil: a job of the service's own
-	Attempt     int          // how often it was tried
+	Customer    *id.Customer // nil: a job of the service itself
+	Attempt     int          // how many attempts began
 	MaxAttempts int
 	Failure     *string // why the last attempt failed, in one line
 	CreatedAt   time.Time
-	ScheduledAt time.Time // when it was or will be tried
+	ScheduledAt time.Time // when it was or will be attempted
 	EndedAt     *time.Time
 }
 
-// Filter chooses jobs; zero members choose all.
+// Filter selects jobs; zero members select all.
 type Filter struct {
 	State State
 	Kind  string
 }
 
-// Depth is how much there is of one state in one queue.
+// Depth is the number of jobs in one state and queue.
 type Depth struct {
 	Queue  string
 	State  State
 	Count  int64
-	Oldest time.Duration // for how long the oldest has been due; 0 where none is
+	Oldest time.Duration // how long the oldest has been due; 0 if none is
 }
 
 // Admin lists and retries jobs, whether or not this replica runs any. Safe for concurrent use.
@@ -78,37 +79,39 @@ type Admin struct {
 	now         func() time.Time
 }
 
-// OpenAdmin opens an Admin, which takes one connection, and only while it is used.
+// OpenAdmin returns an Admin that takes one connection, and only while it is used.
 func OpenAdmin(ctx context.Context, db *postgres.DB) (*Admin, error) {
 	connections, err := db.OpenQueue(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
-	client, err := river.NewClient(riverdatabasesql.New(connections.SQL), &river.Config{Schema: postgres.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
+	client, err := river.NewClient(riverdatabasesql.New(connections.SQL),
+		&river.Config{Schema: postgres.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, connections.Close())
 	}
 	return &Admin{connections: connections, river: client, now: time.Now}, nil
 }
 
-// Close gives the connection back.
-func (d *Admin) Close() error { return d.connections.Close() }
+// Close closes the connection.
+func (a *Admin) Close() error { return a.connections.Close() }
 
-// List returns jobs, newest first: at most limit of those asked for before the one named, or from the newest on.
-func (d *Admin) List(ctx context.Context, filter Filter, before int64, limit int) ([]Record, error) {
-	wanted := river.NewJobListParams().First(limit).OrderBy(river.JobListOrderByID, river.SortOrderDesc)
+// List returns at most limit jobs, newest first, that are older than the job named by before, or
+// from the newest on if that is 0.
+func (a *Admin) List(ctx context.Context, filter Filter, before int64, limit int) ([]Record, error) {
+	params := river.NewJobListParams().First(limit).OrderBy(river.JobListOrderByID, river.SortOrderDesc)
 	if filter.State != "" {
-		wanted = wanted.States(states[filter.State]...)
+		params = params.States(states[filter.State]...)
 	} else {
-		wanted = wanted.States(rivertype.JobStates()...)
+		params = params.States(rivertype.JobStates()...)
 	}
 	if filter.Kind != "" {
-		wanted = wanted.Kinds(filter.Kind)
+		params = params.Kinds(filter.Kind)
 	}
 	if before > 0 {
-		wanted = wanted.Where("id < @before", river.NamedArgs{"before": before})
+		params = params.Where("id < @before", river.NamedArgs{"before": before})
 	}
-	found, err := d.river.JobList(ctx, wanted)
+	found, err := a.river.JobList(ctx, params)
 	if err != nil {
 		return nil, postgres.Translated(err)
 	}
@@ -120,24 +123,25 @@ func (d *Admin) List(ctx context.Context, filter Filter, before int64, limit int
 }
 
 // Get returns one job. Fault: ResourceNotFound.
-func (d *Admin) Get(ctx context.Context, job int64) (Record, error) {
-	row, err := d.river.JobGet(ctx, job)
+func (a *Admin) Get(ctx context.Context, job int64) (Record, error) {
+	row, err := a.river.JobGet(ctx, job)
 	if err != nil {
 		return Record{}, known(err)
 	}
 	return toRecord(row), nil
 }
 
-// Retry has a job tried at once that is dead, waits to be tried again, or waits for its time. A dead one gets one attempt more. Faults: ResourceNotFound, JobNotRetryable.
-func (d *Admin) Retry(ctx context.Context, job int64) (Record, error) {
-	before, err := d.Get(ctx, job)
+// Retry makes a dead, retrying or waiting job run at once; a dead one gets one more attempt.
+// Faults: ResourceNotFound, JobNotRetryable.
+func (a *Admin) Retry(ctx context.Context, job int64) (Record, error) {
+	before, err := a.Get(ctx, job)
 	if err != nil {
 		return Record{}, err
 	}
 	if before.State == Running || before.State == Done {
 		return Record{}, fault.New(fault.JobNotRetryable, "The job is "+string(before.State)+".")
 	}
-	row, err := d.river.JobRetry(ctx, job)
+	row, err := a.river.JobRetry(ctx, job)
 	if err != nil {
 		return Record{}, known(err)
 	}
@@ -146,20 +150,21 @@ func (d *Admin) Retry(ctx context.Context, job int64) (Record, error) {
 
 func known(err error) error {
 	if errors.Is(err, river.ErrNotFound) {
-		return fault.New(fault.ResourceNotFound, "There is no such job.")
+		return fault.New(fault.ResourceNotFound, "The job does not exist.")
 	}
 	return postgres.Translated(err)
 }
 
 // Depths counts the jobs that are not done, by queue and state.
-func (d *Admin) Depths(ctx context.Context) ([]Depth, error) {
-	depths, err := depths(ctx, d.connections.SQL)
+func (a *Admin) Depths(ctx context.Context) ([]Depth, error) {
+	depths, err := depths(ctx, a.connections.SQL)
 	return depths, postgres.Translated(err)
 }
 
 func toRecord(row *rivertype.JobRow) Record {
 	record := Record{
-		ID: row.ID, Kind: row.Kind, Queue: QueueName(row.Queue), State: stateOf(row.State), Attempt: row.Attempt, MaxAttempts: row.MaxAttempts,
+		ID: row.ID, Kind: row.Kind, Queue: QueueName(row.Queue), State: stateOf(row.State),
+		Attempt: row.Attempt, MaxAttempts: row.MaxAttempts,
 		CreatedAt: row.CreatedAt.UTC(), ScheduledAt: row.ScheduledAt.UTC(),
 	}
 	if row.FinalizedAt != nil {
@@ -180,15 +185,13 @@ func toRecord(row *rivertype.JobRow) Record {
 	return record
 }
 
-// longestFailure is how much of a reason is shown, in bytes.
+// longestFailure is how much of an error is shown, in bytes.
 const longestFailure = 300
 
 func stateOf(state rivertype.JobState) State {
 	for ours, theirs := range states {
-		for _, one := range theirs {
-			if one == state {
-				return ours
-			}
+		if slices.Contains(theirs, state) {
+			return ours
 		}
 	}
 	return Waiting

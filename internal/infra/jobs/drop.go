@@ -9,8 +9,9 @@ import (
 
 const dropBatch = 5000
 
-// DropOpen removes every job that is not done or dead: what was asked for before a restore of the database may have been done long ago, or be about people who are gone.
-// No workers may be at work. It tells how many there were.
+// DropOpen deletes every job that is neither completed nor dead, and returns how many: what was
+// enqueued before a restore may have been done long ago, or concern people who have since been
+// erased. No workers may be running.
 func DropOpen(ctx context.Context, db *postgres.DB) (dropped int64, err error) {
 	connections, err := db.OpenQueue(ctx, 1)
 	if err != nil {
@@ -20,7 +21,8 @@ func DropOpen(ctx context.Context, db *postgres.DB) (dropped int64, err error) {
 	for {
 		done, err := connections.SQL.ExecContext(ctx, `
 			delete from `+postgres.QueueSchema+`.river_job where id in (
-				select id from `+postgres.QueueSchema+`.river_job where state in ('available', 'pending', 'retryable', 'running', 'scheduled') limit $1)`, dropBatch)
+				select id from `+postgres.QueueSchema+`.river_job
+				where state in ('available', 'pending', 'retryable', 'running', 'scheduled') limit $1)`, dropBatch)
 		if err != nil {
 			return dropped, err
 		}

@@ -1,14 +1,24 @@
-// Package jobs does work in the background, at least once, after the transaction that asked for it.
+// Package jobs runs background jobs, enqueued transactionally, at least once. It is a thin layer
+// over River.
 //
-// Owns: putting jobs into the queue within the transaction of whoever asks, working them off on every replica, trying again, and what is dead.
-// Does not own: what a job does and what it needs to know (the features), the tables (River makes them, package postgres has it do so).
+// Owns: enqueueing within the caller's transaction, running jobs on every replica, retries, and
+// dead jobs.
+// Does not own: what a job does and what it needs to know (the features), the tables (River creates
+// them, through package postgres).
 //
-// The arguments of a job hold ids and closed words and are kept in the database as they are; a job reads what it needs about a person when it runs. It may run
-// more than once: a replica that dies half way has not said that it was done.
+// A job's arguments hold ids and closed words and are stored as they are; a job reads what it needs
+// about a person when it runs. It may run more than once: a replica that dies half way has not
+// reported it as completed.
 //
-// Each queue has workers of its own on every replica, so that receivers of webhooks that are slow hold up no mail. What is done again and again has no customer and is
-// asked for by one replica, the leader, which the replicas choose among themselves.
+// Each queue has its own workers on every replica, so that slow receivers of webhooks do not delay
+// mail. Periodic jobs have no customer and are enqueued by one replica, the leader, which the
+// replicas elect.
 //
+//	available ──▶ running ──▶ completed              (kept for a day)
+//	    ▲            ├──────▶ retryable ──▶ available (with growing delays, for two days)
+//	    └────────────┤ snoozed
+//	                 ├──────▶ discarded              (out of attempts; dead, kept for 90 days)
+//	                 └──────▶ cancelled              (no retry can succeed; dead, kept for 90 days)
 //	available ──▶ running ──▶ completed              (kept for a day)
 //	    ▲            ├──────▶ retryable ──▶ available (later each time, for two days)
 //	    └────────────┤
@@ -33,49 +43,51 @@ import (
 )
 
 const (
-	attempts = 16 // where a job's policy names no other number; River waits attempt⁴ seconds after each, more or less: two days altogether
+	attempts = 16 // unless a policy sets another number; River waits about attempt⁴ seconds after each, two days in all
 	doneKept = 24 * time.Hour
 	deadKept = 90 * 24 * time.Hour
-	timeout  = 2 * time.Minute  // of one attempt
-	rescue   = 10 * time.Minute // after which a job of a replica that died is tried again
-	patience = 20 * time.Second // for the jobs under way when a replica ends; River gives up waiting for them then and breaks them off
+	timeout  = 2 * time.Minute  // of one attempt, unless a handler sets another
+	rescue   = 10 * time.Minute // after which a dead replica's job is retried
+	softStop = 20 * time.Second // how long running jobs may take when a replica stops, before River cancels them
 )
 
-// Arguments are what a job is done with. They become JSON, in which customer_id names the customer for whom the job is done: the database takes no other customer's
-// than that of the transaction.
+// Arguments are a job's input. They become JSON, in which customer_id names the job's customer: the
+// database accepts no other than the transaction's.
 type Arguments interface {
-	// Kind names what is to be done. It is kept with the job, so it stays as it is.
+	// Kind returns the job's kind. It is stored with the job, so it must not change.
 	Kind() string
 }
 
-// QueueName is where a job waits. The set is closed.
+// QueueName names a queue. The set is closed.
 type QueueName string
 
 // The queues.
 const (
 	Default  QueueName = river.QueueDefault
 	Mail     QueueName = "mail"     // talks to the mail server
-	Alerts   QueueName = "alerts"   // does so for many people at once, behind whom an invitation must not wait
-	Outbound QueueName = "outbound" // talks to other people's servers
-	Upkeep   QueueName = "upkeep"   // looks after what there is, again and again or for long
+	Alerts   QueueName = "alerts"   // does so for many people at once; invitations must not wait behind them
+	Outbound QueueName = "outbound" // talks to customers' servers
+	Upkeep   QueueName = "upkeep"   // maintenance: periodic or long
 )
 
-// queues lists every queue.
+// queues returns every queue.
 func queues() []QueueName { return []QueueName{Default, Mail, Alerts, Outbound, Upkeep} }
 
-// Policy is how jobs of one kind are handled. The zero value is what arguments without a policy get.
+// Policy says how jobs of one kind are enqueued. The zero value is that of arguments without a
+// policy.
 type Policy struct {
 	Queue    QueueName // empty: Default
-	Attempts int       // how often it is tried at most; 0: sixteen times, in two days
-	// Unique adds no second job with the same arguments while the first waits or is under way. What comes up while it is under way may be overlooked by it, so it suits work
-	// that is asked for again and again, and work that looks once more before it ends.
+	Attempts int       // at most; 0 means 16, over two days
+	// Unique skips a job while one with the same arguments is waiting or running. The running one
+	// may miss what happened after it began, so this suits work that is enqueued periodically, or
+	// that checks again before it ends.
 	Unique bool
 }
 
-// withPolicy is what arguments with a policy implement.
+// withPolicy is implemented by arguments with a policy.
 type withPolicy interface{ Policy() Policy }
 
-// options are a policy in River's words.
+// options converts a policy to River's.
 func options(arguments Arguments, at time.Time) *river.InsertOpts {
 	chosen := &river.InsertOpts{MaxAttempts: attempts, ScheduledAt: at}
 	with, ok := arguments.(withPolicy)
@@ -95,31 +107,33 @@ func options(arguments Arguments, at time.Time) *river.InsertOpts {
 	return chosen
 }
 
-// Job is what its work may know of a job besides the arguments.
+// Job is what a handler knows of its job besides the arguments.
 type Job struct {
 	ID        int64
 	Attempt   int // the first is 1
 	CreatedAt time.Time
 }
 
-// Queue takes jobs. Safe for concurrent use.
+// Queue enqueues jobs. Safe for concurrent use.
 type Queue struct{ river *river.Client[*sql.Tx] }
 
-// NewQueue makes a queue that takes jobs and works none off.
+// NewQueue returns a queue that enqueues jobs and runs none.
 func NewQueue() (*Queue, error) {
-	client, err := river.NewClient(riverdatabasesql.New(nil), &river.Config{Schema: postgres.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
+	client, err := river.NewClient(riverdatabasesql.New(nil),
+		&river.Config{Schema: postgres.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
 	}
 	return &Queue{river: client}, nil
 }
 
-// EnqueueTx adds a job within a transaction: it is done if the transaction is kept, and never otherwise.
+// EnqueueTx enqueues a job within a transaction: it runs if the transaction commits, and never
+// otherwise.
 func (q *Queue) EnqueueTx(tx *postgres.Tx, arguments Arguments) error {
 	return q.EnqueueAtTx(tx, arguments, time.Time{})
 }
 
-// EnqueueAtTx is EnqueueTx for a job that is not done before a time.
+// EnqueueAtTx is EnqueueTx for a job that does not run before a time.
 func (q *Queue) EnqueueAtTx(tx *postgres.Tx, arguments Arguments, at time.Time) error {
 	ctx, begun, err := tx.Transaction()
 	if err != nil {
@@ -129,7 +143,7 @@ func (q *Queue) EnqueueAtTx(tx *postgres.Tx, arguments Arguments, at time.Time) 
 	return err
 }
 
-// EnqueueManyTx is EnqueueTx for many jobs in one round trip.
+// EnqueueManyTx is EnqueueTx for many jobs, in one round trip.
 func (q *Queue) EnqueueManyTx(tx *postgres.Tx, all []Arguments) error {
 	if len(all) == 0 {
 		return nil
@@ -146,37 +160,39 @@ func (q *Queue) EnqueueManyTx(tx *postgres.Tx, all []Arguments) error {
 	return err
 }
 
-// Handler is how jobs of one kind are done.
+// Handler runs the jobs of one kind.
 type Handler struct{ add func(*river.Workers) error }
 
-// Option changes how jobs of one kind are done.
+// Option configures a handler.
 type Option func(*handlerOptions)
 
-// handlerOptions is what a handler may choose.
+// handlerOptions is what the options of a handler set.
 type handlerOptions struct {
-	within  time.Duration
+	timeout time.Duration
 	backoff func(attempt int) time.Duration
 }
 
-// Timeout bounds each attempt at another time than two minutes.
-func Timeout(d time.Duration) Option { return func(m *handlerOptions) { m.within = d } }
+// Timeout bounds each attempt, in place of two minutes.
+func Timeout(d time.Duration) Option { return func(m *handlerOptions) { m.timeout = d } }
 
-// Backoff says how long to wait after a failed attempt, of which the first is 1, in place of attempt⁴ seconds.
+// Backoff sets the wait after each failed attempt, of which the first is 1, in place of attempt⁴
+// seconds.
 func Backoff(wait func(attempt int) time.Duration) Option {
 	return func(m *handlerOptions) { m.backoff = wait }
 }
 
-// Handle says how the jobs are done whose arguments are of the type A. The work is given two minutes; it returns nil when the job is done, Cancel when it never
-// will be, Snooze when it is too early, and any other error to be called again later. Its errors are kept with the job: they must not hold anything of a person.
+// Handle returns the handler of jobs with arguments of the type A. Work returns nil when the job is
+// done, Cancel when it can never succeed, Snooze when it is too early, and any other error to be
+// retried. Its errors are stored with the job: they must hold no personal data.
 func Handle[A Arguments](work func(ctx context.Context, job Job, arguments A) error, options ...Option) Handler {
-	hand := worker[A]{work: work}
+	handler := worker[A]{work: work}
 	for _, choose := range options {
-		choose(&hand.handlerOptions)
+		choose(&handler.handlerOptions)
 	}
-	return Handler{add: func(all *river.Workers) error { return river.AddWorkerSafely(all, hand) }}
+	return Handler{add: func(all *river.Workers) error { return river.AddWorkerSafely(all, handler) }}
 }
 
-// worker does the jobs of one kind for River.
+// worker runs the jobs of one kind for River.
 type worker[A Arguments] struct {
 	river.WorkerDefaults[A]
 	handlerOptions
@@ -184,9 +200,9 @@ type worker[A Arguments] struct {
 }
 
 // Timeout implements river.Worker.
-func (w worker[A]) Timeout(*river.Job[A]) time.Duration { return w.within }
+func (w worker[A]) Timeout(*river.Job[A]) time.Duration { return w.timeout }
 
-// NextRetry implements river.Worker. The time that it returns is of the machine's clock, by which River goes.
+// NextRetry implements river.Worker. It uses the machine's clock, as River does.
 func (w worker[A]) NextRetry(job *river.Job[A]) time.Time {
 	if w.backoff == nil {
 		return time.Time{}
@@ -205,24 +221,26 @@ func (w worker[A]) Work(ctx context.Context, job *river.Job[A]) error {
 	return err
 }
 
-// cancelled is River's own error of that meaning, without the name of its type in front of the text, which operators read.
+// cancelled is River's cancel error without its type's name in front of the text, which operators
+// read.
 type cancelled struct{ cause error }
 
 func (e *cancelled) Error() string { return e.cause.Error() }
 func (e *cancelled) Unwrap() error { return river.JobCancel(e.cause) }
 
-// Cancel marks an error that no retry will mend: the job is dead at once.
+// Cancel marks an error that no retry can fix: the job is dead at once.
 func Cancel(cause error) error { return &cancelled{cause: cause} }
 
 type snoozed struct{ wait time.Duration }
 
-func (e *snoozed) Error() string { return "jobs: to be done in " + e.wait.String() }
+func (e *snoozed) Error() string { return "jobs: snoozed for " + e.wait.String() }
 
 // Snooze runs the job again after the wait. It does not count as an attempt: it was too early, or
 // there is more to do.
 func Snooze(wait time.Duration) error { return &snoozed{wait: wait} }
 
-// recovered turns a panic into an error. The value of a panic may hold anything, and River would keep it; so only its type and the place go on.
+// recovered turns a panic into an error. The value of a panic may hold anything, and River would
+// store it; only its type and the stack are kept.
 func recovered(work func() error) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {

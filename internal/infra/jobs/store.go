@@ -10,7 +10,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// depths counts what is not done. What is done is left out: there is a day of it, and nobody waits for it.
+// depths counts unfinished jobs. Completed ones are left out: there is a day of them, and nothing
+// waits for them.
 func depths(ctx context.Context, handle *sql.DB) (found []Depth, err error) {
 	rows, err := handle.QueryContext(ctx, `
 		select queue, state::text, count(*), greatest(coalesce(extract(epoch from now() - min(scheduled_at)), 0), 0)
@@ -18,7 +19,7 @@ func depths(ctx context.Context, handle *sql.DB) (found []Depth, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
+	defer rows.Close()
 	sums := make(map[Depth]Depth)
 	for rows.Next() {
 		var queue, state string

@@ -15,7 +15,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// upkeepWorkers is how many jobs of the queue for upkeep a replica works on at once: they are long, and others must not wait for their connections.
+// upkeepWorkers is how many maintenance jobs a replica runs at once: they are long, and other jobs
+// must not wait for their connections.
 const upkeepWorkers = 2
 
 // Workers run jobs on this replica.
@@ -24,20 +25,20 @@ type Workers struct {
 	river       *river.Client[*sql.Tx]
 }
 
-// Work is what workers have to do.
+// Work is the handlers and the periodic jobs of a replica.
 type Work struct {
 	Handlers []Handler
 	Periodic []Periodic
 }
 
-// Periodic is a job that is asked for again and again by the leader of the replicas.
+// Periodic is a job that the leader enqueues at an interval.
 type Periodic struct {
 	Every     time.Duration
 	Arguments Arguments
 }
 
-// Start starts the workers of this replica, which run as many jobs of each queue at once as workers says.
-// They are notified of new jobs, and poll now and then as well. Each job goes to one replica.
+// Start starts the workers of this replica, up to workers jobs of each queue at once. They are
+// notified of new jobs, and poll now and then. Each job goes to one replica.
 func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, work Work) (started *Workers, err error) {
 	all := river.NewWorkers()
 	for _, handler := range work.Handlers {
@@ -56,9 +57,10 @@ func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, 
 	}()
 	config := &river.Config{
 		Schema: postgres.QueueSchema, Workers: all, Queues: make(map[string]river.QueueConfig),
-		JobTimeout: timeout, RescueStuckJobsAfter: rescue, SoftStopTimeout: patience,
-		CompletedJobRetentionPeriod: doneKept, CancelledJobRetentionPeriod: deadKept, DiscardedJobRetentionPeriod: deadKept,
-		ReindexerIndexNames: []string{}, // to reindex takes the owner of the tables
+		JobTimeout: timeout, RescueStuckJobsAfter: rescue, SoftStopTimeout: softStop,
+		CompletedJobRetentionPeriod: doneKept,
+		CancelledJobRetentionPeriod: deadKept, DiscardedJobRetentionPeriod: deadKept,
+		ReindexerIndexNames: []string{}, // only the owner of the tables may reindex
 		ErrorHandler:        errorHandler{log}, Logger: slog.New(warnHandler{log.Handler()}),
 	}
 	for _, queue := range queues() {
@@ -72,64 +74,67 @@ func Start(ctx context.Context, db *postgres.DB, workers int, log *slog.Logger, 
 	if err != nil {
 		return nil, err
 	}
-	// Stop ends the workers, not the context of whoever starts them.
+	// Stop ends the workers, not the caller's context.
 	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
 	return &Workers{connections: connections, river: client}, nil
 }
 
-// job is a periodic job in River's words. A new leader asks for it at once: the one before may have ended long ago, and what is done too often does no harm.
+// job converts a periodic job to River's. A new leader enqueues it at once: the previous one may
+// have ended long ago, and running it too often does no harm.
 func (p Periodic) job() *river.PeriodicJob {
 	return river.NewPeriodicJob(river.PeriodicInterval(p.Every), func() (river.JobArgs, *river.InsertOpts) {
 		return p.Arguments, options(p.Arguments, time.Time{})
 	}, &river.PeriodicJobOpts{RunOnStart: true})
 }
 
-// connectionsFor says how many connections workers need besides the one that listens: to fetch jobs, to tell what became of them, and to look after the tables.
+// connectionsFor returns how many connections workers need besides the listener's: to fetch jobs,
+// to complete them, and to maintain the tables.
 func connectionsFor(workers int) int { return min(max(workers/2, 2), 4) }
 
-// Stop takes no more jobs, waits a while for those under way, and breaks off what takes longer; what was broken off is tried again.
-func (c *Workers) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
+// Stop fetches no more jobs, waits for the running ones, and cancels those that take too long;
+// cancelled ones are retried.
+func (w *Workers) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), softStop+10*time.Second)
 	defer cancel()
-	err := c.river.Stop(ctx)
-	return errors.Join(err, c.connections.Close())
+	err := w.river.Stop(ctx)
+	return errors.Join(err, w.connections.Close())
 }
 
-// errorHandler tells the log of what failed.
+// errorHandler logs failed jobs.
 type errorHandler struct{ log *slog.Logger }
 
 // HandleError implements river.ErrorHandler.
-func (f errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+func (h errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
 	level := slog.LevelWarn
 	if job.Attempt >= job.MaxAttempts || errors.Is(err, &river.JobCancelError{}) {
 		level = slog.LevelError
 	}
-	f.log.Log(ctx, level, "a job failed", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "error", err)
+	h.log.Log(ctx, level, "a job failed", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "error", err)
 	return nil
 }
 
 // HandlePanic implements river.ErrorHandler.
-func (f errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, trace string) *river.ErrorHandlerResult {
-	f.log.Log(ctx, slog.LevelError, "a job panicked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "stack", trace)
+func (h errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, trace string) *river.ErrorHandlerResult {
+	h.log.Log(ctx, slog.LevelError, "a job panicked", "job", job.ID, "kind", job.Kind, "attempt", job.Attempt, "stack", trace)
 	return nil
 }
 
-// warnHandler passes on what River says from warnings on: every job that it does is information to River.
+// warnHandler drops River's messages below warnings: River logs every job as information.
 type warnHandler struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
-func (q warnHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
+func (h warnHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
 }
 
 // WithAttrs implements slog.Handler.
-func (q warnHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
-	return warnHandler{q.Handler.WithAttrs(attributes)}
+func (h warnHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return warnHandler{h.Handler.WithAttrs(attributes)}
 }
 
 // WithGroup implements slog.Handler.
-func (q warnHandler) WithGroup(name string) slog.Handler {
-	return warnHandler{q.Handler.WithGroup(name)}
+func (h warnHandler) WithGroup(name string) slog.Handler {
+	return warnHandler{h.Handler.WithGroup(name)}
 }
