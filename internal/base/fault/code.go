@@ -2,30 +2,31 @@ package fault
 
 import "slices"
 
-// Kind is the family of a fault. Each kind has one HTTP status.
+// Kind is a family of faults. Each kind has one HTTP status.
 type Kind int
 
 // The kinds, in the order of their statuses.
 const (
 	Malformed            Kind = iota + 1 // 400: not according to the contract
-	Unauthenticated                      // 401: no credential, or none that counts
-	Forbidden                            // 403: known, but not allowed
-	NotFound                             // 404: not there, or somebody else's
+	Unauthenticated                      // 401: no valid credential
+	Forbidden                            // 403: authenticated, but not allowed
+	NotFound                             // 404: does not exist, or belongs to another customer
 	Method                               // 405
 	NotAcceptable                        // 406
 	Conflict                             // 409: the state forbids it
-	Gone                                 // 410: was there once
-	Precondition                         // 412: not the version that the caller saw
+	Gone                                 // 410: existed once
+	Precondition                         // 412: not the caller's version
 	TooLarge                             // 413
 	Unsupported                          // 415
-	Refused                              // 422: well-formed but not taken
+	Refused                              // 422: well-formed but not accepted
 	PreconditionRequired                 // 428
 	TooMany                              // 429
 	Internal                             // 500
 	Unavailable                          // 503
 )
 
-// Code is the stable, closed name of one problem: the slug of its page under /problems/.
+// Code is the stable name of a problem, and the slug of its page under /problems/. The set is
+// closed.
 type Code string
 
 // The codes.
@@ -94,7 +95,7 @@ const (
 	SecondOperatorNeeded Code = "second-operator-needed"
 )
 
-// Entry says what one code means.
+// Entry describes one code.
 type Entry struct {
 	Code  Code
 	Kind  Kind
@@ -103,7 +104,8 @@ type Entry struct {
 	ToDo  string // what the caller can do about it
 }
 
-// Describe returns the entry of a code. A code without an entry is a mistake in Steward, found by a test.
+// Describe returns the entry of a code. A code without an entry is a mistake in Steward, found by a
+// test.
 func Describe(code Code) (Entry, bool) {
 	for _, entry := range catalogue {
 		if entry.Code == code {
@@ -113,5 +115,5 @@ func Describe(code Code) (Entry, bool) {
 	return Entry{}, false
 }
 
-// Catalogue returns every entry, in the order of their statuses.
+// Catalogue returns every entry, ordered by status.
 func Catalogue() []Entry { return slices.Clone(catalogue) }

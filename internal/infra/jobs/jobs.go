@@ -19,11 +19,6 @@
 //	    └────────────┤ snoozed
 //	                 ├──────▶ discarded              (out of attempts; dead, kept for 90 days)
 //	                 └──────▶ cancelled              (no retry can succeed; dead, kept for 90 days)
-//	available ──▶ running ──▶ completed              (kept for a day)
-//	    ▲            ├──────▶ retryable ──▶ available (later each time, for two days)
-//	    └────────────┤
-//	                 ├──────▶ discarded              (tried too often; dead, kept for 90 days)
-//	                 └──────▶ cancelled              (in vain however often it is tried; dead, kept for 90 days)
 package jobs
 
 import (
@@ -43,7 +38,8 @@ import (
 )
 
 const (
-	attempts = 16 // unless a policy sets another number; River waits about attempt⁴ seconds after each, two days in all
+	// The default number; River waits about attempt⁴ seconds after each: two days in all.
+	attempts = 16
 	doneKept = 24 * time.Hour
 	deadKept = 90 * 24 * time.Hour
 	timeout  = 2 * time.Minute  // of one attempt, unless a handler sets another

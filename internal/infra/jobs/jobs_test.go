@@ -127,7 +127,8 @@ func TestWhatBecomesOfJobs(t *testing.T) {
 	}
 }
 
-// Two crews share the work, and none of it is done twice; a crew that ends lets what is under way finish.
+// Two crews share the work, and none of it is done twice; a crew that ends lets what is under way
+// finish.
 func TestCrewsShareAndFinish(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -247,7 +248,8 @@ func TestPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for began := time.Now(); (often.Load() == 0 || early.Load() < 3) && time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
-		// The leader is chosen, and asks for what is done again and again; what was too early is called again.
+		// The leader is chosen, and asks for what is done again and again; what was too early is
+		// called again.
 	}
 	states, _ := b.states(t, "completed discarded scheduled")
 	if err := crew.Stop(); err != nil {

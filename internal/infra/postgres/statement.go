@@ -19,8 +19,8 @@ import (
 type Args map[string]any
 
 // Replan, as the first argument of a statement, has PostgreSQL plan it each time, for the tables as
-// they are then. It is for statements over many rows of tables that fill and empty quickly: a cached
-// plan was made when they held few. It costs a round trip.
+// they are then. It is for statements over many rows of tables that fill and empty quickly: a
+// cached plan was made when they held few. It costs a round trip.
 const Replan = pgx.QueryExecModeDescribeExec
 
 // Exec runs a statement and returns how many rows it changed. Arguments are either positional ($1)
@@ -92,8 +92,8 @@ func Column[T any](tx *Tx, statement string, arguments ...any) ([]T, error) {
 	}, statement, arguments...)
 }
 
-// Read runs statements, each a transaction of its own, that see the rows of one customer, and returns
-// the result: InCustomerAutocommit for reads.
+// Read runs statements, each a transaction of its own, that see the rows of one customer, and
+// returns the result: InCustomerAutocommit for reads.
 func Read[T any](ctx context.Context, db *DB, customer id.Customer, work func(tx *Tx) (T, error)) (result T, err error) {
 	err = db.InCustomerAutocommit(ctx, customer, func(tx *Tx) (err error) {
 		result, err = work(tx)
@@ -116,8 +116,8 @@ func Write[T any](ctx context.Context, db *DB, customer id.Customer, work func(t
 	return result, nil
 }
 
-// Platform runs one transaction outside any customer and returns its result: InPlatform for work with
-// a result.
+// Platform runs one transaction outside any customer and returns its result: InPlatform for work
+// with a result.
 func Platform[T any](ctx context.Context, db *DB, work func(tx *Tx) (T, error)) (result T, err error) {
 	err = db.InPlatform(ctx, func(tx *Tx) (err error) {
 		result, err = work(tx)
@@ -140,8 +140,8 @@ type bound struct {
 	names     []string // of $1, $2, …
 }
 
-// bind gives a statement its arguments by position. What becomes of a statement's names is remembered:
-// pgx looks for them letter by letter.
+// bind gives a statement its arguments by position. What becomes of a statement's names is
+// remembered: pgx looks for them letter by letter.
 func (tx *Tx) bind(statement string, arguments []any) (string, []any, error) {
 	if len(arguments) == 0 {
 		return statement, arguments, nil

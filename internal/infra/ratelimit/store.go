@@ -32,7 +32,8 @@ func count(tx *postgres.Tx, key []byte, every time.Duration) error {
 	return err
 }
 
-// acquire counts one event in the same statement that checks for room: the row is locked in between.
+// acquire counts one event in the same statement that checks for room: the row is locked in
+// between.
 func acquire(tx *postgres.Tx, key []byte, limit Limit) (bool, error) {
 	affected, err := tx.Exec(`
 		insert into attempt_limits (until, key)
