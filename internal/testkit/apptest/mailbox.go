@@ -81,7 +81,7 @@ func (m *Mailbox) To(t testing.TB, address string) (mails []Mail) {
 // MailTo waits for a mail to an address whose subject has the words in it, and returns the newest.
 func (s *Service) MailTo(t testing.TB, address, words string) Mail {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < 15*time.Second; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 2*time.Minute; time.Sleep(20 * time.Millisecond) {
 		for _, one := range s.Mailbox.To(t, address) {
 			if strings.Contains(one.Subject, words) {
 				return one

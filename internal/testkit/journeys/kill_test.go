@@ -357,7 +357,7 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 			}
 			status, receipt, err := redaction(t.Context(), process.URL, of, left[i])
 			// All of them wait for the lock of one customer, on a slow machine longer than the service lets them.
-			for began := time.Now(); err == nil && status == http.StatusServiceUnavailable && time.Since(began) < time.Minute; {
+			for began := time.Now(); err == nil && status == http.StatusServiceUnavailable && time.Since(began) < patience; {
 				status, receipt, err = redaction(t.Context(), process.URL, of, left[i])
 			}
 			switch {

@@ -73,7 +73,7 @@ func (d *door) knocks(t *testing.T) {
 	t.Helper()
 	select {
 	case <-d.knocked:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("nobody came to the mail server")
 	}
 }

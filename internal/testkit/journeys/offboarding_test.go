@@ -46,7 +46,7 @@ func waiting(t *testing.T, s *apptest.Service, of apptest.Customer, first, secon
 // offboarded looks after offboardings until that of the customer is as it should be.
 func offboarded(t *testing.T, s *apptest.Service, of apptest.Customer, is func(now offboarding.Offboarding) bool) offboarding.Offboarding {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		if err := s.Offboardings.LookAfter(t.Context()); err != nil {
 			t.Logf("looking after offboardings: %v", err)
@@ -504,7 +504,7 @@ func TestEverythingOfACustomerIsDeleted(t *testing.T) {
 // quiet waits until the mails and the numbering of the trail that earlier acts have led to are done, so that counts stay the same.
 func quiet(t *testing.T, s *apptest.Service) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		s.Seal(t)
 		var open int

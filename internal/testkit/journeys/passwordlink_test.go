@@ -45,7 +45,7 @@ func linkFor(t *testing.T, s *apptest.Service, slug, email string) string {
 func eventually(t *testing.T, what string, true func() bool) {
 	t.Helper()
 	for began := time.Now(); !true(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > patience {
 			t.Fatalf("in vain waited for %s", what)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // How long a condition that is about to come true is waited for. It is a bound for a machine in trouble; the usual is a few milliseconds.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // cheapHash is a hash of the password that costs nearly nothing to verify, for tests in which many sign in. The service never makes one like it.
 func cheapHash(password string) string {
@@ -147,7 +147,7 @@ func at(t testing.TB, service *apptest.Service, method, path string, options ...
 			return answer
 		}
 		service.Check(t, method, path, answer)
-		if answer.Status == http.StatusServiceUnavailable && time.Since(began) < time.Minute {
+		if answer.Status == http.StatusServiceUnavailable && time.Since(began) < patience {
 			continue
 		}
 		if answer.Status >= http.StatusInternalServerError {
