@@ -14,17 +14,28 @@ import (
 const mask = "***"
 
 // String is a secret. Printing, logging or encoding it yields three asterisks; only Reveal returns
-// the secret. The zero value is the empty secret.
-type String struct{ secret string }
+// the secret. The zero value is the empty secret. Secrets do not compare with ==.
+type String struct {
+	_ [0]func() // not comparable
+
+	// Behind a pointer, because fmt calls no method of an unexported field, nor for %p and %w, but
+	// does not follow a pointer to a string either.
+	secret *string
+}
 
 // New wraps a secret.
-func New(secret string) String { return String{secret: secret} }
+func New(secret string) String { return String{secret: &secret} }
 
 // Reveal returns the secret itself. Call it where the secret is used and nowhere else.
-func (s String) Reveal() string { return s.secret }
+func (s String) Reveal() string {
+	if s.secret == nil {
+		return ""
+	}
+	return *s.secret
+}
 
 // IsEmpty reports whether the secret is empty.
-func (s String) IsEmpty() bool { return s.secret == "" }
+func (s String) IsEmpty() bool { return s.Reveal() == "" }
 
 // String implements fmt.Stringer.
 func (String) String() string { return mask }
@@ -43,6 +54,6 @@ func (String) MarshalText() ([]byte, error) { return []byte(mask), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler, so that settings can be read into a secret.
 func (s *String) UnmarshalText(text []byte) error {
-	s.secret = string(text)
+	*s = New(string(text))
 	return nil
 }
