@@ -13,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/idna"
-
+	"github.com/fusionspim/steward/internal/base/address"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
 )
@@ -104,23 +103,6 @@ func CheckSlug(slug string) error {
 	return nil
 }
 
-// ParseDomain normalises a mail domain: ASCII (RFC 5891), lower case, without a final dot.
-func ParseDomain(text string) (domain string, ok bool) {
-	domain, err := idna.Lookup.ToASCII(strings.ToLower(text))
-	if err != nil {
-		return "", false
-	}
-	// After ToASCII, because idna converts the full stops of other scripts to dots.
-	domain = strings.TrimSuffix(domain, ".")
-	labels := strings.Split(domain, ".")
-	// RFC 1035, section 2.3.4; Lookup enforces neither.
-	badLabel := func(label string) bool { return label == "" || len(label) > 63 }
-	if len(domain) > 253 || len(labels) < 2 || slices.ContainsFunc(labels, badLabel) {
-		return "", false
-	}
-	return domain, !strings.ContainsAny(domain, " @/:[]_")
-}
-
 // ParseNetworks parses networks in CIDR notation; the pointer names the list in the request.
 func ParseNetworks(texts []string, pointer string) ([]netip.Prefix, error) {
 	networks := make([]netip.Prefix, 0, len(texts))
@@ -140,7 +122,7 @@ func ParseNetworks(texts []string, pointer string) ([]netip.Prefix, error) {
 func ParseDomains(texts []string, pointer string) ([]string, error) {
 	domains := make([]string, 0, len(texts))
 	for i, text := range texts {
-		domain, ok := ParseDomain(text)
+		domain, ok := address.ParseDomain(text)
 		if !ok {
 			return nil, fault.New(fault.MalformedRequest, "A mail domain cannot be taken.").
 				At(pointer+"/"+decimal(i), "must be a domain, such as example.com")

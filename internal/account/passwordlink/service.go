@@ -104,7 +104,7 @@ func (s *Service) enqueue(tx *postgres.Tx, person id.User, about subject) error 
 // same whether or not the account exists: for an unknown one, the same statements enqueue a job
 // that finds no user. Fault: TooManyAttempts from one network.
 func (s *Service) Request(ctx context.Context, slug, email string, from netip.Addr) error {
-	address, wrong := user.ParseAddress(email, "/email")
+	address, wrong := user.LookupAddress(email, "/email")
 	if wrong != nil {
 		address.Key = email
 	}

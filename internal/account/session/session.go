@@ -172,7 +172,7 @@ func ended() error { return fault.New(fault.Unauthorized, "The session has ended
 // verifying one password; with the right password, SecondFactorRequired if a code is missing or
 // wrong. TooManyAttempts precedes all of it.
 func (s *Service) SignIn(ctx context.Context, in SignIn, once *idempotency.Once[Tokens]) (tokens Tokens, err error) {
-	address, wrong := user.ParseAddress(in.Email, "/email")
+	address, wrong := user.LookupAddress(in.Email, "/email")
 	named := []string{in.CustomerSlug, address.Key}
 	if wrong != nil {
 		named[1] = in.Email

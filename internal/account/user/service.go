@@ -208,7 +208,7 @@ func (s *Service) Me(ctx context.Context, caller principal.Principal) (found Me,
 // List returns users, newest first: at most limit of those made before the one named, or from the newest on.
 func (s *Service) List(ctx context.Context, caller principal.Principal, filter Filter, before id.User, limit int) (users []User, err error) {
 	if filter.Email != "" {
-		address, err := ParseAddress(filter.Email, "?email")
+		address, err := LookupAddress(filter.Email, "?email")
 		if err != nil {
 			return nil, nil // what is no address is nobody's
 		}

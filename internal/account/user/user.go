@@ -16,7 +16,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
-	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/base/address"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
@@ -149,44 +149,32 @@ type Address struct {
 	Key  string // local part folded, domain in ASCII form
 }
 
-const (
-	maxAddress   = 254 // RFC 5321, section 4.5.3.1.3, less the angle brackets
-	maxLocalPart = 64  // RFC 5321, section 4.5.3.1.1
-)
-
-// ParseAddress reads one plain mailbox: a dot-atom (RFC 5322, section 3.2.3; RFC 6531 adds letters of all scripts), an @, and a domain of at
-// least two labels. Display names, comments, quoted local parts and address literals are refused: no employee's address needs them, and each
-// has been used to make one address look like another.
+// ParseAddress reads the address of a new or corrected account: what address.Parse accepts, and so
+// what mail can be sent to. Fault: InvalidEmail at the pointer.
 //
-// Two addresses are the same person's address when their keys are equal: letter case and Unicode form do not count, and neither does the spelling
-// of an international domain. Dots and +tags do count.
+// Two addresses are the same person's address when their keys are equal: letter case and Unicode
+// form do not count, and neither does the spelling of an international domain. Dots and +tags do.
 func ParseAddress(text, pointer string) (Address, error) {
-	refused := fault.New(fault.InvalidEmail, "The e-mail address cannot be taken.").At(pointer, "must be one plain mailbox, such as somebody@example.com")
-	text = norm.NFC.String(text)
-	local, host, ok := strings.Cut(text, "@")
-	if !ok || len(text) > maxAddress || len(local) > maxLocalPart || local == "" || strings.Contains(host, "@") {
-		return Address{}, refused
-	}
-	for atom := range strings.SplitSeq(local, ".") {
-		if atom == "" || strings.ContainsFunc(atom, func(char rune) bool { return !atomText(char) }) {
-			return Address{}, refused
-		}
-	}
-	domain, ok := customer.ParseDomain(host)
-	if !ok {
-		return Address{}, refused
-	}
-	key := Key(local)
-	if strings.ContainsAny(key, "@ ") || len(key)+1+len(domain) > 2*maxAddress {
-		return Address{}, refused
-	}
-	return Address{Text: local + "@" + strings.ToLower(strings.TrimSuffix(host, ".")), Key: key + "@" + domain}, nil
+	parsed, ok := address.Parse(text)
+	return keyed(parsed, ok, pointer)
 }
 
-// atomText tells whether a character may stand in an atom of a local part.
-func atomText(char rune) bool {
-	if char < utf8.RuneSelf {
-		return 'a' <= char && char <= 'z' || 'A' <= char && char <= 'Z' || '0' <= char && char <= '9' || strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", char)
-	}
-	return unicode.In(char, unicode.L, unicode.M, unicode.N) // letters, marks and digits of all scripts: nothing invisible, nothing blank
+// LookupAddress reads the address by which an account is sought. It also finds the accounts that
+// were created before ParseAddress counted the ASCII form of an address. Fault: InvalidEmail at the
+// pointer.
+func LookupAddress(text, pointer string) (Address, error) {
+	parsed, ok := address.ParseStored(text)
+	return keyed(parsed, ok, pointer)
 }
+
+func keyed(parsed address.Address, ok bool, pointer string) (Address, error) {
+	key := Key(parsed.Local) + "@" + parsed.Domain
+	if !ok || len(key) > maxAddressKey {
+		return Address{}, fault.New(fault.InvalidEmail, "The e-mail address cannot be taken.").
+			At(pointer, "must be one plain mailbox, such as somebody@example.com")
+	}
+	return Address{Text: parsed.Text(), Key: key}, nil
+}
+
+// maxAddressKey is in octets. Folding makes some letters longer.
+const maxAddressKey = 2 * address.MaxLength

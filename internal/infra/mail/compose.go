@@ -12,6 +12,8 @@ import (
 	texttemplate "text/template"
 	"time"
 	"unicode"
+
+	"github.com/fusionspim/steward/internal/base/address"
 )
 
 // Invitation is what is said to somebody who has an account now and no password yet.
@@ -125,7 +127,7 @@ func NewPasswordChanged(to string, data PasswordChanged) (Message, error) {
 	contact := w.optional("Contact", data.Contact, longestName)
 	f := fields{Person: person, Customer: customer, At: w.moment("At", data.At), Contact: contact}
 	if at, err := parseAddress(contact); err == nil {
-		f.ContactLink = (&url.URL{Scheme: "mailto", Opaque: url.PathEscape(at.local) + "@" + at.domain}).String()
+		f.ContactLink = (&url.URL{Scheme: "mailto", Opaque: url.PathEscape(at.Local) + "@" + at.Domain}).String()
 	}
 	return w.compose(KindPasswordChanged, "The password of your "+customer+" account was changed", "password-changed", f)
 }
@@ -235,7 +237,7 @@ type entry struct {
 
 // writer gathers what is wrong with the facts of one mail, and words it if nothing is.
 type writer struct {
-	to     address
+	to     address.Address
 	faults []error
 }
 

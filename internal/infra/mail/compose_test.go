@@ -25,6 +25,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/fusionspim/steward/internal/base/address"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -101,7 +103,7 @@ func TestGolden(t *testing.T) {
 			golden(t, name+extension, got)
 		}
 	}
-	content, err := encoded(samples(t)["alert-critical"], sender{"Stéward", address{"no-reply", "steward.example"}}, messageID, noon)
+	content, err := encoded(samples(t)["alert-critical"], sender{"Stéward", address.Address{Local: "no-reply", Domain: "steward.example"}}, messageID, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,11 +355,11 @@ func TestAnyMailIsWellFormed(t *testing.T) {
 			}
 			return
 		}
-		content, err := encoded(m, sender{"Steward", address{"no-reply", "steward.example"}}, messageID, noon)
+		content, err := encoded(m, sender{"Steward", address.Address{Local: "no-reply", Domain: "steward.example"}}, messageID, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, _ := encoded(m, sender{"Steward", address{"no-reply", "steward.example"}}, messageID, noon)
+		again, _ := encoded(m, sender{"Steward", address.Address{Local: "no-reply", Domain: "steward.example"}}, messageID, noon)
 		if !bytes.Equal(content, again) {
 			t.Fatal("the same mail has other bytes at another attempt")
 		}

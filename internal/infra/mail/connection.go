@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/wneessen/go-mail/smtp"
+
+	"github.com/fusionspim/steward/internal/base/address"
 )
 
 // connection is one conversation with the mail server, used by one goroutine at a time.
@@ -96,10 +98,10 @@ func (c *connection) mechanism() smtp.Auth {
 
 // deliver hands over one mail. untouched tells that it failed before the recipient was named and for a reason that only the connection has, so that
 // another connection may try at once.
-func (c *connection) deliver(ctx context.Context, from, to address, content []byte) (failure *Error, untouched bool) {
+func (c *connection) deliver(ctx context.Context, from, to address.Address, content []byte) (failure *Error, untouched bool) {
 	release := c.guard(ctx)
 	defer release()
-	if to.international() {
+	if to.International() {
 		if offered, _ := c.client.Extension("SMTPUTF8"); !offered {
 			return &Error{step: stepRecipient, permanent: true, detail: "the mail server does not take addresses beyond ASCII"}, false
 		}
@@ -135,15 +137,15 @@ func (c *connection) deliver(ctx context.Context, from, to address, content []by
 
 // announce says from whom and to whom, and that the content comes. untouched tells that it failed before anything was answered. To a server that takes several commands at once
 // (RFC 2920) it says all three in one go, which saves two of four round trips for each mail.
-func (c *connection) announce(ctx context.Context, from, to address) (failure *Error, untouched bool) {
+func (c *connection) announce(ctx context.Context, from, to address.Address) (failure *Error, untouched bool) {
 	wait := c.settings.CommandTimeout
 	commands := [...]struct {
 		step   step
 		text   string
 		answer int // the code, or how it begins
 	}{
-		{stepSender, "MAIL FROM:<" + from.String() + ">" + c.parameters(to), 250},
-		{stepRecipient, "RCPT TO:<" + to.String() + ">", 25},
+		{stepSender, "MAIL FROM:<" + from.ASCII() + ">" + c.parameters(to), 250},
+		{stepRecipient, "RCPT TO:<" + to.ASCII() + ">", 25},
 		{stepContent, "DATA", 354},
 	}
 	together, _ := c.client.Extension("PIPELINING")
@@ -181,11 +183,11 @@ func (c *connection) announce(ctx context.Context, from, to address) (failure *E
 
 // parameters are what MAIL says of the mail besides the sender. SMTPUTF8 is asked for where the recipient needs it and not wherever it is offered: some servers then refuse to pass
 // the mail on to one that lacks it.
-func (c *connection) parameters(to address) (text string) {
+func (c *connection) parameters(to address.Address) (text string) {
 	if offered, _ := c.client.Extension("8BITMIME"); offered {
 		text += " BODY=8BITMIME"
 	}
-	if to.international() {
+	if to.International() {
 		text += " SMTPUTF8"
 	}
 	return text

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
+
+	"github.com/fusionspim/steward/internal/base/address"
 )
 
 // encoded writes a message as RFC 5322 has it. The same message, id and time give the same bytes, so a repetition is one to the byte.
@@ -19,11 +21,10 @@ func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, e
 	if m.kind == "" {
 		return fail("the message is empty")
 	}
-	id, err := parseAddress(messageID) // "left@right" of RFC 5322, 3.6.4, has the form of an address
-	if err != nil || id.international() {
+	if !isMessageID(messageID) {
 		return fail("the message id must be of the form left@right")
 	}
-	for _, value := range []string{m.subject, m.to.String(), from.name, from.address.String(), m.unsubscribe} {
+	for _, value := range []string{m.subject, m.to.ASCII(), from.name, from.address.ASCII(), m.unsubscribe} {
 		if hasControl(value) { // cannot be: the constructors refuse it. The last look before the wire
 			return fail("a header holds a control character")
 		}
@@ -31,7 +32,7 @@ func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, e
 
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent(), gomail.WithBoundary(boundary(m, messageID)))
 	msg.FromMailAddress(from.header())
-	msg.ToMailAddress(&mail.Address{Address: m.to.String()})
+	msg.ToMailAddress(&mail.Address{Address: m.to.ASCII()})
 	// "=?" begins an encoded word wherever it stands. A subject that holds one as text would be decoded into something that nobody checked.
 	msg.Subject(strings.ReplaceAll(m.subject, "=?", "= ?"))
 	msg.SetMessageIDWithValue(messageID)
@@ -49,6 +50,27 @@ func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, e
 		return fail("it cannot be encoded")
 	}
 	return out.Bytes(), nil
+}
+
+// isMessageID reports whether a text is left@right, both of dots and atoms in ASCII (RFC 5322,
+// section 3.6.4). Unlike the domain of an address, the right part may be a single label.
+func isMessageID(text string) bool {
+	left, right, found := strings.Cut(text, "@")
+	if !found || len(text) > address.MaxLength {
+		return false
+	}
+	isForeign := func(char rune) bool {
+		return !('a' <= char && char <= 'z' || 'A' <= char && char <= 'Z' || '0' <= char && char <= '9') &&
+			!strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", char)
+	}
+	for _, part := range []string{left, right} {
+		for atom := range strings.SplitSeq(part, ".") {
+			if atom == "" || strings.ContainsFunc(atom, isForeign) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // boundary separates the parts. It is a hash of them, which none of them can hold.

@@ -11,6 +11,8 @@ package mail
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/fusionspim/steward/internal/base/address"
 )
 
 // Kind is what a mail is for. The set is closed: there is no kind for advertising, and no constructor that takes a kind.
@@ -37,7 +39,7 @@ func Kinds() []Kind {
 // Message is one mail to one person, worded and checked. The zero value is refused by Send.
 type Message struct {
 	kind        Kind
-	to          address
+	to          address.Address
 	subject     string
 	text        string
 	html        string

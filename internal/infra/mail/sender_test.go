@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"go.uber.org/goleak"
 
+	"github.com/fusionspim/steward/internal/base/address"
 	"github.com/fusionspim/steward/internal/base/clock"
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
@@ -107,7 +108,7 @@ func TestSendsUnderEachEncryption(t *testing.T) {
 
 func TestOnlyAlertsCanBeUnsubscribed(t *testing.T) {
 	t.Parallel()
-	content, err := encoded(invitation(t, "ada@acme.example"), sender{address: address{"a", "b.example"}}, messageID, noon)
+	content, err := encoded(invitation(t, "ada@acme.example"), sender{address: address.Address{Local: "a", Domain: "b.example"}}, messageID, noon)
 	if err != nil || strings.Contains(string(content), "Unsubscribe") {
 		t.Fatalf("%v\n%s", err, content)
 	}

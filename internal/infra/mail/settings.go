@@ -183,7 +183,7 @@ func (s Settings) complete() (Settings, sender, error) {
 	case s.Connections < 0 || s.Connections > mostConnections:
 		return s, from, fmt.Errorf("mail: connections must be from 1 to %d", mostConnections)
 	}
-	s.Hello = orDefault(s.Hello, from.address.domain)
+	s.Hello = orDefault(s.Hello, from.address.Domain)
 	if err := checkHello(s.Hello); err != nil {
 		return s, from, fmt.Errorf("mail: our own name %w", err)
 	}

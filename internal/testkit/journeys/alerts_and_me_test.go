@@ -156,7 +156,7 @@ func TestCustomerSettings(t *testing.T) {
 	} {
 		patch(body).WantProblem(t, 400, "malformed-request")
 	}
-	for _, contact := range []string{"nobody", "Ada <ada@acme.example>", "a@b@c.de"} {
+	for _, contact := range []string{"nobody", "Ada <ada@acme.example>", "a@b@c.de", longInASCII} {
 		if answer := patch(`{"privacy_contact":"` + contact + `"}`); answer.Status != 422 && answer.Status != 400 {
 			t.Errorf("%s: %d %s", contact, answer.Status, answer.Body)
 		}

@@ -67,18 +67,21 @@ func TestOperatorsMakeCustomers(t *testing.T) {
 		status int
 		slug   string
 	}{
-		"taken":            {newCustomer("acme"), 409, "slug-taken"},
-		"Fusions":          {newCustomer("fusions"), 409, "slug-taken"},
-		"capitals":         {newCustomer("Hooli"), 400, "malformed-request"},
-		"hyphens":          {newCustomer("hoo--li"), 400, "malformed-request"},
-		"a dot":            {newCustomer("hooli.example"), 400, "malformed-request"},
-		"nothing":          {newCustomer(""), 400, "malformed-request"},
-		"a long slug":      {newCustomer(strings.Repeat("a", 64)), 400, "malformed-request"},
-		"a blank name":     {newCustomer("hooli", "name", "  "), 400, "malformed-request"},
-		"a control":        {newCustomer("hooli", "name", "Hoo\u0007li"), 400, "malformed-request"},
-		"nobody":           {newCustomer("hooli", "administrator", nil), 400, "malformed-request"},
-		"a role":           {newCustomer("hooli", "administrator", members{"first_name": "A", "last_name": "B", "email": "a@hooli.example", "role": "operator"}), 400, "malformed-request"},
-		"no address":       {newCustomer("hooli", "administrator", members{"first_name": "A", "last_name": "B", "email": "\"a b\"@hooli.example"}), 422, "invalid-email"},
+		"taken":        {newCustomer("acme"), 409, "slug-taken"},
+		"Fusions":      {newCustomer("fusions"), 409, "slug-taken"},
+		"capitals":     {newCustomer("Hooli"), 400, "malformed-request"},
+		"hyphens":      {newCustomer("hoo--li"), 400, "malformed-request"},
+		"a dot":        {newCustomer("hooli.example"), 400, "malformed-request"},
+		"nothing":      {newCustomer(""), 400, "malformed-request"},
+		"a long slug":  {newCustomer(strings.Repeat("a", 64)), 400, "malformed-request"},
+		"a blank name": {newCustomer("hooli", "name", "  "), 400, "malformed-request"},
+		"a control":    {newCustomer("hooli", "name", "Hoo\u0007li"), 400, "malformed-request"},
+		"nobody":       {newCustomer("hooli", "administrator", nil), 400, "malformed-request"},
+		"a role":       {newCustomer("hooli", "administrator", members{"first_name": "A", "last_name": "B", "email": "a@hooli.example", "role": "operator"}), 400, "malformed-request"},
+		"no address":   {newCustomer("hooli", "administrator", members{"first_name": "A", "last_name": "B", "email": "\"a b\"@hooli.example"}), 422, "invalid-email"},
+		"a long address": {
+			newCustomer("hooli", "administrator", members{"first_name": "A", "last_name": "B", "email": longInASCII}), 422, "invalid-email",
+		},
 		"no name":          {newCustomer("hooli", "administrator", members{"first_name": " ", "last_name": "B", "email": "a@hooli.example"}), 422, "invalid-name"},
 		"more than it has": {newCustomer("hooli", "guidance_text", "x"), 400, "malformed-request"},
 	} {

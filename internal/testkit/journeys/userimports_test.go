@@ -278,6 +278,7 @@ func TestBadRows(t *testing.T) {
 		{"Noor,Haddad," + marker + ",,", "invalid-email /email"},
 		{"Noor,Haddad,Noor <x10@acme.example>,,", "invalid-email /email"},
 		{"Noor,Haddad, x11@acme.example,,", "invalid-email /email"},
+		{"Noor,Haddad," + longInASCII + ",,", "invalid-email /email"},
 		{"Noor,Haddad,x12@acme.example,operator,", "malformed-row /role"},
 		{"Noor,Haddad,x13@acme.example,User,", "malformed-row /role"},
 		{"Noor,Haddad,x14@acme.example,,yes", "malformed-row /allow_erased"},
@@ -293,7 +294,7 @@ func TestBadRows(t *testing.T) {
 	}
 	answered := importFile(t, s, "", key, apptest.Raw("text/csv", content))
 	check(allRows(t, s, key, answered.ID, ""), 2, tables)
-	if got := answered.counts(); got != "8 created, 0 would be, 1 existing, 26 refused" || len(answered.Data) != 26 {
+	if got := answered.counts(); got != "8 created, 0 would be, 1 existing, 27 refused" || len(answered.Data) != 27 {
 		t.Errorf("counted %s, shown are %d", got, len(answered.Data))
 	}
 	objects := []try{

@@ -202,7 +202,7 @@ func TestAddresses(t *testing.T) {
 		"a@ac\u200bme.example\u2028", "a\u00a0b@acme.example", "a\r\nBcc: x@y.zz", strings.Repeat("a", 65) + "@acme.example",
 		"a@" + strings.Repeat("b", 64) + ".example", "😀@acme.example",
 		"a@" + strings.Repeat("b.", 130) + "cd", strings.Repeat("é", 33) + "@acme.example", "a;b@acme.example", "a@xn--zzzzzzzz.example",
-		"a＠acme.example", "a@acme.example/x", "a@acme:25.example",
+		"a＠acme.example", "a@acme.example/x", "a@acme:25.example", "a😀@acme.example", longInASCII,
 	} {
 		answer := h.asAdmin(t, "POST", "/v1/users", apptest.JSON(named("A", "B", text)))
 		if answer.Status != 422 && answer.Status != 400 || !strings.Contains(string(answer.Body), `"/email"`) || len(text) > 8 &&
@@ -210,6 +210,41 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %d %s", text, answer.Status, answer.Body)
 		}
 	}
+	for _, text := range []string{longInASCII, "a😀@acme.example", "a@localhost"} {
+		answer := h.patch(t, h.acme.User.ID.String(), members{"email": text})
+		answer.WantProblem(t, 422, "invalid-email")
+		if !strings.Contains(string(answer.Body), `"/email"`) {
+			t.Errorf("%q: %s", text, answer.Body)
+		}
+	}
+}
+
+// longInASCII is an address of 118 bytes as written, and of 268 with its domain in ASCII, which is
+// more than a mail server accepts.
+var longInASCII = "aaaaaaaaaaaaaaaaaaaa@" + strings.Repeat("ü.", 30) + "example"
+
+// TestAnEarlierAddressStaysReadable is about an account that was created before the ASCII form of
+// an address was counted.
+func TestAnEarlierAddressStaysReadable(t *testing.T) {
+	t.Parallel()
+	h := newTenant(t)
+	created := h.create(t, named("Ada", "Park", "earlier@acme.example"))
+	earlier, err := user.LookupAddress(longInASCII, "/email")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Database.Superuser(t).Exec(t.Context(), "update users set email = $1, email_key = $2 where id = $3",
+		earlier.Text, earlier.Key, created.ID); err != nil {
+		t.Fatal(err)
+	}
+	if answer := h.asAdmin(t, "GET", "/v1/users/"+created.ID).Want(t, 200); answer.Text(t, "email") != longInASCII {
+		t.Errorf("%s", answer.Body)
+	}
+	if found := h.list(t, "email="+escape(longInASCII)); len(found) != 1 || found[0].ID != created.ID {
+		t.Errorf("the filter finds %v", found)
+	}
+	h.patch(t, created.ID, members{"first_name": "Adele"}).Want(t, 200)
+	h.patch(t, created.ID, members{"email": "later@acme.example"}).Want(t, 200)
 }
 
 // TestAddressesThatCountAsOne: the living never share an address, however it is spelt; the erased give theirs back.
