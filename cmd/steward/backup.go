@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/clock"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/sensitive"
@@ -73,6 +74,7 @@ func (b backupSettings) read() (settings backup.Settings, err error) {
 		Kept:     time.Duration(b.BackupDays) * 24 * time.Hour,
 		Every:    b.BackupEvery,
 		Programs: b.PGBin,
+		Stores:   app.Stores(),
 	}
 	if settings.Recipients, err = backup.ParseRecipients(b.BackupRecipients); err != nil {
 		return settings, fmt.Errorf("STEWARD_BACKUP_RECIPIENTS: %w", err)
@@ -361,6 +363,7 @@ func (c backupRestore) Run(s surroundings) error {
 		Into:       c.Into,
 		Replace:    c.Replace,
 		Programs:   c.PGBin,
+		Stores:     app.Stores(),
 		Clock:      clock.System(),
 		Log:        c.logger(s.err),
 	}, chosen)

@@ -32,6 +32,7 @@ import (
 	"github.com/fusionspim/steward/internal/account/userimport"
 	"github.com/fusionspim/steward/internal/base/clock"
 	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/sensitive"
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
 	"github.com/fusionspim/steward/internal/compliance/replay"
@@ -41,7 +42,6 @@ import (
 	"github.com/fusionspim/steward/internal/infra/blob"
 	"github.com/fusionspim/steward/internal/infra/contract"
 	"github.com/fusionspim/steward/internal/infra/egress"
-	"github.com/fusionspim/steward/internal/infra/idempotency"
 	"github.com/fusionspim/steward/internal/infra/jobs"
 	"github.com/fusionspim/steward/internal/infra/mail"
 	"github.com/fusionspim/steward/internal/infra/password"
@@ -66,7 +66,6 @@ const (
 	endsEvery     = 2 * time.Second // how soon what is due of an offboarding is done
 	sweepEvery    = 10 * time.Minute
 	receiptsEvery = 3 * time.Second
-	sweepBatch    = 5000
 )
 
 // Settings of one replica.
@@ -114,6 +113,7 @@ type App struct {
 	presence *postgres.ReplicaLock // nil: not opened yet
 	workers  int
 	opened   chan struct{}
+	stores   []postgres.Store
 	running  bool // what goes on in the background was started
 }
 
@@ -179,6 +179,8 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 		}
 	}()
 	customers, limiter := customer.NewService(db), ratelimit.NewLimiter(db, box)
+	stores := Stores()
+	settings.Backups.Stores = stores
 	backups := backup.NewService(db, backup.Vault{Store: settings.Blobs, Box: box}, queue, book, settings.Backups, settings.Log)
 	if lacking := backups.MissingConfig(); lacking != nil {
 		settings.Log.Warn("this replica makes no backups", "reason", lacking)
@@ -198,24 +200,21 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 	}
 	users := user.NewService(user.Dependencies{
 		DB: db, Ledger: book, Box: box, Backups: backups, Receipts: issuer, Invite: links.InviteTx,
-		Holdings: slices.Concat(
-			session.Holdings(), secondfactor.Holdings(), passwordlink.Holdings(), alert.Holdings(), userimport.Holdings(),
-			subjectrequest.Holdings(), offboarding.Holdings(), []user.Holding{idempotency.Answers{}},
-		),
+		Stores: stores,
 	})
 	trails, err := trail.NewService(db, box, queue, settings.Blobs, settings.PublicURL, mailing.Mailing)
 	if err != nil {
 		return nil, err
 	}
-	requests := subjectrequest.NewService(db, customers, users, box, book, queue, mailing.Mailing)
+	requests := subjectrequest.NewService(db, customers, users, box, book, queue, mailing.Mailing, stores)
 	offboardings := offboarding.NewService(offboarding.Dependencies{
 		DB: db, Customers: customers, Box: box, Objects: settings.Blobs, Ledger: book, Queue: queue, Mailing: mailing.Mailing,
-		Backups: backups, Receipts: issuer, Wait: settings.OffboardingWait, Log: settings.Log,
+		Backups: backups, Receipts: issuer, Wait: settings.OffboardingWait, Stores: stores, Log: settings.Log,
 	})
 	receipts := receipt.NewService(receipt.Dependencies{
 		DB: db, Issuer: issuer, Backups: backups, Maintenance: settings.MaintenanceURL, Customers: offboardings,
-		PeopleTables:   append(users.Tables(), postgres.QueueSchema+".river_job"), // jobs name people
-		CustomerTables: offboarding.Tables(),
+		PeopleTables:   inventory.Vacuumed(stores),
+		CustomerTables: inventory.VacuumedAfterLeaving(stores),
 	})
 	if lacking := receipts.MissingConfig(); lacking != nil {
 		settings.Log.Warn("erasure receipts stay pending: this replica cannot vacuum what erasures leave behind", "reason", lacking)
@@ -241,9 +240,9 @@ func Open(ctx context.Context, settings Settings) (app *App, err error) {
 			Webhooks:      webhooks,
 		},
 		DB: db, Hasher: hasher, Registry: registry, Sequencer: audit.NewSequencer(db, event.Derive(webhook.WakeTx)), box: box, keys: keys, sender: mailing.Sender, desk: desk, log: settings.Log,
-		ledger: book, workers: settings.Workers, opened: make(chan struct{}),
+		ledger: book, workers: settings.Workers, opened: make(chan struct{}), stores: stores,
 	}
-	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing.Mailing)
+	app.Replays = replay.New(db, customers, app.Users, links, offboardings, queue, mailing.Mailing, stores)
 	if app.replayed, err = newReplayMetrics(registry); err != nil {
 		return nil, err
 	}
@@ -314,41 +313,6 @@ func (a *App) ReloadKeys(ctx context.Context) error {
 // Metrics answers with the metrics of this replica, for an address that only the monitoring reaches.
 func (a *App) Metrics() http.Handler {
 	return promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{})
-}
-
-// Sweep drops what is past its time: idempotency answers after a day, login records, alerts and events after 90 days, settled deliveries of
-// webhooks after 30, bundles after 14, whom requests were about 90 days after they were closed, sessions that cannot be used any more.
-func (a *App) Sweep(ctx context.Context) error {
-	now := a.DB.Now()
-	for _, expire := range []func(tx *postgres.Tx) (int64, error){
-		func(tx *postgres.Tx) (int64, error) {
-			return idempotency.Expire(tx, now.Add(-idempotency.Lifetime), sweepBatch)
-		},
-		func(tx *postgres.Tx) (int64, error) { return session.ExpireLogins(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return session.ExpireSessions(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return ratelimit.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return passwordlink.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return alert.Expire(tx, now.Add(-alert.Kept), sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return userimport.ExpireRows(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return userimport.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return userimport.ForgetKeys(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return webhook.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return webhook.ExpireEndpoints(tx, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return event.Expire(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return subjectrequest.ExpireBundles(tx, now, sweepBatch) },
-		func(tx *postgres.Tx) (int64, error) { return subjectrequest.Forget(tx, now, sweepBatch) },
-	} {
-		for dropped := int64(sweepBatch); dropped >= sweepBatch && ctx.Err() == nil; {
-			err := a.DB.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-				dropped, err = expire(tx)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // every does something now and then until the replica closes. A failure is logged; the next time may go better.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
@@ -45,16 +44,9 @@ func use(tx *postgres.Tx, hash []byte) (used bool, err error) {
 	return n == 1, err
 }
 
-// Expire drops at most limit links that are past their time, and tells how many.
-func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expire deletes links that are past their time.
+func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from password_links where (customer_id, hash) in (select customer_id, hash from password_links where expires_at < ? limit ?)`, now, limit)
 	return done.RowsAffected, done.Error
-}
-
-// Holdings are what this package holds of a person.
-func Holdings() []user.Holding {
-	return []user.Holding{
-		user.Rows{Name: "password_links", Of: "password_links where customer_id = ? and user_id = any (?)"},
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/infra/postgres"
@@ -129,12 +128,4 @@ func remove(tx *postgres.Tx, user id.User) (removed bool, err error) {
 func deleteRecoveryCodes(tx *postgres.Tx, user id.User) error {
 	_, err := tx.Exec("delete from recovery_codes where customer_id = $1 and user_id = $2", tx.Customer, user)
 	return err
-}
-
-// Holdings are what this package holds of a person.
-func Holdings() []user.Holding {
-	return []user.Holding{
-		user.Rows{Name: "recovery_codes", Of: "recovery_codes where customer_id = ? and user_id = any (?)"},
-		user.Rows{Name: "second_factors", Of: "second_factors where customer_id = ? and user_id = any (?)"},
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/internal/account/secondfactor"
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/infra/postgres"
@@ -225,19 +224,6 @@ func find(tx *postgres.Tx, session id.Session, operatorsMust bool) (found standi
 	return found, err
 }
 
-// Holdings are what this package holds of a person, in the order in which it can be removed.
-func Holdings() []user.Holding {
-	return []user.Holding{
-		user.Rows{
-			Name:  "refresh_tokens",
-			Of:    "refresh_tokens t where (customer_id, session_id) in (select customer_id, id from sessions where customer_id = ? and user_id = any (?))",
-			Owner: "(select s.user_id from sessions s where s.customer_id = t.customer_id and s.id = t.session_id)",
-		},
-		user.Rows{Name: "sessions", Of: "sessions where customer_id = ? and user_id = any (?)"},
-		user.Rows{Name: "login_records", Of: "login_records where customer_id = ? and user_id = any (?)"},
-	}
-}
-
 // lockSigningKeys returns the keys that are not retired, newest first, and locks out other replicas
 // that read or create keys.
 func lockSigningKeys(tx *postgres.Tx) (keys []sealedKey, err error) {
@@ -266,9 +252,8 @@ func retireSigningKeys(tx *postgres.Tx, at time.Time) error {
 	return err
 }
 
-// ExpireLogins drops, for all customers, at most limit login records that are older than their
-// customer keeps them, and tells how many.
-func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expireLogins deletes login records that are older than their customer keeps them.
+func expireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from login_records where (customer_id, id) in (
 			select l.customer_id, l.id from login_records l join customers c on c.id = l.customer_id
@@ -276,9 +261,8 @@ func ExpireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// ExpireSessions drops, for all customers, at most limit sessions that can never be used again,
-// with their tokens, and tells how many.
-func ExpireSessions(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expireSessions deletes sessions that can never be used again, with their tokens.
+func expireSessions(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		with gone as (
 			select customer_id, id from sessions where expires_at < ? limit ?

@@ -1,16 +1,14 @@
 package user
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/base/version"
 	"github.com/fusionspim/steward/internal/infra/idempotency"
@@ -20,61 +18,11 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// Holding is a store outside this package that holds something of a person. Every such store takes part in erasure.
-type Holding interface {
-	// Store names the holding in plans and receipts.
-	Store() string
-	// Count counts what is held of the user.
-	Count(tx *postgres.Tx, user id.User) (int64, error)
-	// Remove removes it of everybody named, and tells how much there was of whom.
-	Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error)
-	// Tables are those that Remove changes: they hold dead rows of the person until they are vacuumed.
-	Tables() []string
-}
-
-// Rows is a Holding that is rows of one table.
-type Rows struct {
-	Name  string // of the store, in plans and receipts
-	Of    string // what follows "from": the table and the condition, with the customer and the users, an array, as its two arguments
-	Owner string // what tells of a row whose it is; empty: the column user_id
-}
-
-// Store implements Holding.
-func (r Rows) Store() string { return r.Name }
-
-// Count implements Holding.
-func (r Rows) Count(tx *postgres.Tx, user id.User) (int64, error) { return countRows(tx, r.Of, user) }
-
-// Remove implements Holding.
-func (r Rows) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error) {
-	return removeRows(tx, r.Of, cmp.Or(r.Owner, "user_id"), users)
-}
-
-// Tables implements Holding.
-func (r Rows) Tables() []string {
-	table, _, _ := strings.Cut(r.Of, " ")
-	return []string{table}
-}
-
-// Tables are all tables that an erasure changes and that hold something of people.
-func (s *Service) Tables() []string {
-	tables := []string{"users", marks}
-	for _, holding := range s.holdings {
-		tables = append(tables, holding.Tables()...)
-	}
-	slices.Sort(tables)
-	return slices.Compact(tables)
-}
-
-// profile names this package's own store in plans and receipts.
-const profile = "profile"
-
-// What stays, and why, in plans and receipts.
+// The tables that an erasure does more to than their declarations say.
 const (
-	trail    = "audit_entries"
-	marks    = "suppressed_addresses"
-	whyTrail = "audit_trail"
-	whyMarks = "suppression"
+	accounts = "users"                // by redactRows and remove, at the end: others point at them
+	trail    = "audit_entries"        // what stays of a person who is redacted
+	marks    = "suppressed_addresses" // added to
 )
 
 // labelLength is how many characters a label has at first; where it is taken, the next try has one more.
@@ -137,17 +85,17 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		}
 		plan.CanRedact = !plan.LastAdministrator
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
-		plan.Keeps = keptOf(plan.Blocking)
+		plan.Keeps = s.keptOf(plan.Blocking)
 		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
-			plan.Keeps = append(plan.Keeps, receipt.Kept{Store: marks, Count: 1, Why: whyMarks})
+			plan.Keeps = append(plan.Keeps, s.kept(marks, 1))
 		}
-		plan.Removes = []receipt.Removed{{Store: profile, Count: 1}}
-		for _, holding := range s.holdings {
-			count, err := holding.Count(tx, user)
+		plan.Removes = []receipt.Removed{s.account()}
+		for _, store := range s.erased {
+			count, err := countOf(tx, store, user)
 			if err != nil {
 				return err
 			}
-			plan.Removes = append(plan.Removes, receipt.Removed{Store: holding.Store(), Count: count})
+			plan.Removes = append(plan.Removes, receipt.Removed{Store: store.ErasedAs(), Count: count})
 		}
 		plan.BackupsExpireAt, err = s.backups.ExpireBy(tx, tx.Now)
 		return err
@@ -193,10 +141,10 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 	if err := labelAll(tx, redacted); err != nil {
 		return err
 	}
-	if err := keep(tx, redacted); err != nil {
+	if err := s.keep(tx, redacted); err != nil {
 		return err
 	}
-	if err := s.removeHoldings(tx, all, erasures); err != nil {
+	if err := s.removeElsewhere(tx, all, erasures); err != nil {
 		return err
 	}
 	if err := s.suppress(tx, erasures); err != nil {
@@ -219,7 +167,7 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 }
 
 // keep writes into the receipts of redactions what stays.
-func keep(tx *postgres.Tx, redacted []erasure) error {
+func (s *Service) keep(tx *postgres.Tx, redacted []erasure) error {
 	if len(redacted) == 0 {
 		return nil
 	}
@@ -232,7 +180,7 @@ func keep(tx *postgres.Tx, redacted []erasure) error {
 		return err
 	}
 	for _, one := range redacted {
-		one.receipt.Kept = keptOf(named[one.person.ID])
+		one.receipt.Kept = s.keptOf(named[one.person.ID])
 	}
 	return nil
 }
@@ -317,16 +265,27 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 	})
 }
 
-// keptOf is what stays of somebody because the trail refers to it.
-func keptOf(references []fault.Reference) []receipt.Kept {
+// keptOf is what stays of a person because the trail refers to it.
+func (s *Service) keptOf(references []fault.Reference) []receipt.Kept {
 	if len(references) == 0 {
 		return []receipt.Kept{}
 	}
-	entries := receipt.Kept{Store: trail, Why: whyTrail}
+	var count int64
 	for _, reference := range references {
-		entries.Count += reference.Count
+		count += reference.Count
 	}
-	return []receipt.Kept{entries}
+	return []receipt.Kept{s.kept(trail, count)}
+}
+
+// kept is what stays in a table, for the reason with which the table is declared.
+func (s *Service) kept(table string, count int64) receipt.Kept {
+	store := inventory.Find(s.stores, table)
+	return receipt.Kept{Store: store.ErasedAs(), Count: count, Why: store.Erase.Why}
+}
+
+// account is the account itself, as a plan or a receipt names it.
+func (s *Service) account() receipt.Removed {
+	return receipt.Removed{Store: inventory.Find(s.stores, accounts).ErasedAs(), Count: 1}
 }
 
 // prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
@@ -362,25 +321,25 @@ func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
 	var hashes [][]byte
 	for _, one := range erasures {
 		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
-			one.receipt.Kept = append(one.receipt.Kept, receipt.Kept{Store: marks, Count: 1, Why: whyMarks})
+			one.receipt.Kept = append(one.receipt.Kept, s.kept(marks, 1))
 			hashes = append(hashes, s.suppressionHash(tx.Customer, address.Key))
 		}
 	}
 	return insertSuppressed(tx, hashes)
 }
 
-// removeHoldings removes what is held of people elsewhere, and writes it into their receipts.
-func (s *Service) removeHoldings(tx *postgres.Tx, users []id.User, erasures []erasure) error {
+// removeElsewhere removes what other stores hold of people, and notes it in their receipts.
+func (s *Service) removeElsewhere(tx *postgres.Tx, users []id.User, erasures []erasure) error {
 	for _, one := range erasures {
-		one.receipt.Removed = []receipt.Removed{{Store: profile, Count: 1}}
+		one.receipt.Removed = []receipt.Removed{s.account()}
 	}
-	for _, holding := range s.holdings {
-		counts, err := holding.Remove(tx, users)
+	for _, store := range s.erased {
+		counts, err := removeFrom(tx, store, users)
 		if err != nil {
 			return err
 		}
 		for _, one := range erasures {
-			one.receipt.Removed = append(one.receipt.Removed, receipt.Removed{Store: holding.Store(), Count: counts[one.person.ID]})
+			one.receipt.Removed = append(one.receipt.Removed, receipt.Removed{Store: store.ErasedAs(), Count: counts[one.person.ID]})
 		}
 	}
 	return nil

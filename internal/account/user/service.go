@@ -3,10 +3,12 @@ package user
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/base/version"
 	"github.com/fusionspim/steward/internal/infra/idempotency"
@@ -26,7 +28,8 @@ type Service struct {
 	backups  *backup.Service
 	receipts *receipt.Issuer
 	invite   Invite
-	holdings []Holding
+	stores   []postgres.Store // all that there are
+	erased   []postgres.Store // those from which an erasure removes something, but the accounts themselves
 }
 
 // Invite invites people who got accounts without a password to choose one, within the transaction that
@@ -41,14 +44,15 @@ type Dependencies struct {
 	Backups  *backup.Service // for when the last backup of an erased person expires
 	Receipts *receipt.Issuer // whose keys are loaded
 	Invite   Invite
-	Holdings []Holding // whatever else keeps something of a person; removed in this order
+	Stores   []postgres.Store // all that there are; erasures do to them what their declarations say
 }
 
 // NewService makes the service. Where nobody is created or erased, the database and the ledger will do.
 func NewService(from Dependencies) *Service {
 	return &Service{
 		db: from.DB, ledger: from.Ledger, box: from.Box, backups: from.Backups, receipts: from.Receipts,
-		invite: from.Invite, holdings: from.Holdings,
+		invite: from.Invite, stores: from.Stores,
+		erased: slices.DeleteFunc(inventory.ForErasure(from.Stores), func(store postgres.Store) bool { return store.Table == accounts }),
 	}
 }
 

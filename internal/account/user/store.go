@@ -369,14 +369,25 @@ func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	return count, err
 }
 
-func countRows(tx *postgres.Tx, of string, user id.User) (count int64, err error) {
-	err = tx.Raw("select count(*) from "+of, tx.Customer, []id.User{user}).Row().Scan(&count)
+// countOf counts what a store holds of a person.
+func countOf(tx *postgres.Tx, store postgres.Store, user id.User) (count int64, err error) {
+	if store.Erase.Count != nil {
+		return store.Erase.Count(tx, user)
+	}
+	err = tx.QueryRow("select count(*) from "+store.Table+" t where t.customer_id = @customer and ("+store.Person.Where+")",
+		postgres.Args{"customer": tx.Customer, "people": []id.User{user}}).Scan(&count)
 	return count, err
 }
 
-func removeRows(tx *postgres.Tx, of, owner string, users []id.User) (map[id.User]int64, error) {
-	return postgres.Counts[id.User](tx.Raw("with gone as (delete from "+of+" returning "+owner+" as person) select person, count(*) from gone group by person",
-		tx.Customer, users).Rows())
+// removeFrom removes what a store holds of people, and returns how much there was of each.
+func removeFrom(tx *postgres.Tx, store postgres.Store, users []id.User) (map[id.User]int64, error) {
+	if store.Erase.Remove != nil {
+		return store.Erase.Remove(tx, users)
+	}
+	return postgres.Counts[id.User](tx.Query(
+		"with gone as (delete from "+store.Table+" t where t.customer_id = @customer and ("+store.Person.Where+") returning "+
+			store.Person.Owner+" as person) select person, count(*) from gone group by person",
+		postgres.Args{"customer": tx.Customer, "people": users}))
 }
 
 func insertSuppressed(tx *postgres.Tx, marks [][]byte) error {

@@ -1,7 +1,7 @@
 // Package user is the people: the user accounts that customers keep with Fusions.
 //
 // Owns: names, e-mail addresses, password hashes, roles, states and alert settings, and with them viewing, correcting, deleting and redacting
-// a person. It is the one home of the personal data of accounts; whatever else holds something of a person takes part in erasure as a Holding.
+// a person. It is the one home of the personal data of accounts; what else holds something of a person takes part in erasure as its declaration in the inventory says.
 // Does not own: sessions and login records (session), the trail (audit), and how passwords are hashed (password).
 //
 // A user is active, disabled or redacted. Active and disabled change into each other; redacted is final. A deleted user is gone.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
@@ -160,7 +159,8 @@ func get(tx *postgres.Tx, of id.Import) (found Import, err error) {
 	return found, err
 }
 
-// list returns at most limit rows after the given number, of one status or, if it is empty, of all.
+// list returns at most limit rows after the given number, of one status or, if it is empty, of
+// all.
 func list(tx *postgres.Tx, of id.Import, status Status, after, limit int) ([]Row, error) {
 	scan := func(from postgres.Row) (row Row, err error) {
 		err = from.Scan(&row.Number, &row.Line, &row.Status, &row.User, &row.Reason, &row.Pointer)
@@ -177,8 +177,8 @@ func list(tx *postgres.Tx, of id.Import, status Status, after, limit int) ([]Row
 	return postgres.Collect(tx, scan, statement+" order by number limit @limit", arguments)
 }
 
-// ExpireRows drops at most limit rows of imports that are past their time, and tells how many.
-func ExpireRows(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expireRows deletes rows of imports that are past their time.
+func expireRows(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from user_import_rows where (customer_id, import_id, number) in (
 			select r.customer_id, r.import_id, r.number from user_imports i join user_import_rows r on r.customer_id = i.customer_id and r.import_id = i.id
@@ -186,9 +186,8 @@ func ExpireRows(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// Expire drops at most limit imports that are past their time and have no rows any more, and tells
-// how many.
-func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expire deletes imports that are past their time and have no rows left.
+func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from user_imports where (customer_id, id) in (
 			select customer_id, id from user_imports i where started_at < ?
@@ -196,45 +195,26 @@ func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// ForgetKeys drops at most limit keys that are past their time, and tells how many.
-func ForgetKeys(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// forgetKeys clears keys of imports that are past their time.
+func forgetKeys(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		update user_imports set key_hash = null, fingerprint = null where (customer_id, id) in (
 			select customer_id, id from user_imports where key_hash is not null and started_at < ? limit ?)`, now.Add(-keyLifetime), limit)
 	return done.RowsAffected, done.Error
 }
 
-// Holdings are what this package holds of a person: that a row of an import told of the person.
-// With the file at hand, that would say who somebody was.
-func Holdings() []user.Holding { return []user.Holding{told{}} }
-
-type told struct{}
-
-// Store implements user.Holding.
-func (told) Store() string { return "user_import_rows" }
-
-// Tables implements user.Holding.
-func (told) Tables() []string { return []string{"user_import_rows", "user_imports"} }
-
-// Count implements user.Holding.
-func (told) Count(tx *postgres.Tx, person id.User) (count int64, err error) {
-	err = tx.ORM().
-		Raw("select count(*) from user_import_rows where customer_id = ? and user_id = ?", tx.Customer, person).
-		Row().
-		Scan(&count)
-	return count, err
-}
-
-// Remove implements user.Holding. The hash of a key stays until its time is up, so that a late
-// repetition does not create the users again.
-func (told) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
-	return postgres.Counts[id.User](tx.Raw(`
+// untie lets rows of imports forget the people. With the file at hand, the fingerprint of an
+// import would say who they were. The hash of a key stays until its time is up, so that a late
+// repetition is not imported again.
+func untie(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	return postgres.Counts[id.User](tx.Query(`
 		with before as materialized (
-			select import_id, number, user_id from user_import_rows where customer_id = ? and user_id = any (?)
+			select import_id, number, user_id from user_import_rows where customer_id = $1 and user_id = any ($2)
 		), untied as (
-			update user_imports set fingerprint = null where customer_id = ? and fingerprint is not null and id in (select import_id from before)
+			update user_imports set fingerprint = null
+			where customer_id = $1 and fingerprint is not null and id in (select import_id from before)
 		)
 		update user_import_rows r set user_id = null from before
-		where r.customer_id = ? and r.import_id = before.import_id and r.number = before.number
-		returning before.user_id, 1`, tx.Customer, people, tx.Customer, tx.Customer).Rows())
+		where r.customer_id = $1 and r.import_id = before.import_id and r.number = before.number
+		returning before.user_id, 1`, tx.Customer, people))
 }

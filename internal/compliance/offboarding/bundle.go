@@ -14,6 +14,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
 	"github.com/fusionspim/steward/internal/infra/blob"
 	"github.com/fusionspim/steward/internal/infra/postgres"
@@ -61,9 +62,9 @@ type manifestStore struct {
 }
 
 type manifestWithheld struct {
-	Member      string             `json:"member"`
-	Why         subjectrequest.Why `json:"why"`
-	Explanation string             `json:"explanation"`
+	Member      string        `json:"member"`
+	Why         inventory.Why `json:"why"`
+	Explanation string        `json:"explanation"`
 }
 
 const note = "The stores were read one after the other while the customer worked on, between begun_at and made_at. Each file has one JSON object in a line for each row."
@@ -139,7 +140,10 @@ func (s *Service) write(ctx context.Context, of Offboarding, to age.Recipient, i
 	about := manifest{
 		Format: format, OffboardingID: of.ID.String(), Customer: manifestOf{of.Customer.String(), of.Slug, of.Name}, BegunAt: s.db.Now(), Note: note, Stores: []manifestStore{},
 	}
-	for _, store := range Stores() {
+	for _, store := range s.leaving {
+		if store.Leave.NoCopy {
+			continue
+		}
 		entry, err := s.writeStore(ctx, of.Customer, store, file)
 		if err != nil {
 			return err
@@ -161,9 +165,11 @@ func (s *Service) write(ctx context.Context, of Offboarding, to age.Recipient, i
 	return errors.Join(file.Close(), encrypted.Close())
 }
 
-func (s *Service) writeStore(ctx context.Context, of id.Customer, store Store, file *zip.Writer) (entry manifestStore, err error) {
-	entry = manifestStore{Store: store.Table, File: "stores/" + store.Table + ".jsonl", Withheld: []manifestWithheld{}}
-	for _, one := range store.Withheld {
+func (s *Service) writeStore(ctx context.Context, of id.Customer, store postgres.Store, file *zip.Writer) (entry manifestStore, err error) {
+	entry = manifestStore{
+		Store: store.Table, File: "stores/" + store.Table + ".jsonl", Members: store.ShownToCustomer(), Withheld: []manifestWithheld{},
+	}
+	for _, one := range store.WithheldFromCustomer() {
 		entry.Withheld = append(entry.Withheld, manifestWithheld{one.Column, one.Why, one.Why.Explained()})
 	}
 	into, err := file.CreateHeader(&zip.FileHeader{Name: entry.File, Method: zip.Deflate, Modified: s.db.Now()})
@@ -177,13 +183,8 @@ func (s *Service) writeStore(ctx context.Context, of id.Customer, store Store, f
 		}
 		var rows []json.RawMessage
 		err := s.db.InCustomerAutocommit(ctx, of, func(tx *postgres.Tx) (err error) {
-			if entry.Members == nil {
-				if entry.Members, err = store.members(tx); err != nil {
-					return err
-				}
-			}
 			var last []string
-			if rows, last, err = store.page(tx, entry.Members, after, rowsRead); len(rows) > 0 {
+			if rows, last, err = page(tx, store, entry.Members, after, rowsRead); len(rows) > 0 {
 				after = last
 			}
 			return err
@@ -242,8 +243,13 @@ func (s *Service) decrypt(bundle id.Bundle, content io.Reader, sealed []byte) (i
 
 // dropObjects removes every bundle that there is of a customer but one, also those that the database does not know of.
 func (s *Service) dropObjects(ctx context.Context, of id.Customer, but string) error {
+	return s.dropAll(ctx, folder(of), but)
+}
+
+// dropAll removes every object of a folder but one.
+func (s *Service) dropAll(ctx context.Context, folder, but string) error {
 	var names []string
-	for info, err := range s.objects.List(ctx, folder(of), "") {
+	for info, err := range s.objects.List(ctx, folder, "") {
 		if err != nil {
 			return err
 		}

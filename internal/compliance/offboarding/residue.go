@@ -12,15 +12,6 @@ import (
 
 var _ receipt.Erasures = (*Service)(nil)
 
-// Tables are those that hold something of a customer.
-func Tables() []string {
-	var tables []string
-	for _, store := range Stores() {
-		tables = append(tables, store.Table)
-	}
-	return tables
-}
-
 // Unsettled implements receipt.Erasures: customers that are deleted.
 func (s *Service) Unsettled(ctx context.Context, state receipt.State, limit int) ([]receipt.Unsettled, error) {
 	return postgres.Platform(ctx, s.db, func(tx *postgres.Tx) ([]receipt.Unsettled, error) {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/fusionspim/steward/internal/account/customer"
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/base/version"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
@@ -38,6 +38,8 @@ type Service struct {
 	backups   *backup.Service
 	receipts  *receipt.Issuer
 	wait      time.Duration
+	stores    []postgres.Store // all that there are
+	leaving   []postgres.Store // those that are emptied, in that order
 	log       *slog.Logger
 }
 
@@ -50,9 +52,10 @@ type Dependencies struct {
 	Ledger    *ledger.Ledger
 	Queue     *jobs.Queue
 	Mailing   mailjob.Mailing
-	Backups   *backup.Service // for when the last backup of a deleted customer expires
-	Receipts  *receipt.Issuer // for certificates
-	Wait      time.Duration   // from the approval to the deletion; zero: DefaultWait
+	Backups   *backup.Service  // for when the last backup of a deleted customer expires
+	Receipts  *receipt.Issuer  // for certificates
+	Wait      time.Duration    // from the approval to the deletion; zero: DefaultWait
+	Stores    []postgres.Store // all that there are; the end of a customer does to them what their declarations say
 	Log       *slog.Logger
 }
 
@@ -62,6 +65,7 @@ func NewService(from Dependencies) *Service {
 		db: from.DB, customers: from.Customers, box: from.Box, objects: from.Objects, ledger: from.Ledger,
 		queue: from.Queue, mailing: from.Mailing, backups: from.Backups, receipts: from.Receipts,
 		wait: cmp.Or(from.Wait, DefaultWait), log: from.Log,
+		stores: from.Stores, leaving: inventory.ForLeaving(from.Stores),
 	}
 }
 
@@ -304,23 +308,15 @@ func (s *Service) claim(ctx context.Context, caller principal.Principal, look bo
 	return found, sealed, err
 }
 
-// bundles is what this package holds of a person.
-type bundles struct{}
-
-// Holdings are what this package holds of a person: the bundle of a customer whose offboarding waits has everybody in it.
-func Holdings() []user.Holding { return []user.Holding{bundles{}} }
-
-// Store implements user.Holding.
-func (bundles) Store() string { return "offboarding_bundles" }
-
-// Count implements user.Holding.
-func (bundles) Count(tx *postgres.Tx, _ id.User) (int64, error) {
+// countBundle counts the bundle of a customer whose offboarding waits: every person is in it.
+func countBundle(tx *postgres.Tx, _ id.User) (int64, error) {
 	count, _, err := countBundles(tx)
 	return count, err
 }
 
-// Remove implements user.Holding. Another bundle is made, without these people; a bundle that is being made just now is given up.
-func (bundles) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+// remakeBundle has another bundle made, without these people. A bundle that is being made is abandoned;
+// the key that it takes to read it lies in a dead row until the table is vacuumed.
+func remakeBundle(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	count, waits, err := countBundles(tx)
 	if err != nil || !waits {
 		return nil, err
@@ -331,6 +327,3 @@ func (bundles) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, err
 	}
 	return removed, outdateBundles(tx)
 }
-
-// Tables implements user.Holding: what takes to read a bundle that was given up lies in a dead row until it is vacuumed.
-func (bundles) Tables() []string { return []string{"offboardings"} }

@@ -16,7 +16,8 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// columns are all but the key of the bundle. Whether nothing of the customer is left in any backup is asked outside customers alone.
+// columns are all but the key of the bundle. Whether nothing of the customer is left in any
+// backup is asked outside customers alone.
 const columns = `customer_id, id, slug, name, state, requested_at, requested_by, approved_at, approved_by, deletes_at, cancelled_at, cancelled_by, deleting_at, recorded_at,
 	deleted_at, removed, backups_expire_at, coalesce(jws, ''), notices, recipient, bundle_wanted_at, bundle_id, bundle_size, bundle_made_at, bundle_for, bundle_collected_at, live_complete_at, final_at, version, updated_at`
 
@@ -104,7 +105,8 @@ func insert(tx *postgres.Tx, in Offboarding) (Offboarding, error) {
 		tx.Customer, in.ID, in.Slug, in.Name, in.RequestedAt, in.RequestedBy, tx.Now).Row())
 }
 
-// change updates an offboarding and returns it as it is then. The assignments are constants of this file.
+// change updates an offboarding and returns it as it is then. The assignments are constants of
+// this file.
 func change(tx *postgres.Tx, offboarding id.Offboarding, assignments string, arguments ...any) (Offboarding, error) {
 	arguments = append(arguments, tx.Now, tx.Customer, offboarding)
 	return scan(tx.Raw("update offboardings set "+assignments+", version = version + 1, updated_at = ? where customer_id = ? and id = ? returning "+columns, arguments...).Row())
@@ -129,7 +131,8 @@ func wantBundle(tx *postgres.Tx, offboarding id.Offboarding) (Offboarding, error
 	return change(tx, offboarding, "bundle_wanted_at = ?, wake_at = ?", tx.Now, tx.Now)
 }
 
-// collect notes that the bundle is handed over, and returns what it is encrypted with, sealed; nil where that is the customer's own key.
+// collect notes that the bundle is handed over, and returns what it is encrypted with, sealed;
+// nil where that is the customer's own key.
 func collect(tx *postgres.Tx, offboarding id.Offboarding) (sealed []byte, err error) {
 	err = tx.Raw(`
 		update offboardings set bundle_collected_at = ?, version = version + 1, updated_at = ? where customer_id = ? and id = ? returning bundle_key`,
@@ -137,7 +140,8 @@ func collect(tx *postgres.Tx, offboarding id.Offboarding) (sealed []byte, err er
 	return sealed, err
 }
 
-// putBundle puts a bundle in the place of the one before, if nothing happened to the offboarding while it was made: if somebody was erased, the person may be in it.
+// putBundle puts a bundle in the place of the one before, if nothing happened to the offboarding
+// while it was made: if somebody was erased, the person may be in it.
 func putBundle(tx *postgres.Tx, of Offboarding, made Bundle, sealed []byte) (Offboarding, error) {
 	return scan(tx.Raw(`
 		update offboardings set bundle_id = ?, bundle_key = ?, bundle_size = ?, bundle_made_at = ?, bundle_for = ?, bundle_collected_at = null,
@@ -151,7 +155,8 @@ func noteNotice(tx *postgres.Tx, offboarding id.Offboarding, number int, deletes
 	return change(tx, offboarding, "notices = ?, deletes_at = ?, bundle_wanted_at = ?", number, deletesAt, tx.Now)
 }
 
-// rest says when an offboarding that waits has to be looked after next, unless there is something to do now.
+// rest says when an offboarding that waits has to be looked after next, unless there is
+// something to do now.
 func rest(tx *postgres.Tx, offboarding id.Offboarding, next time.Time) error {
 	return tx.ORM().Exec("update offboardings set wake_at = case when bundle_wanted_at is null then ?::timestamptz else ? end where customer_id = ? and id = ? and state = 'approved'",
 		next, tx.Now, tx.Customer, offboarding).Error
@@ -163,7 +168,8 @@ func countBundles(tx *postgres.Tx) (count int64, waits bool, err error) {
 	return count, waits, err
 }
 
-// outdateBundles forgets the bundle of an offboarding that waits, with the key that it takes to read it, and has another one made.
+// outdateBundles forgets the bundle of an offboarding that waits, with the key that it takes to
+// read it, and has another one made.
 func outdateBundles(tx *postgres.Tx) error {
 	return tx.ORM().Exec(`
 		update offboardings set bundle_id = null, bundle_key = null, bundle_size = null, bundle_made_at = null, bundle_for = null, bundle_collected_at = null,
@@ -211,8 +217,8 @@ func markDeleted(tx *postgres.Tx, of Offboarding) (Offboarding, error) {
 		bundle_made_at = null, bundle_for = null, bundle_collected_at = null, wake_at = null`, of.DeletedAt, of.BackupsExpireAt, of.JWS)
 }
 
-// unsettled are customers that are deleted, and whose rows may still lie dead in their tables; or, of
-// those that are live-complete, in backups.
+// unsettled are customers that are deleted, and whose rows may still lie dead in their tables;
+// or, of those that are live-complete, in backups.
 func unsettled(tx *postgres.Tx, state receipt.State, limit int) ([]receipt.Unsettled, error) {
 	complete := "null"
 	if state == receipt.LiveComplete {
@@ -227,7 +233,8 @@ func unsettled(tx *postgres.Tx, state receipt.State, limit int) ([]receipt.Unset
 		order by deleted_at limit $1`, limit)
 }
 
-// settle records that nothing is left of a customer, in the database or in any backup. It does so once.
+// settle records that nothing is left of a customer, in the database or in any backup. It does
+// so once.
 func settle(tx *postgres.Tx, offboardings []uuid.UUID, next receipt.State) (int64, error) {
 	step := "live_complete_at = @now, version = version + 1, updated_at = @now where live_complete_at is null"
 	if next == receipt.Final {
@@ -238,7 +245,8 @@ func settle(tx *postgres.Tx, offboardings []uuid.UUID, next receipt.State) (int6
 		postgres.Args{"now": tx.Now, "customer": tx.Customer, "ids": offboardings})
 }
 
-// take returns an offboarding that somebody has to look after, and keeps others from it for a while. There may be none.
+// take returns an offboarding that somebody has to look after, and keeps others from it for a
+// while. There may be none.
 func take(tx *postgres.Tx, until time.Time) (found Offboarding, ok bool, err error) {
 	rows, err := tx.Raw(`
 		update offboardings set wake_at = ? where (customer_id, id) in (
@@ -260,27 +268,31 @@ func keep(tx *postgres.Tx, one Offboarding, until time.Time) error {
 	return tx.ORM().Exec("update offboardings set wake_at = ? where customer_id = ? and id = ? and wake_at is not null", until, one.Customer, one.ID).Error
 }
 
-// empty deletes at most limit rows that a store has of the customer, counts them, and tells how many. It takes a transaction of InOffboarding.
-func (s Store) empty(tx *postgres.Tx, offboarding id.Offboarding, limit int) (int64, error) {
-	done := tx.ORM().Exec(fmt.Sprintf("delete from %[1]s where ctid = any (array(select ctid from %[1]s where %[2]s = ? limit ?))", s.Table, s.customerColumn()), tx.Customer, limit)
-	if done.Error != nil || done.RowsAffected == 0 {
-		return 0, done.Error
+// customersTable is deleted from last: everything else hangs on it.
+const customersTable = "customers"
+
+// condition finds the rows t of a store that are the customer's.
+func condition(store postgres.Store) string {
+	if store.Leave.Where != "" {
+		return store.Leave.Where
 	}
-	return done.RowsAffected, count(tx, offboarding, s.Table, done.RowsAffected)
+	return "t." + store.CustomerColumn() + " = @customer"
 }
 
-// emptyJobs does so with the jobs that are about the customer.
-func emptyJobs(tx *postgres.Tx, offboarding id.Offboarding, limit int) (int64, error) {
-	done := tx.ORM().Exec(fmt.Sprintf("delete from %[1]s.river_job where id = any (array(select id from %[1]s.river_job where %[2]s limit ?))", postgres.QueueSchema, aboutCustomer),
-		tx.Customer, limit)
-	if done.Error != nil || done.RowsAffected == 0 {
-		return 0, done.Error
+// empty deletes at most limit rows that a store has of the customer, counts them, and returns
+// how many. It takes a transaction of InOffboarding.
+func empty(tx *postgres.Tx, store postgres.Store, offboarding id.Offboarding, limit int) (int64, error) {
+	row := "ctid" // found fastest, and nothing changes the rows any more
+	if store.Leave.Where != "" {
+		row = store.Key[0]
 	}
-	return done.RowsAffected, count(tx, offboarding, jobsStore, done.RowsAffected)
+	deleted, err := tx.Exec(fmt.Sprintf("delete from %[1]s where %[2]s = any (array(select t.%[2]s from %[1]s t where %[3]s limit @limit))",
+		store.Table, row, condition(store)), postgres.Args{"customer": tx.Customer, "limit": limit})
+	if err != nil || deleted == 0 {
+		return 0, err
+	}
+	return deleted, count(tx, offboarding, store.LeftAs(), deleted)
 }
-
-// aboutCustomer tells of a job whether it is done for the customer or about it.
-const aboutCustomer = `?::text in (args ->> 'customer_id', args ->> 'about_customer_id')`
 
 func count(tx *postgres.Tx, offboarding id.Offboarding, store string, deleted int64) error {
 	return tx.ORM().Exec(`
@@ -289,50 +301,17 @@ func count(tx *postgres.Tx, offboarding id.Offboarding, store string, deleted in
 }
 
 // leftIn names the stores that still have something of the customer.
-func leftIn(tx *postgres.Tx) (stores []string, err error) {
+func leftIn(tx *postgres.Tx, stores []postgres.Store) ([]string, error) {
 	var parts []string
-	var arguments []any
-	for _, store := range Stores() {
-		parts = append(parts, fmt.Sprintf("select '%[1]s' where exists (select from %[1]s where %[2]s = ?)", store.Table, store.customerColumn()))
-		arguments = append(arguments, tx.Customer)
+	for _, store := range stores {
+		parts = append(parts, fmt.Sprintf("select '%s' where exists (select from %s t where %s)", store.LeftAs(), store.Table, condition(store)))
 	}
-	parts = append(parts, fmt.Sprintf("select '%s' where exists (select from %s.river_job where %s)", jobsStore, postgres.QueueSchema, aboutCustomer))
-	rows, err := tx.Raw(strings.Join(parts, " union all "), append(arguments, tx.Customer)...).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var store string
-		if err := rows.Scan(&store); err != nil {
-			return nil, err
-		}
-		stores = append(stores, store)
-	}
-	return stores, rows.Err()
+	return postgres.Column[string](tx, strings.Join(parts, " union all "), postgres.Args{"customer": tx.Customer})
 }
 
-// members returns the columns of a store that are handed over.
-func (s Store) members(tx *postgres.Tx) (names []string, err error) {
-	rows, err := tx.Raw("select attname from pg_attribute where attrelid = ?::regclass and attnum > 0 and not attisdropped order by attnum", s.Table).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, err
-		}
-		if !slices.ContainsFunc(s.Withheld, func(one withheld) bool { return one.Column == name }) {
-			names = append(names, name)
-		}
-	}
-	return names, rows.Err()
-}
-
-// page reads rows of a store behind a key, each as a JSON object, and returns the key of the last.
-func (s Store) page(tx *postgres.Tx, members, after []string, limit int) (found []json.RawMessage, last []string, err error) {
+// page reads rows of a store behind a key, each as a JSON object, and returns the key of the
+// last.
+func page(tx *postgres.Tx, s postgres.Store, members, after []string, limit int) (found []json.RawMessage, last []string, err error) {
 	var shown, key, place []string
 	for _, name := range members {
 		shown = append(shown, "t."+name)
@@ -344,7 +323,7 @@ func (s Store) page(tx *postgres.Tx, members, after []string, limit int) (found 
 			place, arguments = append(place, "?"), append(arguments, after[i])
 		}
 	}
-	condition, order, keys := "t."+s.customerColumn()+" = ?", "", "array[]::text[]"
+	condition, order, keys := "t."+s.CustomerColumn()+" = ?", "", "array[]::text[]"
 	if after != nil {
 		condition += " and (" + strings.Join(key, ", ") + ") > (" + strings.Join(place, ", ") + ")"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/record/audit"
@@ -244,17 +245,18 @@ func (s *Service) empty(ctx context.Context, of id.Customer, offboarding id.Offb
 		}
 		return nil
 	}
-	if err := drain(func(tx *postgres.Tx) (int64, error) { return emptyJobs(tx, offboarding, batch) }); err != nil {
-		return err
+	for _, store := range s.stores {
+		if folder, ok := strings.CutSuffix(store.Objects, inventory.EachCustomer); ok {
+			if err := s.dropAll(ctx, folder+of.String()+"/", ""); err != nil {
+				return err
+			}
+		}
 	}
-	if err := s.dropObjects(ctx, of, ""); err != nil {
-		return err
-	}
-	for _, store := range Stores() {
+	for _, store := range s.leaving {
 		if store.Table == customersTable {
 			continue
 		}
-		err := drain(func(tx *postgres.Tx) (int64, error) { return store.empty(tx, offboarding, batch) })
+		err := drain(func(tx *postgres.Tx) (int64, error) { return empty(tx, store, offboarding, batch) })
 		if err != nil && !stillReferred(err) {
 			return fmt.Errorf("offboarding: emptying %s: %w", store.Table, err)
 		}
@@ -271,11 +273,10 @@ var errLeft = errors.New("offboarding: something is left")
 func (s *Service) close(ctx context.Context, of id.Customer, offboarding id.Offboarding) (left []string, err error) {
 	err = s.db.InOffboarding(ctx, of, func(tx *postgres.Tx) error {
 		// First deleted, which waits for whoever is at it, and then looked: so nothing can come in behind.
-		itself := Store{Table: customersTable}
-		if _, err := itself.empty(tx, offboarding, 1); err != nil {
+		if _, err := empty(tx, inventory.Find(s.stores, customersTable), offboarding, 1); err != nil {
 			return err
 		}
-		if left, err = leftIn(tx); err == nil && len(left) > 0 {
+		if left, err = leftIn(tx, s.leaving); err == nil && len(left) > 0 {
 			err = errLeft
 		}
 		return err

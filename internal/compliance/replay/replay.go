@@ -22,18 +22,16 @@ import (
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/account/passwordlink"
 	"github.com/fusionspim/steward/internal/account/secondfactor"
-	"github.com/fusionspim/steward/internal/account/session"
 	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
-	"github.com/fusionspim/steward/internal/infra/idempotency"
 	"github.com/fusionspim/steward/internal/infra/jobs"
 	"github.com/fusionspim/steward/internal/infra/mailjob"
 	"github.com/fusionspim/steward/internal/infra/postgres"
-	"github.com/fusionspim/steward/internal/integration/alert"
 	"github.com/fusionspim/steward/internal/record/audit"
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
@@ -53,12 +51,14 @@ type Runner struct {
 	offboardings *offboarding.Service
 	queue        *jobs.Queue
 	mailing      mailjob.Mailing
+	stores       []postgres.Store
 }
 
-// New makes a conductor.
+// New makes a conductor. The stores are all that there are; some are dropped after a restore.
 func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing mailjob.Mailing,
+	stores []postgres.Store,
 ) *Runner {
-	return &Runner{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing}
+	return &Runner{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing, stores: stores}
 }
 
 // Replay is one time that entries were carried out again, by one replica.
@@ -360,23 +360,27 @@ func (c *Runner) replay(tx *postgres.Tx, entries []ledger.NumberedEntry) ([]ledg
 // drop removes what stood for a moment of before the restore.
 func (c *Runner) drop(ctx context.Context) (dropped map[string]int64, err error) {
 	dropped = make(map[string]int64)
-	end := time.Unix(math.MaxInt32*100, 0).UTC() // the year 8775: everything is past its time by then
-	for store, expire := range map[string]func(tx *postgres.Tx, now time.Time, limit int) (int64, error){
-		"sessions": session.ExpireSessions, "password_links": passwordlink.Expire, "idempotency_answers": idempotency.Expire,
-	} {
-		for count := int64(dropBatch); count >= dropBatch; dropped[store] += count {
-			err := c.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-				count, err = expire(tx, end, dropBatch)
-				return err
-			})
-			if err != nil {
+	for _, store := range inventory.ForDropping(c.stores) {
+		drop := store.Restore.Drop
+		if drop == nil {
+			drop = func(ctx context.Context, db *postgres.DB) (int64, error) { return dropAll(ctx, db, store) }
+		}
+		if dropped[store.DroppedAs()], err = drop(ctx, c.db); err != nil {
+			return dropped, err
+		}
+	}
+	return dropped, nil
+}
+
+// dropAll sweeps a store as if everything were past its time, and returns how much it was.
+func dropAll(ctx context.Context, db *postgres.DB, store postgres.Store) (dropped int64, err error) {
+	end := time.Unix(math.MaxInt32*100, 0).UTC() // the year 8775
+	for _, sweep := range store.Keep.Sweeps {
+		for count := int64(dropBatch); count >= dropBatch; dropped += count {
+			if count, err = postgres.Platform(ctx, db, func(tx *postgres.Tx) (int64, error) { return sweep(tx, end, dropBatch) }); err != nil {
 				return dropped, err
 			}
 		}
 	}
-	if dropped["jobs"], err = jobs.DropOpen(ctx, c.db); err != nil {
-		return dropped, err
-	}
-	dropped["alert_deliveries"], err = alert.DropUnsent(ctx, c.db)
-	return dropped, err
+	return dropped, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
@@ -56,36 +57,63 @@ type manifestStore struct {
 }
 
 type manifestWithheld struct {
-	Member      string `json:"member"`
-	Why         Why    `json:"why"`
-	Explanation string `json:"explanation"`
+	Member      string        `json:"member"`
+	Why         inventory.Why `json:"why"`
+	Explanation string        `json:"explanation"`
 }
 
-// elsewhere tells of what no store holds.
-func elsewhere() []string {
-	return []string{
-		"Backups hold copies of all this, encrypted, until they expire by themselves. They are read only to restore the whole service, and erasures are applied again then.",
-		"The logs of the service hold ids, times and statuses, and nothing else of a person.",
-		"What the employer keeps about the person in its own systems is the employer's to tell.",
+// elsewhere says what is held where it cannot be told whose it is.
+func (s *Service) elsewhere() (sentences []string) {
+	for _, store := range s.stores {
+		if store.Elsewhere != "" {
+			sentences = append(sentences, store.Elsewhere)
+		}
 	}
+	return append(sentences, "What the employer keeps about the person in its own systems is the employer's to tell.")
+}
+
+// store is a store as the bundle of a person shows it.
+type store struct{ postgres.Store }
+
+// columns are what the store shows, as a list of a statement.
+func (s store) columns() string {
+	var list []string
+	for _, name := range s.ShownToPerson() {
+		list = append(list, "t."+name)
+	}
+	for _, derived := range s.Derived {
+		list = append(list, "("+derived.Expression+") as "+derived.Name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// members are the names under which the store shows them, in their order.
+func (s store) members() []string {
+	names := s.ShownToPerson()
+	for _, derived := range s.Derived {
+		names = append(names, derived.Name)
+	}
+	return names
 }
 
 // held is what one store holds of the person.
 type held struct {
-	Store
+	store
 	rows []json.RawMessage
 }
 
 // gather reads everything that is held of a person, store by store.
-func gather(tx *postgres.Tx, user id.User) ([]held, error) {
+func (s *Service) gather(tx *postgres.Tx, user id.User) ([]held, error) {
 	var all []held
-	for _, store := range Inventory() {
+	for _, declared := range inventory.ForPeople(s.stores) {
+		store := store{declared}
 		rows, err := rowsOf(tx, store, user)
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) > maxRowsOfOneStore {
-			return nil, fault.Because(tooManyRows(store), fault.BundleTooLarge, "More is held of the person than one bundle takes.")
+			return nil, fault.Because(fmt.Errorf("subjectrequest: the store %s holds more than %d rows of one person", store.Table, maxRowsOfOneStore),
+				fault.BundleTooLarge, "More is held of the person than one bundle takes.")
 		}
 		all = append(all, held{store, rows})
 	}
@@ -93,25 +121,25 @@ func gather(tx *postgres.Tx, user id.User) ([]held, error) {
 }
 
 // assemble puts everything that is held of a person into a zip file.
-func assemble(tx *postgres.Tx, of Request, user id.User) ([]byte, error) {
+func (s *Service) assemble(tx *postgres.Tx, of Request, user id.User) ([]byte, error) {
 	employer, err := customer.GetTx(tx)
 	if err != nil {
 		return nil, err
 	}
-	all, err := gather(tx, user)
+	all, err := s.gather(tx, user)
 	if err != nil {
 		return nil, err
 	}
 	about := manifest{
 		Format: format, RequestID: of.ID.String(), Kind: of.Kind, MadeAt: tx.Now.UTC(), Person: user.String(),
-		Customer: manifestCustomer{ID: employer.ID.String(), Name: employer.Name}, Files: []string{"index.html", "manifest.json", "data.json"}, Elsewhere: elsewhere(),
+		Customer: manifestCustomer{ID: employer.ID.String(), Name: employer.Name}, Files: []string{"index.html", "manifest.json", "data.json"}, Elsewhere: s.elsewhere(),
 	}
 	for _, one := range all {
 		entry := manifestStore{
-			Store: one.Table, Title: one.Title, Purpose: one.Purpose, Kept: one.Kept, Rows: len(one.rows), File: "csv/" + one.Table + ".csv", Members: one.members(),
+			Store: one.Table, Title: one.Title, Purpose: one.Purpose, Kept: one.Keep.Words, Rows: len(one.rows), File: "csv/" + one.Table + ".csv", Members: one.members(),
 			Withheld: []manifestWithheld{},
 		}
-		for _, withheld := range one.Withheld {
+		for _, withheld := range one.WithheldFromPerson() {
 			entry.Withheld = append(entry.Withheld, manifestWithheld{withheld.Column, withheld.Why, withheld.Why.Explained()})
 		}
 		about.Stores = append(about.Stores, entry)

@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/base/inventory"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 func TestDueOneMonthOn(t *testing.T) {
@@ -69,7 +71,10 @@ func TestWhatGoesTogether(t *testing.T) {
 
 func TestCellsAreTextAndNoFormulas(t *testing.T) {
 	t.Parallel()
-	one := held{Store: Store{Columns: []string{"name", "number", "none", "list", "object"}}}
+	with := func(names ...string) store {
+		return store{postgres.Store{Columns: []inventory.Columns{inventory.State(names...)}}}
+	}
+	one := held{store: with("name", "number", "none", "list", "object")}
 	one.rows = append(one.rows, []byte(`{"name":"=1+1, \"x\"\nÅsa","number":-7,"none":null,"list":["a"],"object":{"k":1}}`))
 	var out strings.Builder
 	if err := one.writeTable(&out); err != nil {
@@ -80,7 +85,7 @@ func TestCellsAreTextAndNoFormulas(t *testing.T) {
 		t.Errorf("got %q\nwant %q", out.String(), want)
 	}
 	for _, wrong := range [][]string{{"name", "number", "none", "list", "object", "missing"}, {"name", "number", "none", "list"}, {"number", "name", "none", "list", "object"}} {
-		one.Columns = wrong
+		one.store = with(wrong...)
 		if err := one.writeTable(&out); err == nil {
 			t.Errorf("a row is taken that does not have the members %q", wrong)
 		}

@@ -31,11 +31,14 @@ type Service struct {
 	ledger    *ledger.Ledger
 	queue     *jobs.Queue
 	mailing   mailjob.Mailing
+	stores    []postgres.Store
 }
 
-// NewService makes the service.
-func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, book *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing) *Service {
-	return &Service{db: db, customers: customers, users: users, box: box, ledger: book, queue: queue, mailing: mailing}
+// NewService makes the service. The stores are all that there are: bundles show what their declarations say.
+func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, book *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing,
+	stores []postgres.Store,
+) *Service {
+	return &Service{db: db, customers: customers, users: users, box: box, ledger: book, queue: queue, mailing: mailing, stores: stores}
 }
 
 // note records that a request is in another state now, or was filed again.
@@ -378,7 +381,7 @@ func (s *Service) carryOut(tx *postgres.Tx, caller principal.Principal, open, af
 
 // bundle makes what is kept of a bundle: encrypted to the recipient, or sealed.
 func (s *Service) bundle(tx *postgres.Tx, of Request, person id.User) ([]byte, error) {
-	content, err := assemble(tx, of, person)
+	content, err := s.assemble(tx, of, person)
 	if err != nil {
 		return nil, err
 	}
@@ -397,25 +400,9 @@ func atCorrections(err error) error {
 	return err
 }
 
-// open is what this package holds of a person besides bundles: requests that are open, which may say what the person is to be called.
-type open struct{}
-
-// Holdings are what this package holds of a person.
-func Holdings() []user.Holding {
-	return []user.Holding{open{}, user.Rows{Name: "request_bundles", Of: "request_bundles where customer_id = ? and user_id = any (?)"}}
-}
-
-// Store implements user.Holding.
-func (open) Store() string { return "data_subject_requests" }
-
-// Tables implements user.Holding.
-func (open) Tables() []string { return []string{"data_subject_requests"} }
-
-// Count counts the open requests of the person.
-func (open) Count(tx *postgres.Tx, person id.User) (int64, error) { return countOpen(tx, person) }
-
-// Remove ends every open request of the people: there is nobody any more whom it could be about. A request to erase that is being fulfilled is closed already.
-func (open) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+// closeRequests ends every open request of the people: nobody is left whom it could be about. A request to
+// erase that is being fulfilled is closed already.
+func closeRequests(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	ended, err := closeOf(tx, people)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// overview are the columns that say how far a request is, and ours those that the platform does not see.
+// overview are the columns that say how far a request is, and ours those that the platform does
+// not see.
 const (
 	overview = `customer_id, id, user_id, kind, state, reason, receipt_id, received_at, acknowledged_at, due_at, closed_at, bundle_expires_at, bundle_collected_at,
 		version, updated_at`
@@ -100,7 +101,8 @@ func insert(tx *postgres.Tx, in New) (Request, error) {
 		tx.Now, dueAfter(tx.Now), tx.Now).Row())
 }
 
-// join takes what a later request of the same kind says into the one that is open. What it does not name stays.
+// join takes what a later request of the same kind says into the one that is open. What it does
+// not name stays.
 func join(tx *postgres.Tx, open Request, in New) (Request, error) {
 	return scanWhole(tx.Raw(`
 		update data_subject_requests set first_name = coalesce(?, first_name), last_name = coalesce(?, last_name), email = coalesce(?, email),
@@ -222,7 +224,8 @@ func customerOf(tx *postgres.Tx, request id.DataRequest) (of id.Customer, err er
 	return of, err
 }
 
-// closeOf closes every open request of people who are being erased, and ends the bundles that there are. It returns those that were closed.
+// closeOf closes every open request of people who are being erased, and ends the bundles that
+// there are. It returns those that were closed.
 func closeOf(tx *postgres.Tx, users []id.User) ([]Request, error) {
 	rows, err := tx.Raw(`
 		update data_subject_requests set bundle_expires_at = ?, version = version + 1, updated_at = ?
@@ -254,7 +257,8 @@ type remindable struct {
 	request  id.DataRequest
 }
 
-// isDueForReminder is the condition for that, with the times before which a request was received for its first and its second reminder.
+// isDueForReminder is the condition for that, with the times before which a request was received
+// for its first and its second reminder.
 const isDueForReminder = `closed_at is null and (reminders = 0 and received_at <= ? or reminders = 1 and received_at <= ?)`
 
 func listRemindable(tx *postgres.Tx, limit int) (found []remindable, err error) {
@@ -274,7 +278,8 @@ func listRemindable(tx *postgres.Tx, limit int) (found []remindable, err error) 
 	return found, rows.Err()
 }
 
-// markReminded notes a reminder. It tells false when somebody else did so first, or the request was closed. Where both are due, one is enough.
+// markReminded notes a reminder. It tells false when somebody else did so first, or the request
+// was closed. Where both are due, one is enough.
 func markReminded(tx *postgres.Tx, request id.DataRequest) (bool, error) {
 	done := tx.ORM().Exec(`
 		update data_subject_requests set reminders = case when received_at <= ? then 2 else 1 end
@@ -283,15 +288,15 @@ func markReminded(tx *postgres.Tx, request id.DataRequest) (bool, error) {
 	return done.RowsAffected == 1, done.Error
 }
 
-// ExpireBundles drops, for all customers, at most limit bundles that are past their time, and tells how many.
-func ExpireBundles(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expireBundles deletes bundles that are past their time.
+func expireBundles(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from request_bundles where (customer_id, request_id) in (select customer_id, request_id from request_bundles where expires_at <= ? limit ?)`, now, limit)
 	return done.RowsAffected, done.Error
 }
 
-// Forget lets, for all customers, at most limit requests that were closed long ago forget whom they were about, and tells how many.
-func Forget(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// forget lets requests that were closed long ago forget whom they were about.
+func forget(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		update data_subject_requests set user_id = null, recipient = null, receipt_id = null, version = version + 1, updated_at = ?
 		where (customer_id, id) in (select customer_id, id from data_subject_requests where closed_at <= ? and user_id is not null limit ?)`,
@@ -299,21 +304,16 @@ func Forget(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// rowsOf reads what one store holds of a person: each row as a JSON object, in the order of its columns.
-func rowsOf(tx *postgres.Tx, of Store, user id.User) (found []json.RawMessage, err error) {
-	rows, err := tx.Raw("select row_to_json(held)::text from (select "+of.columns()+" from "+of.Table+
-		" t cross join (select ?::uuid as customer, ?::uuid as person) as asked where t.customer_id = asked.customer and ("+of.Where+") order by 1 limit ?) as held",
-		tx.Customer, user, maxRowsOfOneStore+1).Rows()
-	if err != nil {
-		return nil, err
+// rowsOf reads what one store holds of a person: each row as a JSON object, in the order of its
+// columns.
+func rowsOf(tx *postgres.Tx, of store, user id.User) (found []json.RawMessage, err error) {
+	if of.Person.Where == "" {
+		return nil, nil
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	for rows.Next() {
-		var row []byte
-		if err := rows.Scan(&row); err != nil {
-			return nil, err
-		}
-		found = append(found, json.RawMessage(row))
-	}
-	return found, rows.Err()
+	return postgres.Collect(tx, func(row postgres.Row) (text json.RawMessage, err error) {
+		err = row.Scan((*[]byte)(&text))
+		return text, err
+	}, "select row_to_json(held)::text from (select "+of.columns()+" from "+of.Table+
+		" t where t.customer_id = @customer and ("+of.Person.Where+") order by 1 limit @limit) as held",
+		postgres.Args{"customer": tx.Customer, "people": []id.User{user}, "limit": maxRowsOfOneStore + 1})
 }

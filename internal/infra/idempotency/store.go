@@ -16,11 +16,11 @@ type storedAnswer struct {
 	answer      []byte // nil once erased
 }
 
-// acquire takes the key's lock until the transaction ends, and reads the stored answer. An expired
-// one is deleted.
+// acquire takes the key's lock until the transaction ends, and reads the stored answer. An
+// expired one is deleted.
 //
-// Reading is a statement of its own: a statement sees what was committed when it began, so one that
-// also took the lock would miss the answer of whoever released the lock meanwhile.
+// Reading is a statement of its own: a statement sees what was committed when it began, so one
+// that also took the lock would miss the answer of whoever released the lock meanwhile.
 func acquire(tx *postgres.Tx, credential uuid.UUID, keyHash []byte) (locked bool, stored *storedAnswer, err error) {
 	err = tx.QueryRow("select pg_try_advisory_xact_lock($1)", lockNumber(keyHash)).Scan(&locked)
 	if err != nil || !locked {
@@ -65,42 +65,23 @@ func insert(tx *postgres.Tx, credential uuid.UUID, keyHash, fingerprint, answer 
 	return err
 }
 
-// Answers declares the answers that are about a person. It takes part in every erasure.
-type Answers struct{}
-
-// Store returns the holding's name in plans and receipts.
-func (Answers) Store() string { return "idempotency_answers" }
-
-// Count returns how many answers are about the person.
-func (Answers) Count(tx *postgres.Tx, user id.User) (count int64, err error) {
-	err = tx.QueryRow("select count(*) from idempotency_answers where customer_id = $1 and subject_user_id = $2",
-		tx.Customer, user).Scan(&count)
-	return count, err
-}
-
-// Remove erases the answers about the users, and returns how many of each. The hash of each key
-// stays until it expires, so that a late repetition of the request that created the account does
-// not create it again.
-func (Answers) Remove(tx *postgres.Tx, users []id.User) (map[id.User]int64, error) {
+// erase removes the answers that tell of the people. The hash of each key stays until its time
+// is up, so that a late repetition of the request that made the account does not make it again.
+func erase(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
 	return postgres.Counts[id.User](tx.Query(`
 		update idempotency_answers a set fingerprint = null, answer = null, subject_user_id = null
 		from (
 			select customer_id, credential_id, key_hash, subject_user_id from idempotency_answers
-			where customer_id = $1 and subject_user_id = any($2)
+			where customer_id = $1 and subject_user_id = any ($2)
 		) before
-		where a.customer_id = before.customer_id and a.credential_id = before.credential_id
-			and a.key_hash = before.key_hash
-		returning before.subject_user_id, 1`, tx.Customer, users))
+		where a.customer_id = before.customer_id and a.credential_id = before.credential_id and a.key_hash = before.key_hash
+		returning before.subject_user_id, 1`, tx.Customer, people))
 }
 
-// Tables returns the table that Remove changes.
-func (Answers) Tables() []string { return []string{"idempotency_answers"} }
-
-// Expire deletes, for all customers, at most limit answers made before a time, and returns how
-// many.
-func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
+// expire deletes answers that are past their lifetime.
+func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return tx.Exec(`
 		delete from idempotency_answers where (customer_id, credential_id, key_hash) in (
 			select customer_id, credential_id, key_hash from idempotency_answers where created_at < $1 limit $2)`,
-		before, limit)
+		now.Add(-Lifetime), limit)
 }

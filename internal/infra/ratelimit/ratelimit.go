@@ -126,6 +126,3 @@ func (l *Limiter) Allow(ctx context.Context, counter Counter) (allowed bool, wai
 	})
 	return allowed, wait, err
 }
-
-// Expire deletes at most limit counters that are back at zero, and returns how many.
-func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) { return expire(tx, now, limit) }

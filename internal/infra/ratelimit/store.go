@@ -48,6 +48,7 @@ func acquire(tx *postgres.Tx, key []byte, limit Limit) (bool, error) {
 	return affected == 1, err
 }
 
+// expire deletes counters that are empty.
 func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return tx.Exec(`
 		delete from attempt_limits

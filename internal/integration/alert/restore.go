@@ -7,11 +7,11 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// DropUnsent settles, for all customers, every mail about alerts that is not sent, as skipped. It
-// is for a database that was restored: what waits there may have been sent long ago. A repeat of
-// what was raised before makes an alert of its own. It tells how many mails there were, and may be
-// broken off and begun anew.
-func DropUnsent(ctx context.Context, db *postgres.DB) (dropped int64, err error) {
+// dropUnsent settles, for all customers, every mail about alerts that is not sent, as skipped. It is for a
+// database that was restored: what waits there may have been sent long ago. A repeat of what was raised
+// before makes an alert of its own. It returns how many mails there were, and may be interrupted and run
+// again.
+func dropUnsent(ctx context.Context, db *postgres.DB) (dropped int64, err error) {
 	var customers []id.Customer
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
 		customers, err = withUnsent(tx)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/infra/mail"
@@ -93,13 +92,13 @@ func list(tx *postgres.Tx, before id.Alert, limit int) (alerts []Alert, err erro
 	return alerts, rows.Err()
 }
 
-// fanOutBatch is how many people a step of the fan-out takes on: they are locked for as long as it
-// lasts.
+// fanOutBatch is how many people a step of the fan-out takes on: they are locked for as long as
+// it lasts.
 const fanOutBatch = 1000
 
-// fanOut takes the fan-out of an alert one step on: it makes the deliveries of the next people who
-// want it. Two who do so at once do no harm, for a person has one delivery of an alert. It locks
-// people before the alert, like an erasure.
+// fanOut takes the fan-out of an alert one step on: it makes the deliveries of the next people
+// who want it. Two who do so at once do no harm, for a person has one delivery of an alert. It
+// locks people before the alert, like an erasure.
 func fanOut(tx *postgres.Tx, of Alert) (recipients int64, done bool, err error) {
 	isError := of.Severity == Error
 	if isError { // what is counted must not be added to by another alert meanwhile
@@ -165,8 +164,8 @@ type outgoing struct {
 	more     int
 }
 
-// holdingUsers reads the recipients for the two statements that acquire mails, under the lock that
-// an erasure takes. Recipients who are being erased or changed are left for the next batch.
+// holdingUsers reads the recipients for the two statements that acquire mails, under the lock
+// that an erasure takes. Recipients who are being erased or changed are left for the next batch.
 const holdingUsers = `
 	join lateral (
 		select u.email, u.status, u.alerts_opted_in from users u where u.customer_id = ? and u.id = due.user_id limit 1 for share skip locked
@@ -289,10 +288,10 @@ func loadEntries(tx *postgres.Tx, all []outgoing) error {
 // recordDeliveries says what became of deliveries. Of one that another has taken meanwhile, only
 // that it was sent counts, and that once.
 //
-// The alert comes with each of the outcomes and the state is asked for in a roundabout way, so that
-// the planner finds no better way than the whole primary key: told one alert and no more, it reads
-// everything of that alert each time, for it takes an alert of which it has no statistics yet for a
-// small one.
+// The alert comes with each of the outcomes and the state is asked for in a roundabout way, so
+// that the planner finds no better way than the whole primary key: told one alert and no more,
+// it reads everything of that alert each time, for it takes an alert of which it has no
+// statistics yet for a small one.
 func recordDeliveries(tx *postgres.Tx, alert id.Alert, outcomes []wireResult) (counts map[id.Alert]tally, err error) {
 	for i := range outcomes {
 		outcomes[i].Alert = &alert
@@ -481,8 +480,8 @@ func withUnsent(tx *postgres.Tx) (customers []id.Customer, err error) {
 	return customers, rows.Err()
 }
 
-// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished. It
-// returns those alerts, with nothing to count.
+// stopFanOuts has nobody more found for any alert, and no repeat join one that is not finished.
+// It returns those alerts, with nothing to count.
 func stopFanOuts(tx *postgres.Tx) (map[id.Alert]tally, error) {
 	rows, err := tx.Raw(`
 		update alerts set fanned_out_at = coalesce(fanned_out_at, ?::timestamptz), joining = false where customer_id = ? and finished_at is null
@@ -522,38 +521,37 @@ func skipUnsent(tx *postgres.Tx) (map[id.Alert]tally, error) {
 	return scanCounts(rows, err)
 }
 
-// Expire drops, for all customers, at most limit rows of what was raised before the time:
-// deliveries first, then what is left without any. It tells how many.
-func Expire(tx *postgres.Tx, before time.Time, limit int) (int64, error) {
-	var dropped int64
-	for _, statement := range []string{
-		`delete from alert_deliveries where (customer_id, alert_id, user_id) in (
-			select d.customer_id, d.alert_id, d.user_id from alerts a join alert_deliveries d on d.customer_id = a.customer_id and d.alert_id = a.id
-			where a.created_at < ? limit ?)`,
-		`delete from alert_digests where (customer_id, user_id, hour) in (select customer_id, user_id, hour from alert_digests where created_at < ? limit ?)`,
-		`delete from alerts where (customer_id, id) in (
-			select customer_id, id from alerts a where created_at < ?
-				and not exists (select from alert_deliveries d where d.customer_id = a.customer_id and d.alert_id = a.id) limit ?)`,
-	} {
-		done := tx.ORM().Exec(statement, before, limit)
-		if done.Error != nil {
-			return 0, done.Error
-		}
-		if dropped = done.RowsAffected; dropped >= int64(limit) {
-			break
-		}
-	}
-	return dropped, nil
+// expireDeliveries deletes the deliveries of alerts that are past their time.
+func expireDeliveries(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+	return tx.Exec(`
+		delete from alert_deliveries where (customer_id, alert_id, user_id) in (
+			select d.customer_id, d.alert_id, d.user_id
+			from alerts a join alert_deliveries d on d.customer_id = a.customer_id and d.alert_id = a.id
+			where a.created_at < $1 limit $2)`, now.Add(-Kept), limit)
 }
 
-// deliveries are the deliveries of a person: ids and states, and what must never be sent once the
-// person is erased.
-type deliveries struct{ user.Rows }
+// expireDigests deletes digests that are past their time.
+func expireDigests(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+	return tx.Exec(`
+		delete from alert_digests where (customer_id, user_id, hour) in (
+			select customer_id, user_id, hour from alert_digests where created_at < $1 limit $2)`, now.Add(-Kept), limit)
+}
 
-// Remove implements user.Holding. What was not settled counts as skipped, so that the counts of an
-// alert add up to its recipients.
-func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
-	rows, err := tx.Raw("delete from alert_deliveries where customer_id = ? and user_id = any (?) returning user_id, alert_id, state", tx.Customer, people).Rows()
+// expireAlerts deletes alerts that are past their time and have no deliveries left.
+func expireAlerts(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+	return tx.Exec(`
+		delete from alerts where (customer_id, id) in (
+			select customer_id, id from alerts a where created_at < $1
+				and not exists (select from alert_deliveries d where d.customer_id = a.customer_id and d.alert_id = a.id) limit $2)`,
+		now.Add(-Kept), limit)
+}
+
+// removeDeliveries deletes the deliveries of people. What was not settled counts as skipped, so
+// that the counts of an alert add up to its recipients.
+func removeDeliveries(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	rows, err := tx.Query(`
+		delete from alert_deliveries where customer_id = $1 and user_id = any ($2)
+		returning user_id, alert_id, state`, tx.Customer, people)
 	if err != nil {
 		return nil, err
 	}
@@ -575,12 +573,4 @@ func (deliveries) Remove(tx *postgres.Tx, people []id.User) (map[id.User]int64, 
 		return nil, err
 	}
 	return removed, settle(tx, counts)
-}
-
-// Holdings are what this package holds of a person.
-func Holdings() []user.Holding {
-	return []user.Holding{
-		deliveries{user.Rows{Name: "alert_deliveries", Of: "alert_deliveries where customer_id = ? and user_id = any (?)"}},
-		user.Rows{Name: "alert_digests", Of: "alert_digests where customer_id = ? and user_id = any (?)"},
-	}
 }

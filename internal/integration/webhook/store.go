@@ -355,8 +355,9 @@ func pause(tx *postgres.Tx, endpoint id.WebhookEndpoint, reason Reason) error {
 		where customer_id = ? and id = ? and status = 'active'`, reason, tx.Now, tx.Now, tx.Customer, endpoint).Error
 }
 
-// Expire drops at most limit deliveries that are past their time: settled ones after 30 days, and all of an event or an endpoint that goes. It tells how many.
-func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expireDeliveries deletes deliveries that are past their time: settled ones after 30 days, and all of an
+// event or an endpoint that goes.
+func expireDeliveries(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from webhook_deliveries where (customer_id, endpoint_id, id) in (
 			(select customer_id, endpoint_id, id from webhook_deliveries where created_at < ? and state in ('succeeded', 'failed') limit ?)
@@ -370,8 +371,8 @@ func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	return done.RowsAffected, done.Error
 }
 
-// ExpireEndpoints drops at most limit deleted endpoints that have no deliveries any more, and tells how many.
-func ExpireEndpoints(tx *postgres.Tx, limit int) (int64, error) {
+// expireEndpoints deletes endpoints that were deleted and have no deliveries left.
+func expireEndpoints(tx *postgres.Tx, _ time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from webhook_endpoints where (customer_id, id) in (
 			select w.customer_id, w.id from webhook_endpoints w where w.status = 'deleted'

@@ -28,6 +28,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/sensitive"
+	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
 // State is what has become of a backup. The set is closed.
@@ -84,6 +85,7 @@ type Settings struct {
 	Recipients  []age.Recipient  // whom they are encrypted to; none: no backup can be made
 	DatabaseURL sensitive.String // of a role that row security does not bind; empty: no backup can be made
 	Programs    string           // the folder of pg_dump and pg_restore; empty: they are looked for
+	Stores      []postgres.Store // all that there are: some are in no backup
 }
 
 const (
@@ -168,13 +170,4 @@ const (
 // DifferenceKinds lists every kind.
 func DifferenceKinds() []DifferenceKind {
 	return []DifferenceKind{ObjectMissing, ObjectUnknown, ObjectDamaged}
-}
-
-// unsaved are the tables whose rows are in no backup, and which a restore empties in case they came with one. Whoever signed in, was mailed a link or waits for an answer
-// before the restore starts anew, and nothing is sent that was to be sent then.
-func unsaved() []string {
-	return []string{
-		"public.sessions", "public.refresh_tokens", "public.password_links", "public.idempotency_answers", "public.attempt_limits",
-		"jobs.river_job", "jobs.river_leader", "jobs.river_notification",
-	}
 }

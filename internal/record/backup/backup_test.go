@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/account/customer"
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/sensitive"
 	"github.com/fusionspim/steward/internal/infra/blob"
@@ -62,7 +63,7 @@ func newFixture(t *testing.T) *fixture {
 	if f.identities, err = backup.ParseIdentities(identity.Reveal()); err != nil {
 		t.Fatal(err)
 	}
-	f.settings.Kept, f.settings.DatabaseURL = kept, f.URL
+	f.settings.Kept, f.settings.DatabaseURL, f.settings.Stores = kept, f.URL, app.Stores()
 	f.Service = f.service(f.settings)
 	return f
 }
@@ -115,7 +116,7 @@ func (f *fixture) verify(t *testing.T, of id.Backup) error {
 
 func (f *fixture) restore(t *testing.T, of id.Backup, into sensitive.String, change ...func(*backup.RestoreSettings)) (backup.Restored, error) {
 	t.Helper()
-	settings := backup.RestoreSettings{Vault: f.vault, Identities: f.identities, Into: into, Clock: f.Clock.Now, Log: f.Log.Logger()}
+	settings := backup.RestoreSettings{Vault: f.vault, Identities: f.identities, Into: into, Stores: app.Stores(), Clock: f.Clock.Now, Log: f.Log.Logger()}
 	for _, apply := range change {
 		apply(&settings)
 	}

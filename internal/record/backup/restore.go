@@ -23,6 +23,7 @@ type RestoreSettings struct {
 	Into       sensitive.String // the database, as the user who is to own what is in it
 	Replace    bool             // what is in it goes
 	Programs   string           // the folder of pg_restore; empty: it is looked for
+	Stores     []postgres.Store // all that there are: some are emptied
 	Clock      clock.Clock
 	Log        *slog.Logger
 }
@@ -99,7 +100,7 @@ func Restore(ctx context.Context, settings RestoreSettings, backup id.Backup) (d
 	if err != nil {
 		return done, err
 	}
-	if err := into.forget(ctx); err != nil {
+	if err := into.forget(ctx, settings.Stores); err != nil {
 		return done, err
 	}
 	if _, err := postgres.MigrateUp(ctx, settings.Into); err != nil {

@@ -281,7 +281,11 @@ func (s *Service) dump(ctx context.Context, to io.Writer, with programs, on targ
 		return err
 	}
 	arguments := []string{"--format=custom", "--compress=6", "--lock-wait-timeout=60s", "--no-unlogged-table-data", "--snapshot=" + snapshot}
-	for _, table := range unsaved() {
+	unsaved, err := unsavedTables(s.settings.Stores)
+	if err != nil {
+		return err
+	}
+	for _, table := range unsaved {
 		arguments = append(arguments, "--exclude-table-data="+table)
 	}
 	if err := with.run(ctx, "pg_dump", on, nil, encrypted, arguments...); err != nil {

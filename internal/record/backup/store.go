@@ -12,6 +12,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/sensitive"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
@@ -318,10 +319,38 @@ func (s *source) unmark(ctx context.Context) error {
 	return err
 }
 
-// forget empties what must not come back. Truncating is the owner's right, whatever row security says.
-func (s *source) forget(ctx context.Context) error {
-	_, err := s.conn.Exec(ctx, "truncate "+strings.Join(unsaved(), ", "))
+// forget empties what must not come back. Truncating is the owner's right, whatever row security says. A
+// backup of an earlier version lacks tables that are new.
+func (s *source) forget(ctx context.Context, stores []postgres.Store) error {
+	unsaved, err := unsavedTables(stores)
+	if err != nil {
+		return err
+	}
+	rows, err := s.conn.Query(ctx, "select name from unnest($1::text[]) as name where to_regclass(name) is not null", unsaved)
+	if err != nil {
+		return err
+	}
+	existing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	_, err = s.conn.Exec(ctx, "truncate "+strings.Join(existing, ", "))
 	return err
+}
+
+// unsavedTables lists the tables whose rows are in no backup, with their schema. Without a list of stores
+// a backup would have everything in it, so that is an error.
+func unsavedTables(stores []postgres.Store) ([]string, error) {
+	tables := inventory.Unsaved(stores)
+	if len(tables) == 0 {
+		return nil, errors.New("backup: the settings name no stores")
+	}
+	for i, table := range tables {
+		if !strings.Contains(table, ".") {
+			tables[i] = "public." + table
+		}
+	}
+	return tables, nil
 }
 
 // analyze gives the planner its samples, which a dump does not hold.

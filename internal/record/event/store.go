@@ -76,9 +76,9 @@ func LastTx(tx *postgres.Tx) (number int64, err error) {
 	return number, err
 }
 
-// Expire drops at most limit events that are past their time, and tells how many. One that is still
-// to be delivered goes after its deliveries.
-func Expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+// expire deletes events that are past their time. One that is still to be delivered goes after its
+// deliveries.
+func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
 	done := tx.ORM().Exec(`
 		delete from events where (customer_id, number) in (
 			select e.customer_id, e.number from events e

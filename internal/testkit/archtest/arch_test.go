@@ -29,6 +29,7 @@ var folders = []string{"base", "infra", "record", "account", "integration", "com
 // pairs are the imports within a folder, each with its reason. Everything else in a folder stands
 // on its own.
 var pairs = map[[2]string]string{
+	{"base/inventory", "base/id"}: "whose rows they are is said by ids",
 	{"base/principal", "base/id"}: "a caller is named by ids",
 
 	{"infra/idempotency", "infra/postgres"}: "remembered answers are rows",

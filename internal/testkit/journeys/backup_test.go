@@ -223,7 +223,8 @@ func TestARestoredDatabaseIsServed(t *testing.T) {
 	}
 	into := dbtest.NewEmpty(t)
 	_, err = backup.Restore(t.Context(), backup.RestoreSettings{
-		Vault: backup.Vault{Store: b.settings.Blobs, Box: box}, Identities: apptest.BackupIdentities(t), Into: into, Clock: b.Database.Clock.Now, Log: b.Database.Log.Logger(),
+		Stores: app.Stores(),
+		Vault:  backup.Vault{Store: b.settings.Blobs, Box: box}, Identities: apptest.BackupIdentities(t), Into: into, Clock: b.Database.Clock.Now, Log: b.Database.Log.Logger(),
 	}, of)
 	if err != nil {
 		t.Fatal(err)

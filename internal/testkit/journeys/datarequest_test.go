@@ -18,9 +18,10 @@ import (
 	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/id"
+	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
-	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 )
 
@@ -763,21 +764,21 @@ func TestNothingIsLeftOutOfBundles(t *testing.T) {
 		or exists (select from pg_constraint k where k.contype = 'f' and k.conrelid = r.oid and k.confrelid = 'users'::regclass and a.attnum = any (k.conkey)))
 		or r.relname = 'users' order by 1`)
 	known := map[string][]string{}
-	for _, store := range subjectrequest.Inventory() {
-		known[store.Table] = slices.Clone(store.Columns)
-		for _, withheld := range store.Withheld {
+	for _, store := range inventory.ForPeople(app.Stores()) {
+		known[store.Table] = store.ShownToPerson()
+		for _, withheld := range store.WithheldFromPerson() {
 			known[store.Table] = append(known[store.Table], withheld.Column)
 			if withheld.Why.Explained() == "" {
 				t.Errorf("%s.%s is withheld for a reason that nobody explains", store.Table, withheld.Column)
 			}
 		}
-		if store.Title == "" || store.Purpose == "" || store.Kept == "" {
+		if store.Title == "" || store.Purpose == "" || store.Keep.Words == "" {
 			t.Errorf("the store %s is not explained", store.Table)
 		}
 	}
 	for _, table := range ofPeople {
 		if known[table] == nil {
-			t.Errorf("the table %s holds something of people and is not in the inventory of bundles: say in request.Inventory what of it is handed over", table)
+			t.Errorf("the table %s holds something of people and is not in the inventory of bundles: say in its declaration what of it is handed over", table)
 		}
 	}
 	for table, listed := range known {

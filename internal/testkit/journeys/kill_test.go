@@ -229,11 +229,11 @@ var (
 )
 
 // allRemoved is what a receipt counts when it was all done at once: whatever an attempt before it had removed already would be missing.
-const allRemoved = `[{"store": "profile", "count": 1}, {"store": "refresh_tokens", "count": 2}, {"store": "sessions", "count": 2},
-	{"store": "login_records", "count": 3}, {"store": "recovery_codes", "count": 0}, {"store": "second_factors", "count": 0},
-	{"store": "password_links", "count": 0}, {"store": "alert_deliveries", "count": 0}, {"store": "alert_digests", "count": 0},
-	{"store": "user_import_rows", "count": 0}, {"store": "data_subject_requests", "count": 0}, {"store": "request_bundles", "count": 0},
-	{"store": "offboarding_bundles", "count": 0}, {"store": "idempotency_answers", "count": 1}]`
+const allRemoved = `[{"store": "profile", "count": 1}, {"store": "login_records", "count": 3}, {"store": "refresh_tokens", "count": 2},
+	{"store": "sessions", "count": 2}, {"store": "second_factors", "count": 0}, {"store": "recovery_codes", "count": 0},
+	{"store": "password_links", "count": 0}, {"store": "data_subject_requests", "count": 0}, {"store": "request_bundles", "count": 0},
+	{"store": "alert_deliveries", "count": 0}, {"store": "alert_digests", "count": 0}, {"store": "user_import_rows", "count": 0},
+	{"store": "idempotency_answers", "count": 1}, {"store": "offboarding_bundles", "count": 0}]`
 
 // checkAccounts fails for everybody who is half redacted, and returns who is redacted.
 func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[string]bool) {
