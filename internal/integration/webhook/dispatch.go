@@ -156,16 +156,16 @@ type batch struct {
 func (s *Service) next(at place, flight map[id.Entry]bool) (load batch, err error) {
 	err = s.trip(at.customer, func(tx *postgres.Tx) error {
 		load = batch{over: true} // the work may be done again
-		now, there, err := hold(tx, at.endpoint)
+		now, exists, err := lock(tx, at.endpoint)
 		switch {
-		case err != nil || !there:
+		case err != nil || !exists:
 			return err
 		case now.leaseUntil != nil && *now.leaseID != s.replica && now.leaseUntil.After(tx.Now):
 			return nil
 		case now.status != Active:
-			return drained(tx, at.endpoint)
+			return releaseInactive(tx, at.endpoint)
 		case now.heldUntil != nil && now.heldUntil.After(tx.Now):
-			return leave(tx, at.endpoint, now.position, now.heldUntil)
+			return releaseUntil(tx, at.endpoint, now.position, now.heldUntil)
 		}
 		load.down = now.failures >= downAfter
 		room := flightAtMost
@@ -185,7 +185,7 @@ func (s *Service) next(at place, flight map[id.Entry]bool) (load batch, err erro
 				break
 			}
 			var looked int
-			if now.position, looked, err = spread(tx, at.endpoint, now.types, now.position, spreadAtOnce); err != nil {
+			if now.position, looked, err = fanOut(tx, at.endpoint, now.types, now.position, spreadAtOnce); err != nil {
 				return err
 			}
 			more = looked == spreadAtOnce
@@ -198,7 +198,7 @@ func (s *Service) next(at place, flight map[id.Entry]bool) (load batch, err erro
 			if more { // events, none of which is wanted here
 				again = &tx.Now
 			}
-			return leave(tx, at.endpoint, now.position, again)
+			return releaseUntil(tx, at.endpoint, now.position, again)
 		}
 		load.over = false
 		if load.target, err = url.Parse(now.url); err != nil {
@@ -207,7 +207,7 @@ func (s *Service) next(at place, flight map[id.Entry]bool) (load batch, err erro
 		if load.secrets, err = s.secretsOf(tx.Customer, at.endpoint, now.secrets, tx.Now); err != nil {
 			return err
 		}
-		return keep(tx, at.endpoint, s.replica, tx.Now.Add(leaseFor), now.position)
+		return renewLease(tx, at.endpoint, s.replica, tx.Now.Add(leaseFor), now.position)
 	})
 	return load, err
 }
@@ -265,7 +265,7 @@ func (w *worker) run(ctx context.Context) (err error) {
 				return err
 			}
 			if ctx.Err() != nil || w.load.over {
-				return w.trip(w.at.customer, func(tx *postgres.Tx) error { return drop(tx, w.at.endpoint, w.replica) })
+				return w.trip(w.at.customer, func(tx *postgres.Tx) error { return releaseLease(tx, w.at.endpoint, w.replica) })
 			}
 			w.forget()
 			fetch = true
@@ -415,11 +415,11 @@ func (s *Service) note(at place, gathered []tried) error {
 		}
 	}
 	return s.trip(at.customer, func(tx *postgres.Tx) error {
-		failingSince, active, err := tally(tx, at.endpoint, succeeded, failures, firstFailure, heldUntil)
+		failingSince, active, err := saveHealth(tx, at.endpoint, succeeded, failures, firstFailure, heldUntil)
 		if err != nil {
 			return err
 		}
-		if err := note(tx, at.endpoint, results); err != nil || !active {
+		if err := saveResults(tx, at.endpoint, results); err != nil || !active {
 			return err
 		}
 		switch {

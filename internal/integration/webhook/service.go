@@ -77,14 +77,9 @@ func (s *Service) Create(ctx context.Context, caller principal.Principal, in New
 	if in.Description, err = cleanDescription(in.Description); err != nil {
 		return Made{}, err
 	}
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		made, err = once.Do(tx, func() (Made, id.User, error) {
-			made, err := s.create(tx, caller, in)
-			return made, id.User{}, err
-		})
-		return err
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Made, error) {
+		return s.create(tx, caller, in)
 	})
-	return made, err
 }
 
 func (s *Service) create(tx *postgres.Tx, caller principal.Principal, in New) (Made, error) {
@@ -134,14 +129,14 @@ func (s *Service) opened(of id.Customer, endpoint id.WebhookEndpoint, sealed []b
 }
 
 // secretsOf opens the secrets that sign now.
-func (s *Service) secretsOf(of id.Customer, endpoint id.WebhookEndpoint, kept keptSecrets, now time.Time) ([]webhooksig.Secret, error) {
-	secret, err := s.opened(of, endpoint, kept.present)
+func (s *Service) secretsOf(of id.Customer, endpoint id.WebhookEndpoint, sealed sealedSecrets, now time.Time) ([]webhooksig.Secret, error) {
+	secret, err := s.opened(of, endpoint, sealed.present)
 	if err != nil {
 		return nil, err
 	}
 	secrets := []webhooksig.Secret{secret}
-	if kept.previousExpiresAt != nil && now.Before(*kept.previousExpiresAt) {
-		if secret, err = s.opened(of, endpoint, kept.previous); err != nil {
+	if sealed.previousExpiresAt != nil && now.Before(*sealed.previousExpiresAt) {
+		if secret, err = s.opened(of, endpoint, sealed.previous); err != nil {
 			return nil, err
 		}
 		secrets = append(secrets, secret)
@@ -150,21 +145,17 @@ func (s *Service) secretsOf(of id.Customer, endpoint id.WebhookEndpoint, kept ke
 }
 
 // List returns the customer's endpoints, newest first: at most limit of those made before the one named, or from the newest on.
-func (s *Service) List(ctx context.Context, caller principal.Principal, before id.WebhookEndpoint, limit int) (endpoints []Endpoint, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		endpoints, err = list(tx, before, limit)
-		return err
+func (s *Service) List(ctx context.Context, caller principal.Principal, before id.WebhookEndpoint, limit int) ([]Endpoint, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Endpoint, error) {
+		return list(tx, before, limit)
 	})
-	return endpoints, err
 }
 
 // Get returns an endpoint. Fault: ResourceNotFound.
-func (s *Service) Get(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint) (found Endpoint, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = get(tx, endpoint, "")
-		return err
+func (s *Service) Get(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint) (Endpoint, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (Endpoint, error) {
+		return get(tx, endpoint, "")
 	})
-	return found, err
 }
 
 // Update changes an endpoint. Faults: ResourceNotFound, PreconditionFailed, InvalidWebhookURL, InvalidName.
@@ -229,24 +220,20 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, endpoi
 }
 
 // Rotate makes a new secret for an endpoint; the present one signs too for the overlap. Fault: ResourceNotFound.
-func (s *Service) Rotate(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint, overlap time.Duration, once *idempotency.Once[Made]) (made Made, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		made, err = once.Do(tx, func() (Made, id.User, error) {
-			one, err := get(tx, endpoint, forUpdate)
-			if err != nil {
-				return Made{}, id.User{}, err
-			}
-			secret, ends := webhooksig.NewSecret(), tx.Now.Add(overlap)
-			one.PreviousExpiresAt, one.Version, one.UpdatedAt = &ends, one.Version+1, tx.Now
-			if err := rotate(tx, one, s.sealed(tx.Customer, endpoint, secret)); err != nil {
-				return Made{}, id.User{}, err
-			}
-			return Made{one, sensitive.New(secret.Reveal())}, id.User{},
-				audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.WebhookSecretRotated, Target: audit.OnWebhookEndpoint(endpoint)})
-		})
-		return err
+func (s *Service) Rotate(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint, overlap time.Duration, once *idempotency.Once[Made]) (Made, error) {
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Made, error) {
+		one, err := get(tx, endpoint, forUpdate)
+		if err != nil {
+			return Made{}, err
+		}
+		secret, ends := webhooksig.NewSecret(), tx.Now.Add(overlap)
+		one.PreviousExpiresAt, one.Version, one.UpdatedAt = &ends, one.Version+1, tx.Now
+		if err := rotate(tx, one, s.sealed(tx.Customer, endpoint, secret)); err != nil {
+			return Made{}, err
+		}
+		return Made{one, sensitive.New(secret.Reveal())},
+			audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.WebhookSecretRotated, Target: audit.OnWebhookEndpoint(endpoint)})
 	})
-	return made, err
 }
 
 // Test posts a ping to an endpoint, once, and tells what came of it; the status is zero where there was no answer. Faults: ResourceNotFound, TooManyAttempts.
@@ -272,11 +259,11 @@ func (s *Service) Test(ctx context.Context, caller principal.Principal, endpoint
 		if target, err = url.Parse(one.URL); err != nil {
 			return err
 		}
-		kept, err := secretsKept(tx, endpoint)
+		sealed, err := secretsOf(tx, endpoint)
 		if err != nil {
 			return err
 		}
-		if secrets, err = s.secretsOf(tx.Customer, endpoint, kept, tx.Now); err != nil {
+		if secrets, err = s.secretsOf(tx.Customer, endpoint, sealed, tx.Now); err != nil {
 			return err
 		}
 		now = tx.Now
@@ -321,32 +308,32 @@ func (s *Service) Deliveries(ctx context.Context, caller principal.Principal, en
 }
 
 // Repeat has an event sent to an endpoint again. Faults: ResourceNotFound, WebhookPaused.
-func (s *Service) Repeat(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint, delivery id.Entry, once *idempotency.Once[Delivery]) (after Delivery, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		after, err = once.Do(tx, func() (Delivery, id.User, error) {
-			one, err := get(tx, endpoint, forUpdate)
-			if err != nil {
-				return Delivery{}, id.User{}, err
-			}
-			there, err := repeat(tx, endpoint, delivery, one.Status == Active)
-			switch {
-			case err != nil:
-				return Delivery{}, id.User{}, err
-			case !there:
-				return Delivery{}, id.User{}, fault.New(fault.ResourceNotFound, "There is no such delivery.")
-			case one.Status != Active:
-				return Delivery{}, id.User{}, fault.New(fault.WebhookPaused, "The endpoint is paused. Set it to active first.")
-			}
-			found, err := deliveryOf(tx, endpoint, delivery)
-			if err != nil {
-				return Delivery{}, id.User{}, err
-			}
-			return found, id.User{},
-				audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.WebhookDeliveryRepeated, Target: audit.OnWebhookEndpoint(endpoint)})
-		})
-		return err
+func (s *Service) Repeat(ctx context.Context, caller principal.Principal, endpoint id.WebhookEndpoint, delivery id.Entry, once *idempotency.Once[Delivery]) (Delivery, error) {
+	return idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Delivery, error) {
+		one, err := get(tx, endpoint, forUpdate)
+		if err != nil {
+			return Delivery{}, err
+		}
+		find := requeue
+		if one.Status != Active {
+			find = deliveryExists
+		}
+		exists, err := find(tx, endpoint, delivery)
+		switch {
+		case err != nil:
+			return Delivery{}, err
+		case !exists:
+			return Delivery{}, fault.New(fault.ResourceNotFound, "There is no such delivery.")
+		case one.Status != Active:
+			return Delivery{}, fault.New(fault.WebhookPaused, "The endpoint is paused. Set it to active first.")
+		}
+		found, err := deliveryOf(tx, endpoint, delivery)
+		if err != nil {
+			return Delivery{}, err
+		}
+		return found,
+			audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.WebhookDeliveryRepeated, Target: audit.OnWebhookEndpoint(endpoint)})
 	})
-	return after, err
 }
 
 // WakeTx makes the customer's active endpoints due, within the transaction that makes events.
