@@ -34,12 +34,20 @@ RACE := -race -gcflags=golang.org/x/crypto/...=-race=false
 # Tests wait more than they reckon, so more of them run at once than there are processors.
 .PHONY: test
 test: postgres chromium verify lint ## Run every check: generated files, format, linters, all tests with the race detector
-	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)
+	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m $$($(GO) list $(PACKAGES) | grep -v /journeys/long)
 
 # A package that needs a server for tests, or PostgreSQL's programs, says so by what its tests import.
 NEEDS_POSTGRES := testkit/(dbtest|apptest)|dev/devpg|infra/pgprograms
 UNIT = $$($(GO) list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | \
 	grep -vE '$(NEEDS_POSTGRES)' | cut -d ' ' -f 1)
+
+# Kill runs, races of hundreds of pairs, and the drill: what takes minutes and is not asked for with every change.
+LONG := ./internal/testkit/journeys/long
+
+.PHONY: test-long
+test-long: postgres ## Run the tests of many rounds: kill runs, long races, every changed byte, and the drill
+	$(WITH_DATABASE) $(GO) test $(RACE) -shuffle=on -parallel 4 -timeout 45m $(LONG)
+	$(MAKE) --no-print-directory drill
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no database and no browser
@@ -47,7 +55,7 @@ test-unit: ## Run the tests that need no database and no browser
 
 .PHONY: quick
 quick: postgres chromium ## Run the tests without the race detector
-	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m $(PACKAGES)
+	$(WITH_DATABASE) $(GO) test -shuffle=on -parallel 4 -timeout 45m $$($(GO) list $(PACKAGES) | grep -v /journeys/long)
 
 .PHONY: drill
 drill: postgres ## Restore a backup and show that nobody who was erased since comes back

@@ -10,13 +10,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
-	"github.com/fusionspim/steward/internal/base/sensitive"
-	"github.com/fusionspim/steward/internal/infra/mail"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // alarm is a service whose mails go to a sink, and a customer with people.
@@ -36,34 +34,10 @@ type raised struct {
 	Deliveries map[string]int64 `json:"deliveries"`
 }
 
-func newSink(t testing.TB, settings smtpsink.Settings) *smtpsink.Sink {
-	t.Helper()
-	sink, err := smtpsink.Start(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sink.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return sink
-}
-
-// into has a service send its mails to a sink, which may be silent for a second.
-func into(t testing.TB, sink *smtpsink.Sink) func(*app.Settings) {
-	t.Helper()
-	settings, err := mail.ParseURL(sensitive.New("smtp://" + sink.Address() + "?from=steward@steward.test&command_timeout=1s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(s *app.Settings) { s.Mail = &settings }
-}
-
 func newAlarm(t *testing.T, faults func(recipient string, earlier int) smtpsink.Fault) *alarm {
 	t.Helper()
-	sink := newSink(t, smtpsink.Settings{Fault: faults, Keep: true})
-	a := &alarm{Service: apptest.StartWith(t, into(t, sink)), sink: sink}
+	sink := steps.NewSink(t, smtpsink.Settings{Fault: faults, Keep: true})
+	a := &alarm{Service: apptest.StartWith(t, steps.MailInto(t, sink)), sink: sink}
 	a.acme = a.Customer(t, "acme")
 	a.key, a.conn = apptest.As(a.acme.APIKey), a.Database.Superuser(t)
 	return a
@@ -89,7 +63,7 @@ func (a *alarm) look(t testing.TB, alert string) (out raised) {
 // sent waits until every delivery of an alert is settled.
 func (a *alarm) sent(t *testing.T, alert string) (out raised) {
 	t.Helper()
-	eventually(t, "the alert to be sent", func() bool {
+	steps.Eventually(t, "the alert to be sent", func() bool {
 		out = a.look(t, alert)
 		return out.State == "sent"
 	})
@@ -220,7 +194,7 @@ func TestRepeatsJoinAnAlert(t *testing.T) {
 	if first.Times != 3 || second.Times != 3 || a.look(t, later.ID).Times != 3 {
 		t.Errorf("got %v and %v", first, second)
 	}
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 }
 
 // A mail that is put off, lost or not answered is tried again, with the same id; one that is refused is not.
@@ -241,10 +215,10 @@ func TestFaultsOfTheMailServer(t *testing.T) {
 		faults.Store(person.Email, fault)
 	}
 	alert := a.raise(t, "error", "It broke").ID
-	eventually(t, "the first attempts", func() bool {
+	steps.Eventually(t, "the first attempts", func() bool {
 		return fmt.Sprint(a.look(t, alert).Deliveries) == fmt.Sprint(counts(3, 2, 0, 2, 0))
 	})
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 	if a.entries(t, "alert.sent", alert) != 0 {
 		t.Error("an alert counts as sent that is not")
 	}
@@ -259,7 +233,7 @@ func TestFaultsOfTheMailServer(t *testing.T) {
 			t.Errorf("%s got %d mails, want %d", address, got, want)
 		}
 	}
-	reasons := texts(t, a.conn, "select state || ' ' || reason from alert_deliveries where reason is not null order by 1")
+	reasons := steps.Texts(t, a.conn, "select state || ' ' || reason from alert_deliveries where reason is not null order by 1")
 	if fmt.Sprint(reasons) != "[failed content_refused failed recipient_refused]" {
 		t.Errorf("got %v", reasons)
 	}
@@ -274,15 +248,15 @@ func TestAMailIsTriedForTwoDays(t *testing.T) {
 	a := newAlarm(t, func(string, int) smtpsink.Fault { return smtpsink.Greylist })
 	alert := a.raise(t, "error", "It broke").ID
 	attempts := func() int {
-		return number(t, a.conn, "select coalesce(min(attempts), 0) from alert_deliveries")
+		return steps.Number(t, a.conn, "select coalesce(min(attempts), 0) from alert_deliveries")
 	}
 	for wanted, step := range []time.Duration{0, time.Hour, 46 * time.Hour, 2 * time.Hour} {
 		a.lookAfter(t, step)
-		eventually(t, "an attempt", func() bool { return attempts() == wanted+1 })
-		settled(t, a.Service)
+		steps.Eventually(t, "an attempt", func() bool { return attempts() == wanted+1 })
+		steps.Settled(t, a.Service)
 	}
 	a.look(t, alert).want(t, "sent", counts(0, 0, 0, 2, 0))
-	if reasons := texts(t, a.conn, "select distinct reason from alert_deliveries"); fmt.Sprint(reasons) != "[expired]" {
+	if reasons := steps.Texts(t, a.conn, "select distinct reason from alert_deliveries"); fmt.Sprint(reasons) != "[expired]" {
 		t.Errorf("got %v", reasons)
 	}
 }
@@ -302,10 +276,10 @@ func TestWhoLeavesMeanwhileGetsNothing(t *testing.T) {
 	deleted := a.Person(t, a.acme, principal.User, "deleted@acme.example")
 	moved := a.Person(t, a.acme, principal.User, "moved@acme.example")
 	alert := a.raise(t, "error", "It broke").ID
-	eventually(t, "the first attempts", func() bool {
-		return number(t, a.conn, "select count(*) from alert_deliveries where attempts = 1 and due_at > $1", a.Database.Clock.Now()) == 7
+	steps.Eventually(t, "the first attempts", func() bool {
+		return steps.Number(t, a.conn, "select count(*) from alert_deliveries where attempts = 1 and due_at > $1", a.Database.Clock.Now()) == 7
 	})
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 	a.Call(t, "PUT", "/v1/users/"+out.ID.String()+"/alerts", a.key, apptest.JSON(members{"opted_in": false})).Want(t, 200)
 	a.Call(t, "PATCH", "/v1/users/"+disabled.ID.String(), a.key, apptest.JSON(members{"status": "disabled"})).Want(t, 200)
 	a.Call(t, "POST", "/v1/users/"+redacted.ID.String()+"/redaction", a.key).Want(t, 200)
@@ -314,8 +288,8 @@ func TestWhoLeavesMeanwhileGetsNothing(t *testing.T) {
 	a.look(t, alert).want(t, "sending", counts(5, 0, 0, 0, 2))
 	// A new address is greylisted once more.
 	a.lookAfter(t, time.Minute)
-	eventually(t, "the second attempts", func() bool { return a.look(t, alert).Deliveries["pending"] == 1 })
-	settled(t, a.Service)
+	steps.Eventually(t, "the second attempts", func() bool { return a.look(t, alert).Deliveries["pending"] == 1 })
+	steps.Settled(t, a.Service)
 	a.lookAfter(t, 2*time.Minute)
 	a.sent(t, alert).want(t, "sent", counts(0, 3, 0, 0, 4))
 	for _, person := range []apptest.Person{out, disabled, redacted, deleted, moved} {
@@ -326,7 +300,7 @@ func TestWhoLeavesMeanwhileGetsNothing(t *testing.T) {
 	if len(a.sink.To("elsewhere@acme.example")) != 1 {
 		t.Error("who has another address got nothing there")
 	}
-	if left := number(t, a.conn, "select count(*) from alert_deliveries where user_id in ($1, $2)", redacted.ID, deleted.ID); left != 0 {
+	if left := steps.Number(t, a.conn, "select count(*) from alert_deliveries where user_id in ($1, $2)", redacted.ID, deleted.ID); left != 0 {
 		t.Errorf("%d deliveries are left of who was erased", left)
 	}
 }
@@ -341,8 +315,8 @@ func TestErasureSettlesAnAlert(t *testing.T) {
 		return smtpsink.None
 	})
 	alert := a.raise(t, "error", "It broke").ID
-	eventually(t, "the first attempts", func() bool { return a.look(t, alert).Deliveries["sent"] == 1 })
-	settled(t, a.Service)
+	steps.Eventually(t, "the first attempts", func() bool { return a.look(t, alert).Deliveries["sent"] == 1 })
+	steps.Settled(t, a.Service)
 	plan := a.Call(t, "GET", "/v1/users/"+a.acme.User.ID.String()+"/erasure-plan", a.key).Want(t, 200)
 	if !strings.Contains(string(plan.Body), `{"store":"alert_deliveries","count":1}`) && !strings.Contains(string(plan.Body), `{"count":1,"store":"alert_deliveries"}`) {
 		t.Errorf("the plan does not tell of the delivery: %s", plan.Body)
@@ -361,7 +335,7 @@ func TestTooManyErrorsAreGathered(t *testing.T) {
 	var last string
 	for i := range 13 {
 		last = a.raise(t, "error", fmt.Sprint("Error ", i)).ID
-		settled(t, a.Service)
+		steps.Settled(t, a.Service)
 	}
 	critical := a.raise(t, "critical", "It burns").ID
 	a.sent(t, critical)
@@ -370,7 +344,7 @@ func TestTooManyErrorsAreGathered(t *testing.T) {
 	}
 	a.look(t, last).want(t, "sending", counts(2, 0, 0, 0, 0))
 	a.lookAfter(t, 59*time.Minute)
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 	if got := len(a.sink.To(a.acme.User.Email)); got != 11 {
 		t.Errorf("%d mails before the hour was over", got)
 	}
@@ -462,7 +436,7 @@ func TestTransactionalMailIgnoresTheSetting(t *testing.T) {
 	}
 	a.sent(t, a.raise(t, "critical", "It broke").ID).want(t, "sent", counts(0, 0, 0, 0, 0))
 	reset(t, a.Service, a.acme.Slug, a.acme.User.Email).Want(t, 202)
-	eventually(t, "the mail to reset a password", func() bool { return len(a.sink.To(a.acme.User.Email)) == 1 })
+	steps.Eventually(t, "the mail to reset a password", func() bool { return len(a.sink.To(a.acme.User.Email)) == 1 })
 	if a.sink.Count() != 1 {
 		t.Errorf("%d mails were sent", a.sink.Count())
 	}
@@ -474,27 +448,27 @@ func TestAnAlertIsTakenUpAgain(t *testing.T) {
 	a := newAlarm(t, nil)
 	alert := a.raise(t, "error", "It broke").ID
 	a.sent(t, alert)
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 	// As if the replica had died after it took the deliveries, and before with the fan-out half done.
 	for _, died := range []string{
 		`update alert_deliveries set state = 'pending', settled_at = null, due_at = $1::timestamptz + interval '90 seconds'`,
 		`delete from alert_deliveries where $1::timestamptz is not null`,
 	} {
 		now := a.Database.Clock.Now()
-		execute(t, a.conn, `update alerts set sent = 0, finished_at = null, wake_at = $1::timestamptz + interval '90 seconds'`, now)
-		execute(t, a.conn, died, now)
+		steps.Execute(t, a.conn, `update alerts set sent = 0, finished_at = null, wake_at = $1::timestamptz + interval '90 seconds'`, now)
+		steps.Execute(t, a.conn, died, now)
 		if strings.HasPrefix(died, "delete") {
-			execute(t, a.conn, `update alerts set fanned_out_at = null, fanned_to = null, recipients = 0`)
+			steps.Execute(t, a.conn, `update alerts set fanned_out_at = null, fanned_to = null, recipients = 0`)
 		}
 		before := a.sink.Count()
 		a.lookAfter(t, 89*time.Second)
-		settled(t, a.Service)
+		steps.Settled(t, a.Service)
 		if a.sink.Count() != before {
 			t.Error("somebody else's mails were sent")
 		}
 		a.lookAfter(t, 2*time.Second)
 		a.sent(t, alert).want(t, "sent", counts(0, 2, 0, 0, 0))
-		settled(t, a.Service)
+		steps.Settled(t, a.Service)
 	}
 	ids := make(map[string]int)
 	for _, one := range a.sink.Mails() {
@@ -510,13 +484,13 @@ func TestAlertsArePastTheirTime(t *testing.T) {
 	a := newAlarm(t, nil)
 	for i := range 12 {
 		a.raise(t, "error", fmt.Sprint("Error ", i))
-		settled(t, a.Service)
+		steps.Settled(t, a.Service)
 	}
 	a.Database.Clock.Advance(2 * time.Hour)
 	a.lookAfter(t, 0)
-	settled(t, a.Service)
+	steps.Settled(t, a.Service)
 	rows := func() string {
-		return fmt.Sprint(texts(t, a.conn, "select 'alerts ' || count(*) from alerts union all select 'deliveries ' || count(*) from alert_deliveries union all select 'digests ' || count(*) from alert_digests"))
+		return fmt.Sprint(steps.Texts(t, a.conn, "select 'alerts ' || count(*) from alerts union all select 'deliveries ' || count(*) from alert_deliveries union all select 'digests ' || count(*) from alert_digests"))
 	}
 	for _, step := range []struct {
 		after time.Duration
@@ -577,7 +551,7 @@ func TestAlertsThatCannotBeTaken(t *testing.T) {
 			t.Errorf("%s: %d %s", what, answer.Status, answer.Body)
 		}
 	}
-	if rows := number(t, a.conn, "select count(*) from alerts"); rows != 0 {
+	if rows := steps.Number(t, a.conn, "select count(*) from alerts"); rows != 0 {
 		t.Errorf("%d alerts were made", rows)
 	}
 	// What looks odd and is not wrong.

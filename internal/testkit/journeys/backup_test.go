@@ -14,6 +14,7 @@ import (
 	"github.com/fusionspim/steward/internal/record/backup"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 const backupsPath = "/v1/operator/backups"
@@ -54,7 +55,7 @@ func (b *backedUp) order(t *testing.T) (made backupView) {
 
 func (b *backedUp) await(t *testing.T, backup, state string) (found backupView) {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < steps.Patience; time.Sleep(50 * time.Millisecond) {
 		for _, one := range b.list(t) {
 			if found = one; one.ID == backup && one.State == state {
 				return one
@@ -82,7 +83,7 @@ func TestBackupsOnAnOperatorsOrder(t *testing.T) {
 		t.Errorf("%+v", made)
 	}
 	// A second one while one is under way. The row stands for one that never ends.
-	execute(t, b.Database.Superuser(t), "insert into backups (id, state, requested_at, taken_at, expires_at) values (gen_random_uuid(), 'creating', $1, $1, $2)",
+	steps.Execute(t, b.Database.Superuser(t), "insert into backups (id, state, requested_at, taken_at, expires_at) values (gen_random_uuid(), 'creating', $1, $1, $2)",
 		b.Database.Clock.Now(), b.Database.Clock.Now().Add(time.Hour))
 	call(t, b.Service, "POST", backupsPath, apptest.As(b.operator)).WantProblem(t, 409, "backup-under-way")
 
@@ -93,7 +94,7 @@ func TestBackupsOnAnOperatorsOrder(t *testing.T) {
 		t.Errorf("%d entries tell of the order", entries)
 	}
 	for range 3 {
-		execute(t, b.Database.Superuser(t), "update backups set state = 'failed' where state = 'creating'")
+		steps.Execute(t, b.Database.Superuser(t), "update backups set state = 'failed' where state = 'creating'")
 		b.order(t)
 	}
 	var first struct {

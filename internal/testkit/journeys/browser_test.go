@@ -42,6 +42,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // The hosts of the browser test. The first three are one site, to which the cookie's SameSite applies; the last is another.
@@ -218,7 +219,7 @@ func (v *visit) attack(t *testing.T, from *website, site string, cookieIsSent bo
 		v.browser.do(t, name, chromedp.Navigate(from.origin+"/"))
 		read(t, v.browser, name, chromedp.WaitEvent(page.LoadEventFired, func(page.EventLoadEventFired) bool { return true }, chromedp.Evaluate[chromedp.Void](
 			fmt.Sprintf("forge(%s, %s, %s)", encoded(t, target+form.path), encoded(t, form.enctype), encoded(t, form.fields)))))
-		await(t, name, func() bool { return len(seen("POST "+form.path)) > arrived })
+		steps.Await(t, name, func() bool { return len(seen("POST "+form.path)) > arrived })
 		one := seen("POST " + form.path)[arrived]
 		public := form.path == "/v1/sessions" // refused for the origin alone
 		want := 401

@@ -28,6 +28,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/record/audit"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 	"github.com/fusionspim/steward/internal/testkit/residue"
 )
 
@@ -190,7 +191,7 @@ func (c *canary) setPassword() {
 		c.Fatal(err)
 	}
 	// Not by the invitation, so that a person without a mailed link is tried too.
-	execute(c, c.conn, "update users set password_hash = $1 where id = $2", hash, c.id)
+	steps.Execute(c, c.conn, "update users set password_hash = $1 where id = $2", hash, c.id)
 }
 
 func (c *canary) signIn(password string, options ...apptest.Option) apptest.Answer {
@@ -443,12 +444,12 @@ func (c *canary) forget() {
 	ask := func(key apptest.Option) (token string) {
 		before := len(links())
 		c.call("POST", "/v1/password-resets", key, apptest.JSON(object{"customer": c.of.Slug, "email": strings.ToUpper(c.email)})).Want(c, http.StatusAccepted)
-		eventually(c.T, "the mailed link", func() bool { return len(links()) > before })
+		steps.Eventually(c.T, "the mailed link", func() bool { return len(links()) > before })
 		token = links()[0].Token(c)
 		c.marks.Add(token)
 		return token
 	}
-	settled(c.T, c.service) // the invitation
+	steps.Settled(c.T, c.service) // the invitation
 	for _, email := range []string{c.last, "x" + c.email} {
 		c.call("POST", "/v1/password-resets", apptest.JSON(object{"customer": c.of.Slug, "email": email})).Want(c, http.StatusAccepted)
 	}
@@ -736,8 +737,8 @@ func (c *canary) listen() {
 	_, key := c.once()
 	c.call("POST", c.endpoint+"/rotation", c.key, key).Want(c, http.StatusOK)
 	c.call("POST", c.endpoint+"/test", c.key).Want(c, http.StatusOK)
-	eventually(c.T, "the first webhooks to be noted", func() bool {
-		return number(c, c.conn, "select count(*) from webhook_deliveries where state = 'waiting'") > 0
+	steps.Eventually(c.T, "the first webhooks to be noted", func() bool {
+		return steps.Number(c, c.conn, "select count(*) from webhook_deliveries where state = 'waiting'") > 0
 	})
 	var deliveries struct{ Data []struct{ ID string } }
 	c.call("GET", c.endpoint+"/deliveries?state=waiting", c.admin).Want(c, http.StatusOK).Into(c, &deliveries)
@@ -759,7 +760,7 @@ func (c *canary) listen() {
 // checkTold makes sure that the customer hears of the erasure, and of nobody's details.
 func (c *canary) checkTold(kind string) {
 	c.Helper()
-	eventually(c.T, "the webhook of the erasure", func() bool {
+	steps.Eventually(c.T, "the webhook of the erasure", func() bool {
 		// On to the next attempt of what failed the first time, and no further: the administrator's token is good for minutes.
 		var next *time.Time
 		if err := c.conn.QueryRow(c.Context(), "select min(next_attempt_at) from webhook_deliveries where state = 'waiting'").Scan(&next); err != nil {
@@ -768,9 +769,9 @@ func (c *canary) checkTold(kind string) {
 		if next != nil {
 			c.service.Database.Clock.Advance(max(next.Sub(c.service.Database.Clock.Now()), 0))
 		}
-		return number(c, c.conn, `select count(*) from webhook_deliveries d join events e using (customer_id, number)
+		return steps.Number(c, c.conn, `select count(*) from webhook_deliveries d join events e using (customer_id, number)
 			where e.type = $1 and e.subject_id = $2 and d.state = 'succeeded'`, kind, c.id) == 1 &&
-			number(c, c.conn, "select count(*) from webhook_deliveries where state <> 'succeeded'") == 0
+			steps.Number(c, c.conn, "select count(*) from webhook_deliveries where state <> 'succeeded'") == 0
 	})
 	told := false
 	for _, one := range c.inbox.all() {
@@ -811,7 +812,7 @@ func (c *canary) logins(access apptest.Option) {
 func (c *canary) settle() {
 	c.Helper()
 	c.service.Settle()
-	settled(c.T, c.service)
+	steps.Settled(c.T, c.service)
 }
 
 // record writes about the person in the trail, or tries to write what the person is called.
@@ -872,7 +873,7 @@ func (c *canary) alarm() {
 		c.call("POST", "/v1/alerts", c.admin, apptest.JSON(body)).WantProblem(c, http.StatusBadRequest, "malformed-request")
 	}
 	c.settle()
-	if waiting := number(c, c.conn, "select count(*) from alert_deliveries d join alert_digests g using (user_id) where d.state = 'collected' and user_id = $1", c.id); waiting == 0 {
+	if waiting := steps.Number(c, c.conn, "select count(*) from alert_deliveries d join alert_digests g using (user_id) where d.state = 'collected' and user_id = $1", c.id); waiting == 0 {
 		c.Error("no alert waits for the person")
 	}
 	for _, path := range []string{"/v1/alerts", "/v1/alerts/" + alert} {
@@ -900,7 +901,7 @@ func (c *canary) checkSilence(before int) {
 		c.Fatal(err)
 	}
 	c.settle()
-	if number(c, c.conn, "select count(*) from alert_digests where state = 'sent'") == 0 {
+	if steps.Number(c, c.conn, "select count(*) from alert_digests where state = 'sent'") == 0 {
 		c.Error("nobody else was told of what was gathered: this proves nothing")
 	}
 	if now := len(c.service.Mailbox.To(c, c.email)); now != before {
@@ -983,7 +984,7 @@ func (c *canary) suppressed() int {
 	if err != nil {
 		c.Fatal(err)
 	}
-	return number(c, c.conn, "select count(*) from suppressed_addresses where hash = $1", box.MAC("suppressed address", c.of.ID.UUID[:], []byte(address.Key)))
+	return steps.Number(c, c.conn, "select count(*) from suppressed_addresses where hash = $1", box.MAC("suppressed address", c.of.ID.UUID[:], []byte(address.Key)))
 }
 
 // checkFilled makes sure that the canary sings: each personal column holds a mark of the person in the clear or something derived from one, which
@@ -1022,7 +1023,7 @@ func (c *canary) checkFilled() {
 		"user_imports.fingerprint":        func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the file: see the replay
 		"idempotency_answers.fingerprint": func(values [][]byte) bool { return len(values[0]) == 32 }, // a keyed hash of the request: see the answer
 	}
-	if number(c, c.conn, "select count(*) from attempt_limits") == 0 {
+	if steps.Number(c, c.conn, "select count(*) from attempt_limits") == 0 {
 		c.Error("no failure is counted, so what the counters hold is not looked at")
 	}
 	for _, one := range c.personalColumns() {
@@ -1131,7 +1132,7 @@ func (c *canary) checkGone() {
 			if one.Table != table {
 				continue
 			}
-			if left := number(c, c.conn, "select count("+one.Name+") from "+table+" where "+ofPerson[table], c.id); left != 0 {
+			if left := steps.Number(c, c.conn, "select count("+one.Name+") from "+table+" where "+ofPerson[table], c.id); left != 0 {
 				c.Errorf("%v is still filled", one)
 			}
 		}
@@ -1159,9 +1160,9 @@ func (c *canary) checkRefused(p person) {
 	if !bytes.Contains(brought.Body, []byte("/problems/address-suppressed")) || len(c.marks.In(brought.Body)) > 0 {
 		c.Errorf("an import brings the person back, or tells of the person: %s", brought.Body)
 	}
-	people := number(c, c.conn, "select count(*) from users")
+	people := steps.Number(c, c.conn, "select count(*) from users")
 	c.call("POST", "/v1/users", p.creation...).WantProblem(c, http.StatusConflict, "idempotency-answer-erased")
-	if now := number(c, c.conn, "select count(*) from users"); now != people {
+	if now := steps.Number(c, c.conn, "select count(*) from users"); now != people {
 		c.Errorf("repeating the request that made the person made %d more", now-people)
 	}
 	c.service.Database.Clock.Advance(time.Second) // which is how long a credential may be good still
@@ -1208,7 +1209,7 @@ func (c *canary) checkHeir(p person) {
 	if heir.ID == c.id || heir.Role != "user" || heir.Status != "active" || heir.PasswordSet || !heir.Alerts.OptedIn || heir.Alerts.SetBy != "creation" {
 		c.Errorf("the new person has something of the old one: %s", made.Body)
 	}
-	if held := number(c, c.conn, heldOfPerson, heir.ID) + number(c, c.conn, "select count(*) from audit_entries where actor_user_id = $1", heir.ID); held != 0 {
+	if held := steps.Number(c, c.conn, heldOfPerson, heir.ID) + steps.Number(c, c.conn, "select count(*) from audit_entries where actor_user_id = $1", heir.ID); held != 0 {
 		c.Errorf("the new person begins with %d sessions, login records and entries", held)
 	}
 	if list := c.call("GET", "/v1/audit-entries?target_id="+heir.ID, c.key).Want(c, http.StatusOK); bytes.Count(list.Body, []byte(`"action"`)) != 1 {
@@ -1233,7 +1234,7 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	t.Parallel()
 	c := newCanary(t)
 	p := c.live(principal.User, false)
-	execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
+	steps.Execute(t, c.conn, "analyze") // and not again: what PostgreSQL sampled stays until the next time
 	c.checkFilled()
 	mails := len(c.service.Mailbox.To(t, c.email))
 	receipt := c.call("DELETE", c.path(), c.admin).Want(t, http.StatusOK)
@@ -1246,7 +1247,7 @@ func TestNothingIsLeftOfADeletedPerson(t *testing.T) {
 	for _, try := range []struct{ method, below string }{{"GET", ""}, {"DELETE", ""}, {"GET", "/alerts"}, {"GET", "/erasure-plan"}, {"POST", "/redaction"}} {
 		c.call(try.method, c.path()+try.below, c.admin).WantProblem(t, http.StatusNotFound, "not-found")
 	}
-	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
+	c.call("POST", "/v1/audit-entries", c.key, apptest.JSON(steps.Entry(c.id, "late"))).WantProblem(t, http.StatusUnprocessableEntity, "unknown-actor")
 	c.call("GET", "/v1/erasure-receipts/"+receipt.Text(t, "id"), c.key).Want(t, http.StatusOK)
 	c.checkSilence(mails)
 	c.checkGone()
@@ -1258,7 +1259,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	t.Parallel()
 	c := newCanary(t)
 	p := c.live(principal.Administrator, true)
-	execute(t, c.conn, "analyze")
+	steps.Execute(t, c.conn, "analyze")
 	c.checkFilled()
 	c.call("DELETE", c.path(), c.admin).WantProblem(t, http.StatusConflict, "audit-trail-incomplete")
 	mails := len(c.service.Mailbox.To(t, c.email))
@@ -1312,7 +1313,7 @@ func TestNothingIsLeftOfARedactedPerson(t *testing.T) {
 	if again.Text(t, "id") != receipt.Text(t, "id") || byAdmin.Text(t, "id") != receipt.Text(t, "id") {
 		t.Errorf("a second receipt: %s, %s and %s", receipt.Body, again.Body, byAdmin.Body)
 	}
-	if got := number(t, c.conn, "select count(*) from erasure_receipts where user_id = $1", c.id); got != 1 {
+	if got := steps.Number(t, c.conn, "select count(*) from erasure_receipts where user_id = $1", c.id); got != 1 {
 		t.Errorf("%d receipts", got)
 	}
 	// The trail still says that it was this person, by a name that means nothing.

@@ -23,6 +23,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 const (
@@ -687,9 +688,9 @@ func TestReminders(t *testing.T) {
 	const filed = 2
 	operators := []string{colleague.Email, w.fusions.Admin.Email}
 	for _, to := range operators {
-		eventually(t, "being told of what was filed", func() bool { return len(w.Mailbox.To(t, to)) >= filed })
+		steps.Eventually(t, "being told of what was filed", func() bool { return len(w.Mailbox.To(t, to)) >= filed })
 	}
-	settled(t, w.Service)
+	steps.Settled(t, w.Service)
 	for _, to := range operators {
 		for _, mail := range w.Mailbox.To(t, to) {
 			if !strings.Contains(mail.Subject, "was filed") || !strings.Contains(mail.Text, waiting.ID) && !strings.Contains(mail.Text, closed.ID) {
@@ -716,11 +717,11 @@ func TestReminders(t *testing.T) {
 		}
 		both.Wait()
 		if step.mails > mails {
-			eventually(t, "the reminder", func() bool {
+			steps.Eventually(t, "the reminder", func() bool {
 				return len(w.Mailbox.To(t, colleague.Email)) >= step.mails && len(w.Mailbox.To(t, w.fusions.Admin.Email)) >= step.mails
 			})
 		}
-		settled(t, w.Service)
+		steps.Settled(t, w.Service)
 		mails = step.mails
 		for _, to := range operators {
 			if got := len(w.Mailbox.To(t, to)); got != mails {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // deadJob puts a job into the queue that was tried too often: a mail to somebody who is not there, so that it is done well when it is tried again.
@@ -63,7 +64,7 @@ func TestOperatorsLookAfterDeadJobs(t *testing.T) {
 	if again.Header.Get("Idempotency-Replayed") != "true" || string(again.Body) != string(first.Body) {
 		t.Errorf("the second time: %v %s", again.Header, again.Body)
 	}
-	await(t, "the job to be done", func() bool {
+	steps.Await(t, "the job to be done", func() bool {
 		page := list("?state=done&kind=password_mail")
 		return len(page.Data) > 0 && page.Data[len(page.Data)-1].ID == older
 	})

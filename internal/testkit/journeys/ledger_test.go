@@ -16,6 +16,7 @@ import (
 	outside "github.com/fusionspim/steward/internal/record/ledger"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // past is a service whose database was copied at some moment, to which it can be brought back.
@@ -66,10 +67,10 @@ func opened(t *testing.T, service *apptest.Service) {
 	t.Helper()
 	select {
 	case <-service.Opened():
-	case <-time.After(patience):
+	case <-time.After(steps.Patience):
 		t.Fatalf("the service did not open\n%s", service.Database.Log.String())
 	}
-	eventually(t, "the open service", func() bool { return service.Call(t, "GET", "/readyz").Status == http.StatusOK })
+	steps.Eventually(t, "the open service", func() bool { return service.Call(t, "GET", "/readyz").Status == http.StatusOK })
 }
 
 // closed makes sure that a service lets nobody in.
@@ -106,9 +107,9 @@ func show(t *testing.T, service *apptest.Service, as apptest.Option, path string
 // held keeps what is carried out for a customer from going on, until it is called.
 func (p *past) held(database *dbtest.Database) (release func()) {
 	conn := database.Superuser(p)
-	execute(p, conn, "begin")
-	execute(p, conn, "select from customers where id = $1 for update", p.of.ID.String())
-	return func() { execute(p, conn, "commit") }
+	steps.Execute(p, conn, "begin")
+	steps.Execute(p, conn, "select from customers where id = $1 for update", p.of.ID.String())
+	return func() { steps.Execute(p, conn, "commit") }
 }
 
 // Everything that was done after a backup and must outlive it is done again, under the same receipts, before anybody is let in.
@@ -156,19 +157,19 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 	p.database.Clock.Advance(time.Hour)
 	conn := p.backup.Superuser(t)
 	// In the restored state the trail names somebody who was deleted: that cannot be, unless the two are of different histories, and is no reason to keep the person.
-	execute(t, conn, `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
+	steps.Execute(t, conn, `insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
 		values ($1, gen_random_uuid(), 'integration', 'user', $2, 'product.updated', 'product', '1', '{}', now(), now())`, p.of.ID.String(), p.people["actor"].ID.String())
-	before := number(t, conn, "select version from users where id = $1", p.people["untouched"].ID.String())
+	before := steps.Number(t, conn, "select version from users where id = $1", p.people["untouched"].ID.String())
 
 	release := p.held(p.backup)
 	service := apptest.Replica(t, p.backup)
 	closed(t, service, p.of)
-	if sessions := number(t, conn, "select count(*) from sessions") + number(t, conn, "select count(*) from refresh_tokens"); sessions == 0 {
+	if sessions := steps.Number(t, conn, "select count(*) from sessions") + steps.Number(t, conn, "select count(*) from refresh_tokens"); sessions == 0 {
 		t.Log("the sessions of before the restore are dropped by now")
 	}
 	release()
 	opened(t, service)
-	if left := number(t, conn, "select count(*) from ledger_applied"); left != 0 {
+	if left := steps.Number(t, conn, "select count(*) from ledger_applied"); left != 0 {
 		t.Errorf("%d entries are still remembered one by one", left)
 	}
 	as := apptest.As(p.of.APIKey)
@@ -225,7 +226,7 @@ func TestWhatARestoreLostIsCarriedOutAgain(t *testing.T) {
 	for name, key := range p.keys {
 		service.Call(t, "GET", "/v1/users", apptest.As(apptest.Credential(key.APIKey))).Want(t, map[string]int{"revoked": 401, "rotated": 401}[name])
 	}
-	if now := number(t, conn, "select version from users where id = $1", p.people["untouched"].ID.String()); now <= before+1 {
+	if now := steps.Number(t, conn, "select version from users where id = $1", p.people["untouched"].ID.String()); now <= before+1 {
 		t.Errorf("the version went from %d to %d: an If-Match of the lost state could fit", before, now)
 	}
 	// The customer is told, and the mark goes away by sending the name anew, also where it is the same.
@@ -376,16 +377,16 @@ func TestAnOrderThatWasOnlyWrittenDownIsCarriedOut(t *testing.T) {
 	conn := service.Database.Superuser(t)
 
 	// The transaction cannot be kept although the ledger has its entry.
-	execute(t, conn, "create function refuse_all() returns trigger language plpgsql as $$ begin raise 'no more' using errcode = '53100'; end $$")
-	execute(t, conn, "create trigger refuse_all before insert on ledger_applied for each row execute function refuse_all()")
+	steps.Execute(t, conn, "create function refuse_all() returns trigger language plpgsql as $$ begin raise 'no more' using errcode = '53100'; end $$")
+	steps.Execute(t, conn, "create trigger refuse_all before insert on ledger_applied for each row execute function refuse_all()")
 	service.Call(t, "PUT", path+"/alerts", as, apptest.JSON(object{"opted_in": false})).WantProblem(t, http.StatusServiceUnavailable, "service-unavailable")
 	service.Call(t, "POST", path+"/redaction", as).WantProblem(t, http.StatusServiceUnavailable, "service-unavailable")
 	service.Call(t, "PATCH", "/v1/users/"+of.User.ID.String(), as, apptest.JSON(object{"first_name": "Other"})).
 		WantProblem(t, http.StatusServiceUnavailable, "service-unavailable")
 	service.Call(t, "PUT", "/v1/users/"+of.Admin.ID.String()+"/alerts", as, apptest.JSON(object{"opted_in": false})).
 		WantProblem(t, http.StatusServiceUnavailable, "service-unavailable")
-	execute(t, conn, "drop trigger refuse_all on ledger_applied")
-	execute(t, conn, "drop function refuse_all")
+	steps.Execute(t, conn, "drop trigger refuse_all on ledger_applied")
+	steps.Execute(t, conn, "drop function refuse_all")
 	// What is said later on the same counts.
 	for _, in := range []bool{false, true} {
 		service.Call(t, "PUT", "/v1/users/"+of.Admin.ID.String()+"/alerts", as, apptest.JSON(object{"opted_in": in})).Want(t, http.StatusOK)
@@ -410,7 +411,7 @@ func TestAnOrderThatWasOnlyWrittenDownIsCarriedOut(t *testing.T) {
 	if shown := show(t, service, as, "/v1/users/"+of.User.ID.String()); shown.CorrectionLostAt == nil {
 		t.Error("a correction of which nobody knows whether it happened is not marked")
 	}
-	if number(t, conn, "select through from ledger_position") == 0 || number(t, conn, "select count(*) from ledger_applied") != 0 {
+	if steps.Number(t, conn, "select through from ledger_position") == 0 || steps.Number(t, conn, "select count(*) from ledger_applied") != 0 {
 		t.Error("the position was not brought forward")
 	}
 }
@@ -421,9 +422,9 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 	const people = 300
 	p := newPast(t)
 	conn := p.backup.Superuser(t)
-	all := seedAccounts(t, &apptest.Service{Database: p.backup}, conn, p.of, people)
+	all := steps.SeedAccounts(t, &apptest.Service{Database: p.backup}, conn, p.of, people)
 	// Not everybody has the same, so that what is counted for one is not what is counted for another.
-	execute(t, conn, `insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
+	steps.Execute(t, conn, `insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
 		select $1, gen_random_uuid(), person, now(), '203.0.113.77', 'succeeded', false from unnest($2::uuid[]) with ordinality as everybody(person, at), generate_series(1, at % 7)`,
 		p.of.ID.String(), all)
 	living := p.database.Superuser(t)
@@ -447,22 +448,22 @@ func TestReplaysThatAreBrokenOffEndWell(t *testing.T) {
 		opened(t, beside)
 		break
 	}
-	if left := number(t, conn, "select count(*) from users where id = any ($1) and status <> 'redacted'", all); left != 0 {
+	if left := steps.Number(t, conn, "select count(*) from users where id = any ($1) and status <> 'redacted'", all); left != 0 {
 		t.Errorf("%d are not redacted", left)
 	}
-	if receipts := number(t, conn, "select count(*) from erasure_receipts"); receipts != people {
+	if receipts := steps.Number(t, conn, "select count(*) from erasure_receipts"); receipts != people {
 		t.Errorf("%d receipts", receipts)
 	}
-	if wrong := number(t, conn, `
+	if wrong := steps.Number(t, conn, `
 		select count(*) from unnest($1::uuid[]) with ordinality as everybody(person, at) join users u on u.id = person join erasure_receipts r on r.id = u.receipt_id
 		where not r.removed @> jsonb_build_array(jsonb_build_object('store', 'login_records', 'count', 3 + at % 7), jsonb_build_object('store', 'profile', 'count', 1))
 			or r.kept->0->>'count' is distinct from '2' or u.label is distinct from r.label`, all); wrong != 0 {
 		t.Errorf("%d receipts count something else than what was of the person", wrong)
 	}
-	if marks := number(t, conn, "select count(*) from suppressed_addresses"); marks != people {
+	if marks := steps.Number(t, conn, "select count(*) from suppressed_addresses"); marks != people {
 		t.Errorf("%d marks of addresses", marks)
 	}
-	if acts := number(t, conn, "select count(*) from audit_entries where action = 'user.redacted' and actor_type = 'system'"); acts != people {
+	if acts := steps.Number(t, conn, "select count(*) from audit_entries where action = 'user.redacted' and actor_type = 'system'"); acts != people {
 		t.Errorf("%d entries in the trail", acts)
 	}
 }
@@ -474,7 +475,7 @@ func copyTable(t *testing.T, from, to *pgx.Conn, table string) {
 	if err := from.QueryRow(t.Context(), "select coalesce(jsonb_agg(t), '[]')::text from "+table+" t").Scan(&rows); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, to, "insert into "+table+" select * from jsonb_populate_recordset(null::"+table+", $1::jsonb) on conflict do nothing", rows)
+	steps.Execute(t, to, "insert into "+table+" select * from jsonb_populate_recordset(null::"+table+", $1::jsonb) on conflict do nothing", rows)
 }
 
 // Mails about alerts that wait in a backup may have been sent long ago. After a restore they count as skipped, the alert is over, and a repeat is mailed. Operators see what was
@@ -500,7 +501,7 @@ func TestMailsThatWaitedInABackupAreNotSent(t *testing.T) {
 				('00000000-0000-7000-8000-000000000002', 1, 'pending')) as old(alert, place, state)`,
 		`insert into alert_digests (customer_id, user_id, hour, state, attempts, created_at, due_at) select $1, ($2::uuid[])[2], date_trunc('hour', $3::timestamptz), 'pending', 0, $3, $3`,
 	} {
-		execute(t, conn, statement, of.ID.String(), []string{of.User.ID.String(), of.Admin.ID.String()}, now)
+		steps.Execute(t, conn, statement, of.ID.String(), []string{of.User.ID.String(), of.Admin.ID.String()}, now)
 	}
 	if err := conn.Close(t.Context()); err != nil { // or else it is not copied
 		t.Fatal(err)
@@ -573,7 +574,7 @@ func TestMailsThatWaitedInABackupAreNotSent(t *testing.T) {
 	if len(dropped) != 5 || dropped["alert_deliveries"] != 3 {
 		t.Errorf("dropped: %+v", seen.Dropped)
 	}
-	if told := number(t, restored.Superuser(t), "select count(*) from audit_entries where action = 'ledger.replayed' and target_id = $1 and actor_type = 'system'", seen.ID); told != 1 {
+	if told := steps.Number(t, restored.Superuser(t), "select count(*) from audit_entries where action = 'ledger.replayed' and target_id = $1 and actor_type = 'system'", seen.ID); told != 1 {
 		t.Errorf("the trail of Fusions tells of the replay %d times", told)
 	}
 }
@@ -590,7 +591,7 @@ func TestARestoreWithNothingLostDropsTheSessions(t *testing.T) {
 	for _, database := range []*dbtest.Database{moved, restored} {
 		apptest.ShareBlobs(t, first.Database, database)
 	}
-	execute(t, restored.Superuser(t), "insert into restores (id, backup_id, taken_at, restored_at) values (gen_random_uuid(), gen_random_uuid(), $1, $1)",
+	steps.Execute(t, restored.Superuser(t), "insert into restores (id, backup_id, taken_at, restored_at) values (gen_random_uuid(), gen_random_uuid(), $1, $1)",
 		first.Database.Clock.Now().Add(time.Second))
 	stays := apptest.Replica(t, moved)
 	opened(t, stays)

@@ -16,6 +16,7 @@ import (
 	"github.com/fusionspim/steward/internal/integration/alert"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // door stands before a mail server, and lets connections through when it is opened.
@@ -73,7 +74,7 @@ func (d *door) knocks(t *testing.T) {
 	t.Helper()
 	select {
 	case <-d.knocked:
-	case <-time.After(patience):
+	case <-time.After(steps.Patience):
 		t.Fatal("nobody came to the mail server")
 	}
 }
@@ -81,7 +82,7 @@ func (d *door) knocks(t *testing.T) {
 // slowMail starts a service whose mail server stands behind a door that is shut.
 func slowMail(t *testing.T) (s *apptest.Service, sink *smtpsink.Sink, before *door) {
 	t.Helper()
-	sink = newSink(t, smtpsink.Settings{})
+	sink = steps.NewSink(t, smtpsink.Settings{})
 	before = newDoor(t, sink)
 	t.Cleanup(func() { before.close(t) })
 	settings, err := mail.ParseURL(sensitive.New("smtp://" + before.listener.Addr().String() + "?from=steward@steward.test&command_timeout=1m"))
@@ -104,8 +105,8 @@ func TestWhoOptsOutWhileTheMailServerIsSlowGetsNoAlert(t *testing.T) {
 	s.Call(t, http.MethodPut, "/v1/users/"+acme.Admin.ID.String()+"/alerts", apptest.As(acme.APIKey), apptest.JSON(map[string]bool{"opted_in": false})).Want(t, http.StatusOK)
 	time.Sleep(1100 * time.Millisecond) // longer than what was read is good for
 	close(before.opened)
-	await(t, "the mail to who stays", func() bool { return len(sink.To(acme.User.Email)) == 1 })
-	await(t, "the alert to be done", func() bool {
+	steps.Await(t, "the mail to who stays", func() bool { return len(sink.To(acme.User.Email)) == 1 })
+	steps.Await(t, "the alert to be done", func() bool {
 		var left int
 		peek(t, s, "select count(*) from alert_deliveries where state = 'pending'", &left)
 		return left == 0
@@ -131,8 +132,8 @@ func TestWhoIsErasedWhileTheMailServerIsSlowGetsNothing(t *testing.T) {
 	s.Call(t, http.MethodPost, leaving+"/redaction", key).Want(t, http.StatusOK)
 	invite("staying@acme.example")
 	close(before.opened)
-	await(t, "the mail to who stays", func() bool { return len(sink.To("staying@acme.example")) == 1 })
-	await(t, "every job to be done", func() bool {
+	steps.Await(t, "the mail to who stays", func() bool { return len(sink.To("staying@acme.example")) == 1 })
+	steps.Await(t, "every job to be done", func() bool {
 		var left int
 		peek(t, s, "select count(*) from jobs.river_job where kind = 'password_mail' and state <> 'completed'", &left)
 		return left == 0

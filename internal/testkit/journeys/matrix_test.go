@@ -25,6 +25,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/totp"
 	"github.com/fusionspim/steward/internal/integration/alert"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // target is what the path of an operation names.
@@ -743,7 +744,7 @@ func (w *world) leave(t *testing.T) {
 // makeRoom deletes the webhook endpoints that there are, of which a customer may have only so many.
 func (w *world) makeRoom(t *testing.T) {
 	t.Helper()
-	execute(t, w.Database.Superuser(t), "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null")
+	steps.Execute(t, w.Database.Superuser(t), "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null")
 }
 
 // nextRefreshToken opens a session of which nobody else has the refresh token.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,14 +21,13 @@ import (
 
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/id"
-	"github.com/fusionspim/steward/internal/base/inventory"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/compliance/offboarding"
 	"github.com/fusionspim/steward/internal/compliance/subjectrequest"
-	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/integration/alert"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 	"github.com/fusionspim/steward/pkg/client"
 )
 
@@ -48,7 +46,7 @@ func waiting(t *testing.T, s *apptest.Service, of apptest.Customer, first, secon
 // offboarded looks after offboardings until that of the customer is as it should be.
 func offboarded(t *testing.T, s *apptest.Service, of apptest.Customer, is func(now offboarding.Offboarding) bool) offboarding.Offboarding {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(steps.Patience)
 	for {
 		if err := s.Offboardings.LookAfter(t.Context()); err != nil {
 			t.Logf("looking after offboardings: %v", err)
@@ -115,31 +113,6 @@ func (e *ending) over(t *testing.T) {
 		e.Database.Clock.Advance(now.DeletesAt.Sub(e.Database.Clock.Now()))
 		return
 	}
-}
-
-// customerStores are the tables that a customer's bundle has a copy of.
-func customerStores() []postgres.Store {
-	return slices.DeleteFunc(inventory.ForLeaving(app.Stores()), func(store postgres.Store) bool { return store.Leave.NoCopy })
-}
-
-// rowsOf counts the rows that each table has of a customer.
-func rowsOf(t *testing.T, conn *pgx.Conn, of id.Customer) map[string]int64 {
-	t.Helper()
-	counts := make(map[string]int64)
-	for _, store := range customerStores() {
-		column := "customer_id"
-		if store.Table == "customers" {
-			column = "id"
-		}
-		var count int64
-		if err := conn.QueryRow(t.Context(), "select count(*) from "+store.Table+" where "+column+" = $1", of.String()).Scan(&count); err != nil {
-			t.Fatal(err)
-		}
-		if count > 0 {
-			counts[store.Table] = count
-		}
-	}
-	return counts
 }
 
 // fillStores gives a customer something in as many stores as the API reaches.
@@ -295,7 +268,7 @@ func TestTheBundleHoldsEverything(t *testing.T) {
 	t.Parallel()
 	e := newEnding(t)
 	e.fillStores(t, e.leaving)
-	before := rowsOf(t, e.conn, e.leaving.ID)
+	before := steps.RowsOf(t, e.conn, e.leaving.ID)
 	waiting(t, e.Service, e.leaving, e.first, e.second)
 	admin := apptest.As(e.SignIn(t, "leaving", e.leaving.Admin))
 	answer := call(t, e.Service, "GET", "/v1/customer/offboarding/bundle", admin).Want(t, 200)
@@ -390,7 +363,7 @@ func (e *ending) checkBundle(t *testing.T, content []byte, atLeast map[string]in
 	if err := json.Unmarshal(read("manifest.json"), &about); err != nil {
 		t.Fatal(err)
 	}
-	if len(about.Stores) != len(customerStores()) || len(archive.File) != len(about.Stores)+1 {
+	if len(about.Stores) != len(steps.CustomerStores()) || len(archive.File) != len(about.Stores)+1 {
 		t.Errorf("there are %d files for %d stores", len(archive.File), len(about.Stores))
 	}
 	for _, store := range about.Stores {
@@ -426,17 +399,17 @@ func TestEverythingOfACustomerIsDeleted(t *testing.T) {
 	waiting(t, e.Service, e.leaving, e.first, e.second)
 	call(t, e.Service, "GET", "/v1/users", key).Want(t, 200)
 	quiet(t, e.Service)
-	staying := rowsOf(t, e.conn, e.stay.ID)
-	if full := rowsOf(t, e.conn, e.leaving.ID); len(full) < len(customerStores())-6 {
+	staying := steps.RowsOf(t, e.conn, e.stay.ID)
+	if full := steps.RowsOf(t, e.conn, e.leaving.ID); len(full) < len(steps.CustomerStores())-6 {
 		t.Errorf("the customer has something in these stores only: %v", full)
 	}
 	e.over(t)
 	done := offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
-	if left := rowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
+	if left := steps.RowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
 		t.Errorf("left is %v", left)
 	}
 	for store, before := range staying { // its trail may have grown
-		if after := rowsOf(t, e.conn, e.stay.ID); after[store] < before {
+		if after := steps.RowsOf(t, e.conn, e.stay.ID); after[store] < before {
 			t.Errorf("another customer had %v and has %v", staying, after)
 		}
 	}
@@ -511,7 +484,7 @@ func TestEverythingOfACustomerIsDeleted(t *testing.T) {
 // quiet waits until the mails and the numbering of the trail that earlier acts have led to are done, so that counts stay the same.
 func quiet(t *testing.T, s *apptest.Service) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(steps.Patience)
 	for {
 		s.Seal(t)
 		var open int
@@ -544,7 +517,7 @@ func TestTheTrailGoesOnlyWithItsCustomer(t *testing.T) {
 	e.Seal(t)
 	try := func(role string, of id.Customer, statement string) (int64, error) {
 		conn := e.Database.Superuser(t)
-		execute(t, conn, "set role "+role)
+		steps.Execute(t, conn, "set role "+role)
 		if _, err := conn.Exec(t.Context(), "select set_config('app.customer_id', $1, false)", of.String()); err != nil {
 			t.Fatal(err)
 		}
@@ -561,7 +534,7 @@ func TestTheTrailGoesOnlyWithItsCustomer(t *testing.T) {
 		"while it waits": "", "before the ledger knows": "update offboardings set state = 'deleting', deleting_at = deletes_at",
 	} {
 		if prepare != "" {
-			execute(t, e.conn, prepare)
+			steps.Execute(t, e.conn, prepare)
 		}
 		for _, table := range tables {
 			for _, of := range []id.Customer{e.leaving.ID, e.stay.ID} {
@@ -584,8 +557,8 @@ func TestTheTrailGoesOnlyWithItsCustomer(t *testing.T) {
 	if _, err := e.conn.Exec(t.Context(), "delete from audit_entries where customer_id = $1", e.leaving.ID.String()); sqlState(err) != "23000" {
 		t.Errorf("a superuser deleting entries of one that is being deleted gave %v", err)
 	}
-	execute(t, e.conn, "alter table audit_entries disable row level security")
-	execute(t, e.conn, "alter table offboardings disable row level security")
+	steps.Execute(t, e.conn, "alter table audit_entries disable row level security")
+	steps.Execute(t, e.conn, "alter table offboardings disable row level security")
 	if _, err := try("steward_offboarder", e.stay.ID, "delete from audit_entries where customer_id = '"+e.stay.ID.String()+"'"); sqlState(err) != "23000" {
 		t.Errorf("past row security, the trail of a customer that stays: %v", err)
 	}
@@ -623,8 +596,8 @@ func TestAClosedCustomerIsClosedEverywhere(t *testing.T) {
 		call(t, replica, "GET", "/v1/customer", admin).Want(t, 200)
 		call(t, replica, "GET", "/v1/users", key).Want(t, 200)
 	}
-	execute(t, e.conn, "update offboardings set state = 'deleting', deletes_at = approved_at, deleting_at = approved_at, wake_at = null")
-	before := rowsOf(t, e.conn, e.leaving.ID)
+	steps.Execute(t, e.conn, "update offboardings set state = 'deleting', deletes_at = approved_at, deleting_at = approved_at, wake_at = null")
+	before := steps.RowsOf(t, e.conn, e.leaving.ID)
 	for _, replica := range []*apptest.Service{e.Service, other} {
 		// What is let in by memory sees and writes nothing, and is no mistake of the service.
 		for _, one := range []struct {
@@ -686,7 +659,7 @@ func TestAClosedCustomerIsClosedEverywhere(t *testing.T) {
 		}
 	}
 	e.Settle()
-	if after := rowsOf(t, e.conn, e.leaving.ID); fmt.Sprint(after) != fmt.Sprint(before) {
+	if after := steps.RowsOf(t, e.conn, e.leaving.ID); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("it had %v and has %v", before, after)
 	}
 }
@@ -695,12 +668,12 @@ func TestAClosedCustomerIsClosedEverywhere(t *testing.T) {
 func TestADeletionIsGoneOnWith(t *testing.T) {
 	t.Parallel()
 	e := newEnding(t, func(settings *app.Settings) { settings.Workers = 0 })
-	execute(t, e.conn, `
+	steps.Execute(t, e.conn, `
 		insert into audit_entries (customer_id, id, source, actor_type, action, target_type, target_id, changed, occurred_at, recorded_at)
 		select $1, gen_random_uuid(), 'steward', 'system', 'user.created', 'user', gen_random_uuid()::text, '{}', now(), now() from generate_series(1, 30000)`, e.leaving.ID.String())
 	waiting(t, e.Service, e.leaving, e.first, e.second)
 	e.over(t)
-	before := rowsOf(t, e.conn, e.leaving.ID)
+	before := steps.RowsOf(t, e.conn, e.leaving.ID)
 	var group sync.WaitGroup
 	for i := range 6 { // replicas that die: their contexts end in the middle, and their leases with the clock
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+60*i)*time.Millisecond)
@@ -715,7 +688,7 @@ func TestADeletionIsGoneOnWith(t *testing.T) {
 			t.Errorf("%s counts %d, and there were %d", one.Store, one.Count, want)
 		}
 	}
-	if left := rowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
+	if left := steps.RowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
 		t.Errorf("left is %v", left)
 	}
 }
@@ -728,7 +701,7 @@ func TestTwoReplicasDeleteAtOnce(t *testing.T) {
 	e.fillStores(t, e.leaving)
 	waiting(t, e.Service, e.leaving, e.first, e.second)
 	e.over(t)
-	before := rowsOf(t, e.conn, e.leaving.ID)
+	before := steps.RowsOf(t, e.conn, e.leaving.ID)
 	var group sync.WaitGroup
 	for _, replica := range []*apptest.Service{e.Service, other, e.Service} {
 		group.Go(func() {
@@ -774,7 +747,7 @@ func TestCancellationAndDeletionMeet(t *testing.T) {
 		want = offboarding.Cancelled
 	}
 	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == want })
-	if rows := rowsOf(t, e.conn, e.leaving.ID); (len(rows) == 0) != (want == offboarding.Deleted) {
+	if rows := steps.RowsOf(t, e.conn, e.leaving.ID); (len(rows) == 0) != (want == offboarding.Deleted) {
 		t.Errorf("it is %s and has %v", want, rows)
 	}
 }
@@ -797,100 +770,6 @@ func TestNobodyIsDeletedUnannounced(t *testing.T) {
 	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
 }
 
-// The program is killed in the middle of deleting a large customer. Another goes on, nothing is left, everything is counted once, and the customer beside it has what it had. Memory stays
-// small however much there is to be put into the bundle and to be deleted.
-func TestKillInTheMiddleOfADeletion(t *testing.T) {
-	t.Parallel()
-	const people, entries, most = 20_000, 100_000, 256 << 10 // KiB
-	program := buildSteward(t)
-	e := newEnding(t, func(settings *app.Settings) {
-		settings.Workers, settings.Mail, settings.OffboardingWait = 0, nil, time.Second
-	})
-	e.Database.Clock.Advance(time.Since(e.Database.Clock.Now())) // that of the program
-	for _, of := range []apptest.Customer{e.leaving, e.stay} {
-		count, acts := people, entries
-		if of.ID == e.stay.ID {
-			count, acts = 500, 1000
-		}
-		execute(t, e.conn, `
-			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, alerts_opted_in, alerts_set_by, alerts_set_at,
-				sessions_since, links_since, version, created_at, updated_at)
-			select $1, gen_random_uuid(), 'user', 'active', 'Many', 'People', i || '@many.example', 'many', 'people', i || '@many.example', true, 'creation', now(), now(), now(), 1, now(), now()
-			from generate_series(1, $2::int) i`, of.ID.String(), count)
-		execute(t, e.conn, `
-			insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
-			select $1, gen_random_uuid(), 'integration', 'user', u.id, 'product.updated', 'product', i::text, '{}', now(), now()
-			from generate_series(1, $2::int) i join (select id, row_number() over () as at from users where customer_id = $1) u on u.at = i % $3 + 1`, of.ID.String(), acts, count)
-	}
-	e.Seal(t)
-	for _, step := range []func() (offboarding.Offboarding, error){
-		func() (offboarding.Offboarding, error) {
-			return e.Offboardings.Begin(t.Context(), e.first, e.leaving.ID, nil)
-		},
-		func() (offboarding.Offboarding, error) {
-			return e.Offboardings.Approve(t.Context(), e.second, e.leaving.ID, anyVersion, nil)
-		},
-	} {
-		if _, err := step(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e.Seal(t)
-	// The program publishes a checkpoint of each trail in between.
-	before, staying := rowsOf(t, e.conn, e.leaving.ID), number(t, e.conn, "select count(*) from users where customer_id = $1", e.stay.ID.String())
-	process := serve(t, program, e.Service)
-	eventually(t, "a deletion in the middle", func() bool {
-		return number(t, e.conn, "select count(*) from offboardings where coalesce((removed ->> 'audit_entries')::bigint, 0) > 0") == 1
-	})
-	peak := peakMemory(t, process.Process.Pid)
-	process.kill(t)
-	if half := number(t, e.conn, "select count(*) from audit_entries where customer_id = $1", e.leaving.ID.String()); half == 0 || half == entries {
-		t.Errorf("it was killed with %d entries left", half)
-	}
-	execute(t, e.conn, "update offboardings set wake_at = now()") // when its lease is over, which is half a minute later
-	process = serve(t, program, e.Service)
-	eventually(t, "the end", func() bool {
-		return number(t, e.conn, "select count(*) from offboardings where state = 'deleted'") == 1
-	})
-	peak = max(peak, peakMemory(t, process.Process.Pid))
-	t.Logf("at most %d MiB", peak>>10)
-	if peak > most {
-		t.Errorf("it took %d KiB of memory", peak)
-	}
-	if left := rowsOf(t, e.conn, e.leaving.ID); len(left) > 0 {
-		t.Errorf("left is %v", left)
-	}
-	if after := number(t, e.conn, "select count(*) from users where customer_id = $1", e.stay.ID.String()); after != staying {
-		t.Errorf("another customer had %d people and has %d", staying, after)
-	}
-	done, err := e.Offboardings.Newest(t.Context(), e.leaving.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, one := range done.Removed {
-		if want := before[one.Store]; slices.Contains([]string{"users", "api_keys", "customers", "events"}, one.Store) && one.Count != want || one.Count < want {
-			t.Errorf("%s counts %d, and there were %d", one.Store, one.Count, want)
-		}
-	}
-	if objects := e.objects(t); len(objects) > 0 {
-		t.Errorf("the store has %q", objects)
-	}
-}
-
-// peakMemory is how much memory a process has had at once, in KiB.
-func peakMemory(t *testing.T, process int) (kib int) {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatal(err)
-	}
-	return kib
-}
-
 // A database that was restored to before the end deletes the customer again before anybody is let in, whatever it remembers of the offboarding. Broken off, it goes on; done, it stays done.
 // The rows of a customer that was deleted are vacuumed away, as soon as nobody can look behind the deletion any more; and it is final when no backup is left that may hold them.
 func TestADeletedCustomerIsGoneWhenNothingIsLeft(t *testing.T) {
@@ -906,8 +785,8 @@ func TestADeletedCustomerIsGoneWhenNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	looking := e.Database.Superuser(t)
-	execute(t, looking, "begin isolation level repeatable read")
-	execute(t, looking, "select from users")
+	steps.Execute(t, looking, "begin isolation level repeatable read")
+	steps.Execute(t, looking, "select from users")
 	e.over(t)
 	offboarded(t, e.Service, e.leaving, func(now offboarding.Offboarding) bool { return now.State == offboarding.Deleted })
 	now := func() offboarding.Offboarding {
@@ -923,15 +802,15 @@ func TestADeletedCustomerIsGoneWhenNothingIsLeft(t *testing.T) {
 	}
 	// After a VACUUM a page counts as visible to everybody if it has no dead row.
 	clean := func() bool {
-		return number(t, e.conn, "select count(*) from pg_class where relname in ('users', 'audit_entries', 'api_keys', 'customers') and (relpages = 0 or relallvisible < relpages)") == 0
+		return steps.Number(t, e.conn, "select count(*) from pg_class where relname in ('users', 'audit_entries', 'api_keys', 'customers') and (relpages = 0 or relallvisible < relpages)") == 0
 	}
 	if found := now(); found.LiveCompleteAt != nil || clean() {
 		t.Fatalf("while somebody looks: %+v", found)
 	}
-	execute(t, looking, "rollback")
+	steps.Execute(t, looking, "rollback")
 	e.Database.Clock.Advance(time.Hour)
 	var found offboarding.Offboarding
-	eventually(t, "nothing to be left", func() bool { // transactions of other tests hold it up for a while
+	steps.Eventually(t, "nothing to be left", func() bool { // transactions of other tests hold it up for a while
 		found = now()
 		return found.LiveCompleteAt != nil
 	})
@@ -1028,25 +907,25 @@ func TestARestoreBringsNoCustomerBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := database.Superuser(t)
 			database.Clock.Advance(time.Hour)
-			people := number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String())
+			people := steps.Number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String())
 			// Something keeps the deletion from its end; meanwhile nobody is let in.
-			execute(t, conn, "begin")
-			execute(t, conn, "select from customers where id = $1 for key share", e.leaving.ID.String())
+			steps.Execute(t, conn, "begin")
+			steps.Execute(t, conn, "select from customers where id = $1 for key share", e.leaving.ID.String())
 			service := apptest.Replica(t, database)
-			eventually(t, "a deletion in the middle", func() bool {
+			steps.Eventually(t, "a deletion in the middle", func() bool {
 				var left int
 				database.Peek(t, "select count(*) from users where customer_id = $1", &left, e.leaving.ID.String())
 				return left == 0
 			})
 			closed(t, service, e.stay)
 			service.Stop()
-			execute(t, conn, "commit")
+			steps.Execute(t, conn, "commit")
 			service = apptest.Replica(t, database)
 			opened(t, service)
-			if left := rowsOf(t, conn, e.leaving.ID); len(left) > 0 {
+			if left := steps.RowsOf(t, conn, e.leaving.ID); len(left) > 0 {
 				t.Errorf("left is %v", left)
 			}
-			if now := number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String()); now != people {
+			if now := steps.Number(t, conn, "select count(*) from users where customer_id = $1", e.stay.ID.String()); now != people {
 				t.Errorf("another customer had %d people and has %d", people, now)
 			}
 			found, err := service.Offboardings.Get(t.Context(), done.ID)
@@ -1057,7 +936,7 @@ func TestARestoreBringsNoCustomerBack(t *testing.T) {
 			if told := call(t, service, "GET", "/v1/operator/replays", operator).Want(t, 200).Body; !bytes.Contains(told, []byte(`"offboarding"`)) {
 				t.Errorf("operators are told: %s", told)
 			}
-			if open := number(t, conn, "select count(*) from offboardings where state not in ('deleted', 'cancelled')"); open != 0 {
+			if open := steps.Number(t, conn, "select count(*) from offboardings where state not in ('deleted', 'cancelled')"); open != 0 {
 				t.Errorf("%d offboardings are open", open)
 			}
 			call(t, service, "POST", "/v1/sessions", apptest.JSON(members{"customer": "leaving", "email": e.leaving.Admin.Email, "password": apptest.Password})).WantProblem(t, 401, "invalid-credentials")
@@ -1066,7 +945,7 @@ func TestARestoreBringsNoCustomerBack(t *testing.T) {
 			service = apptest.Replica(t, database)
 			opened(t, service)
 			call(t, service, "GET", "/v1/customer", apptest.As(service.SignIn(t, "leaving", heir.Admin))).Want(t, 200)
-			if entries := number(t, conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
+			if entries := steps.Number(t, conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
 				t.Errorf("it was deleted %d times", entries)
 			}
 		})
@@ -1080,7 +959,7 @@ func TestALedgerAheadOfADeletionDoesNoHarm(t *testing.T) {
 	waiting(t, e.Service, e.leaving, e.first, e.second)
 	e.over(t)
 	// The database refuses to remember the entry, which is written by then.
-	execute(t, e.conn, `
+	steps.Execute(t, e.conn, `
 		create function refuse() returns trigger language plpgsql as 'begin raise exception ''not now''; end';
 		create trigger refuse before insert on ledger_applied for each row execute function refuse()`)
 	if err := e.Offboardings.LookAfter(t.Context()); err == nil {
@@ -1093,9 +972,9 @@ func TestALedgerAheadOfADeletionDoesNoHarm(t *testing.T) {
 	if _, err := e.Offboardings.Cancel(t.Context(), e.first, e.leaving.ID, anyVersion, nil); err == nil {
 		t.Error("it was cancelled when the ledger had it")
 	}
-	execute(t, e.conn, "drop trigger refuse on ledger_applied")
+	steps.Execute(t, e.conn, "drop trigger refuse on ledger_applied")
 	e.Database.Clock.Advance(time.Minute)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), steps.Patience)
 	defer cancel()
 	if err := e.CompareLedger(ctx); err != nil {
 		t.Fatal(err)
@@ -1104,7 +983,7 @@ func TestALedgerAheadOfADeletionDoesNoHarm(t *testing.T) {
 	if err := e.CompareLedger(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if entries := number(t, e.conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
+	if entries := steps.Number(t, e.conn, "select count(*) from audit_entries where action = 'customer.deleted'"); entries != 1 {
 		t.Errorf("it was deleted %d times", entries)
 	}
 }

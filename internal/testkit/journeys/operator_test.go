@@ -10,6 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 const customersPath = "/v1/operator/customers"
@@ -60,7 +61,7 @@ func TestOperatorsMakeCustomers(t *testing.T) {
 	}
 
 	// The person is invited.
-	eventually(t, "an invitation", func() bool { return len(w.Mailbox.To(t, "mina.rao@initech.example")) == 1 })
+	steps.Eventually(t, "an invitation", func() bool { return len(w.Mailbox.To(t, "mina.rao@initech.example")) == 1 })
 
 	for name, attempt := range map[string]struct {
 		body   members

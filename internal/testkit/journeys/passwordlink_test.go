@@ -17,6 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/dev/devmail"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 const nextPassword = "seven violet umbrellas hum at dusk"
@@ -36,29 +37,8 @@ func linkFor(t *testing.T, s *apptest.Service, slug, email string) string {
 	t.Helper()
 	before := len(s.Mailbox.To(t, email))
 	reset(t, s, slug, email).Want(t, 202)
-	eventually(t, "a mail to "+email, func() bool { return len(s.Mailbox.To(t, email)) > before })
+	steps.Eventually(t, "a mail to "+email, func() bool { return len(s.Mailbox.To(t, email)) > before })
 	return s.Mailbox.To(t, email)[0].Token(t)
-}
-
-// eventually waits until something holds. A minute is long enough for what takes longest: after a kill -9, the replicas choose another leader of the jobs within a
-// quarter of one, and what waits for its time is looked for by the leader alone.
-func eventually(t *testing.T, what string, true func() bool) {
-	t.Helper()
-	for began := time.Now(); !true(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > patience {
-			t.Fatalf("in vain waited for %s", what)
-		}
-	}
-}
-
-// settled waits until no job is to be done now.
-func settled(t *testing.T, s *apptest.Service) {
-	t.Helper()
-	eventually(t, "the jobs to be done", func() bool {
-		var left int
-		peek(t, s, "select count(*) from jobs.river_job where state in ('available', 'running', 'scheduled')", &left)
-		return left == 0
-	})
 }
 
 // Somebody who gets an account is invited, chooses a password, and signs in.
@@ -98,7 +78,7 @@ func TestNobodyIsInvitedTwice(t *testing.T) {
 	service := apptest.Start(t)
 	acme := service.Customer(t, "acme")
 	linkFor(t, service, "acme", acme.User.Email)
-	settled(t, service)
+	steps.Settled(t, service)
 	if mails := service.Mailbox.To(t, ""); len(mails) != 1 {
 		t.Errorf("%d mails", len(mails))
 	}
@@ -194,7 +174,7 @@ func TestResetTellsNothing(t *testing.T) {
 			t.Errorf("%v is answered otherwise: %v", one, answer.Header)
 		}
 	}
-	settled(t, service)
+	steps.Settled(t, service)
 	if mails := service.Mailbox.To(t, ""); len(mails) != 1 || mails[0].To != acme.User.Email {
 		t.Errorf("mails: %v", mails)
 	}
@@ -220,7 +200,7 @@ func TestResetsAreLimited(t *testing.T) {
 		})
 	}
 	all.Wait()
-	settled(t, service)
+	steps.Settled(t, service)
 	if n := len(service.Mailbox.To(t, acme.User.Email)); n != 3 {
 		t.Errorf("%d mails", n)
 	}
@@ -319,10 +299,10 @@ func TestQueueHoldsNothingPersonal(t *testing.T) {
 	token := linkFor(t, service, "acme", email)
 	confirm(t, service, token, nextPassword).Want(t, 204)
 	service.MailTo(t, email, "was changed")
-	settled(t, service)
+	steps.Settled(t, service)
 	superuser := service.Database.Superuser(t)
-	for _, table := range texts(t, superuser, "select relname from pg_class where relnamespace = 'jobs'::regnamespace and relkind = 'r'") {
-		for _, row := range texts(t, superuser, "select t::text from jobs."+pgx.Identifier{table}.Sanitize()+" t") {
+	for _, table := range steps.Texts(t, superuser, "select relname from pg_class where relnamespace = 'jobs'::regnamespace and relkind = 'r'") {
+		for _, row := range steps.Texts(t, superuser, "select t::text from jobs."+pgx.Identifier{table}.Sanitize()+" t") {
 			for _, secret := range []string{"xq7", invitation, token, invitation[10:40], token[10:40]} {
 				if strings.Contains(strings.ToLower(row), strings.ToLower(secret)) {
 					t.Errorf("%s holds %s", table, row)
@@ -335,19 +315,6 @@ func TestQueueHoldsNothingPersonal(t *testing.T) {
 			t.Errorf("the log holds %q", secret)
 		}
 	}
-}
-
-func texts(t *testing.T, conn *pgx.Conn, query string) []string {
-	t.Helper()
-	rows, err := conn.Query(t.Context(), query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
 }
 
 // What was enqueued is sent after a restart, as the person is then: to another address, or to nobody.
@@ -368,7 +335,7 @@ func TestMailsSurviveARestart(t *testing.T) {
 	awake := apptest.Replica(t, idle.Database)
 	awake.MailTo(t, "stays@acme.example", "Choose a password")
 	confirm(t, awake, awake.MailTo(t, "moved@acme.example", "Choose a password").Token(t), nextPassword).Want(t, 204)
-	settled(t, awake)
+	steps.Settled(t, awake)
 	for _, address := range []string{"moves@acme.example", "goes@acme.example"} {
 		if mails := awake.Mailbox.To(t, address); len(mails) > 0 {
 			t.Errorf("%d mails to %s", len(mails), address)
@@ -391,8 +358,8 @@ func TestMailServerAway(t *testing.T) {
 	acme := service.Customer(t, "acme")
 	reset(t, service, "acme", acme.User.Email).Want(t, 202)
 	superuser := service.Database.Superuser(t)
-	eventually(t, "the first attempt to fail", func() bool {
-		return texts(t, superuser, "select count(*)::text from jobs.river_job where state = 'retryable' or attempt > 1")[0] == "1"
+	steps.Eventually(t, "the first attempt to fail", func() bool {
+		return steps.Texts(t, superuser, "select count(*)::text from jobs.river_job where state = 'retryable' or attempt > 1")[0] == "1"
 	})
 	back, err := devmail.Start(t.Context(), service.Database.Log.Logger())
 	if err != nil {
@@ -400,8 +367,8 @@ func TestMailServerAway(t *testing.T) {
 	}
 	defer back.Close() //nolint:errcheck // it only forgets
 	relay(t, free, strings.TrimPrefix(back.SMTPURL(), "smtp://"))
-	eventually(t, "the mail to be sent", func() bool {
-		return texts(t, superuser, "select count(*)::text from jobs.river_job where state = 'completed' and attempt > 1")[0] == "1"
+	steps.Eventually(t, "the mail to be sent", func() bool {
+		return steps.Texts(t, superuser, "select count(*)::text from jobs.river_job where state = 'completed' and attempt > 1")[0] == "1"
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/record/signingkey"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 	"github.com/fusionspim/steward/pkg/trailproof"
 )
 
@@ -161,7 +162,7 @@ func TestATrailWithoutEntries(t *testing.T) {
 	t.Parallel()
 	s := apptest.Start(t)
 	acme := s.Customer(t, "acme")
-	execute(t, s.Database.Superuser(t), "set session_replication_role = replica; alter table audit_entries disable trigger all; alter table audit_leaves disable trigger all; "+
+	steps.Execute(t, s.Database.Superuser(t), "set session_replication_role = replica; alter table audit_entries disable trigger all; alter table audit_leaves disable trigger all; "+
 		"delete from audit_unsealed; delete from audit_leaves; delete from audit_heads; delete from audit_entries")
 	answer, _ := latest(t, s, acme, "?since_size=0")
 	if want := "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="; answer.Size != 0 || base64.StdEncoding.EncodeToString(answer.RootHash) != want || len(answer.ConsistencyPath) != 0 {
@@ -325,7 +326,7 @@ func TestCheckpointsAreSentEveryDay(t *testing.T) {
 	}
 
 	awake := apptest.Replica(t, s.Database)
-	settled(t, awake)
+	steps.Settled(t, awake)
 	for to, count := range map[string]int{acme.Admin.Email: 3, "second@acme.example": 3, "privacy@umbrella.example": 1, other.Admin.Email: 0} {
 		mails := awake.Mailbox.To(t, to)
 		if len(mails) != count {
@@ -358,7 +359,7 @@ func TestNoCheckpointIsSentToTheErased(t *testing.T) {
 	s.Call(t, "POST", "/v1/users/"+second.ID.String()+"/redaction", apptest.As(acme.APIKey)).Want(t, 200)
 	awake := apptest.Replica(t, s.Database)
 	awake.MailTo(t, acme.Admin.Email, "Checkpoint of your audit trail")
-	settled(t, awake)
+	steps.Settled(t, awake)
 	if mails := awake.Mailbox.To(t, "second@acme.example"); len(mails) > 0 {
 		t.Errorf("an erased person was written to: %v", mails)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
 // csvFile is a file of rows of first name, last name and address.
@@ -100,7 +101,7 @@ func TestImport(t *testing.T) {
 	if got := rehearsed.counts(); got != "0 created, 2 would be, 1 existing, 0 refused" || rehearsed.State != "completed" || !rehearsed.DryRun {
 		t.Errorf("the rehearsal: %s %+v", got, rehearsed)
 	}
-	if people := number(t, conn, "select count(*) from users"); people != 2 {
+	if people := steps.Number(t, conn, "select count(*) from users"); people != 2 {
 		t.Fatalf("after a rehearsal there are %d people", people)
 	}
 	first := importFile(t, s, "", key, file)
@@ -125,16 +126,16 @@ func TestImport(t *testing.T) {
 	if got := again.counts(); got != "0 created, 0 would be, 3 existing, 0 refused" {
 		t.Errorf("again: %s", got)
 	}
-	if entries := number(t, conn, "select count(*) from audit_entries where action = 'user.created' and actor_type = 'api_key'"); entries != 2 {
+	if entries := steps.Number(t, conn, "select count(*) from audit_entries where action = 'user.created' and actor_type = 'api_key'"); entries != 2 {
 		t.Errorf("%d entries tell of the creations", entries)
 	}
-	if entries := number(t, conn, "select count(*) from audit_entries where action = 'user_import.started' and actor_type = 'api_key'"); entries != 3 {
+	if entries := steps.Number(t, conn, "select count(*) from audit_entries where action = 'user_import.started' and actor_type = 'api_key'"); entries != 3 {
 		t.Errorf("%d entries tell of the imports", entries)
 	}
-	eventually(t, "the invitations", func() bool {
+	steps.Eventually(t, "the invitations", func() bool {
 		return len(s.Mailbox.To(t, "noor.haddad@acme.example")) == 1 && len(s.Mailbox.To(t, "zofie@acme.example")) == 1
 	})
-	settled(t, s)
+	steps.Settled(t, s)
 	if mails := s.Mailbox.To(t, "user@acme.example"); len(mails) != 0 {
 		t.Errorf("somebody who was there got %d mails", len(mails))
 	}
@@ -169,7 +170,7 @@ func TestImportOfManyPeople(t *testing.T) {
 		"select count(distinct args ->> 'user_id') from jobs.river_job where args ->> 'about' = 'invitation'":       people,
 		"select count(*) from jobs.river_job where args::text like '%person%'":                                      0,
 	} {
-		if got := number(t, conn, question); got != want {
+		if got := steps.Number(t, conn, question); got != want {
 			t.Errorf("%s: %d, want %d", question, got, want)
 		}
 	}
@@ -222,7 +223,7 @@ func TestBadFiles(t *testing.T) {
 		call(t, s, "POST", "/v1/user-imports"+query, key, csvFile(good)).WantProblem(t, 400, "malformed-request")
 	}
 	call(t, s, "POST", "/v1/user-imports", key, apptest.Raw("text/csv", strings.Repeat("x", 64<<20+1))).WantProblem(t, 413, "body-too-large")
-	if number(t, conn, "select count(*) from users") != 2 || number(t, conn, "select count(*) from user_imports") != 0 {
+	if steps.Number(t, conn, "select count(*) from users") != 2 || steps.Number(t, conn, "select count(*) from user_imports") != 0 {
 		t.Error("a file that was refused changed something")
 	}
 }
@@ -333,7 +334,7 @@ func TestBadRows(t *testing.T) {
 	if strings.Contains(s.Database.Log.String(), marker) || strings.Contains(s.Database.Log.String(), "noor@") {
 		t.Error("the log repeats what stood in a file")
 	}
-	if got := number(t, conn, "select count(*) from users"); got != 2+8+3 {
+	if got := steps.Number(t, conn, "select count(*) from users"); got != 2+8+3 {
 		t.Errorf("%d people are there", got)
 	}
 
@@ -372,7 +373,7 @@ func TestImportAndMailDomains(t *testing.T) {
 			t.Errorf("%s: %s, %s, %s, %s", policy, rows[0].why(), rows[1].why(), rows[2].why(), rows[3].why())
 		}
 	}
-	settled(t, s)
+	steps.Settled(t, s)
 	if mails := s.Mailbox.To(t, "in.off@xn--bcher-kva.example"); len(mails) != 0 {
 		t.Errorf("%d mails to somebody who was not to be invited", len(mails))
 	}
@@ -408,13 +409,13 @@ func TestImportOfErasedPeople(t *testing.T) {
 		t.Errorf("at another customer: %s", elsewhere.counts())
 	}
 	meant := importFile(t, s, "", key, jsonFile(`{"first_name":"New","last_name":"Comer","email":"de.leted@bücher.example","allow_erased":true}`))
-	if meant.Created != 1 || number(t, conn, "select count(*) from audit_entries where action = 'user.created_despite_erasure'") != 1 {
+	if meant.Created != 1 || steps.Number(t, conn, "select count(*) from audit_entries where action = 'user.created_despite_erasure'") != 1 {
 		t.Errorf("meant: %s", meant.counts())
 	}
 	// A single account is an act on purpose by itself.
 	call(t, s, "POST", "/v1/users", key, apptest.JSON(members{"first_name": "Re", "last_name": "Turned", "email": "re.dacted@acme.example"})).Want(t, 201)
 	if unneeded := importFile(t, s, "", key, jsonFile(`{"first_name":"Ne","last_name":"Ver","email":"ne.ver@acme.example","allow_erased":true}`)); unneeded.Created != 1 ||
-		number(t, conn, "select count(*) from audit_entries where action = 'user.created_despite_erasure'") != 1 {
+		steps.Number(t, conn, "select count(*) from audit_entries where action = 'user.created_despite_erasure'") != 1 {
 		t.Error("the trail tells of an erasure that never was")
 	}
 }
@@ -438,16 +439,16 @@ func TestImportWithKey(t *testing.T) {
 	if theirs := importFile(t, s, "", admin, keyed, file); theirs.ID == first.ID || theirs.Existing != 1 {
 		t.Errorf("by another: %+v", theirs)
 	}
-	if n := number(t, conn, "select count(*) from users"); n != 3 {
+	if n := steps.Number(t, conn, "select count(*) from users"); n != 3 {
 		t.Errorf("%d people", n)
 	}
 	// What was interrupted is carried out anew, whether that was written down or not; what runs is waited for.
-	execute(t, conn, "update user_imports set state = 'interrupted', stopped_by = 'unauthorized', fingerprint = null where key_hash is not null")
+	steps.Execute(t, conn, "update user_imports set state = 'interrupted', stopped_by = 'unauthorized', fingerprint = null where key_hash is not null")
 	second := importFile(t, s, "", key, keyed, file)
 	if second.ID == first.ID || second.Existing != 1 {
 		t.Errorf("after an interruption: %+v", second)
 	}
-	execute(t, conn, "update user_imports set state = 'running', finished_at = null, fingerprint = null where id = $1", second.ID)
+	steps.Execute(t, conn, "update user_imports set state = 'running', finished_at = null, fingerprint = null where id = $1", second.ID)
 	if answer := call(t, s, "POST", "/v1/user-imports", key, keyed, file).WantProblem(t, 409, "idempotency-key-in-use"); answer.Header.Get("Retry-After") == "" {
 		t.Error("nobody is told how long to wait")
 	}
@@ -462,17 +463,17 @@ func TestImportWithKey(t *testing.T) {
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := number(t, conn, "select count(*) from user_imports where key_hash is not null or fingerprint is not null"); n != 0 {
+	if n := steps.Number(t, conn, "select count(*) from user_imports where key_hash is not null or fingerprint is not null"); n != 0 {
 		t.Errorf("%d keys after their time", n)
 	}
-	if n := number(t, conn, "select count(*) from user_import_rows"); n == 0 {
+	if n := steps.Number(t, conn, "select count(*) from user_import_rows"); n == 0 {
 		t.Error("the rows went before their time")
 	}
 	s.Database.Clock.Advance(30 * 24 * time.Hour)
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := number(t, conn, "select (select count(*) from user_imports) + (select count(*) from user_import_rows)"); n != 0 {
+	if n := steps.Number(t, conn, "select (select count(*) from user_imports) + (select count(*) from user_import_rows)"); n != 0 {
 		t.Errorf("%d rows after their time", n)
 	}
 	call(t, s, "GET", "/v1/user-imports/"+first.ID, key).WantProblem(t, 404, "not-found")
@@ -493,15 +494,15 @@ func halfWay(t *testing.T, conn *pgx.Conn, to *io.PipeWriter, rows []string) (re
 	if _, err := io.WriteString(to, "first_name,last_name,email\n"+strings.Join(rows[:600], "\n")+"\n"); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the first batch", func() bool { return number(t, conn, "select count(*) from user_import_rows") >= 500 })
+	steps.Await(t, "the first batch", func() bool { return steps.Number(t, conn, "select count(*) from user_import_rows") >= 500 })
 	return strings.Join(rows[600:], "\n")
 }
 
 // checkWhole makes sure that everybody who was imported is there whole: the person, the entry, the row, and the invitation unless no mail was sent at first.
 func checkWhole(t *testing.T, conn *pgx.Conn, uninvited int) (people int) {
 	t.Helper()
-	people = number(t, conn, "select count(*) from users where email like 'person%'")
-	if jobs := number(t, conn, "select count(*) from jobs.river_job where args ->> 'about' = 'invitation'"); jobs != people-uninvited {
+	people = steps.Number(t, conn, "select count(*) from users where email like 'person%'")
+	if jobs := steps.Number(t, conn, "select count(*) from jobs.river_job where args ->> 'about' = 'invitation'"); jobs != people-uninvited {
 		t.Errorf("%d of %d people are invited, all but %d should be", jobs, people, uninvited)
 	}
 	for _, question := range []string{
@@ -511,7 +512,7 @@ func checkWhole(t *testing.T, conn *pgx.Conn, uninvited int) (people int) {
 		"select coalesce(sum(created), 0)::int from user_imports",
 		"select count(*) from audit_entries where action = 'user.created' and actor_type = 'api_key'",
 	} {
-		if got := number(t, conn, question); got != people {
+		if got := steps.Number(t, conn, question); got != people {
 			t.Errorf("%d people, but %d by %s", people, got, question)
 		}
 	}
@@ -532,7 +533,7 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		t.Helper()
 		uninvited := 0
 		if !mailed {
-			uninvited = number(t, conn, "select count(*) from users where email like 'person%'")
+			uninvited = steps.Number(t, conn, "select count(*) from users where email like 'person%'")
 		}
 		before := checkWhole(t, conn, uninvited)
 		if before < 500 || before >= people {
@@ -556,7 +557,7 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		s, acme, conn := start(t)
 		to, body := slowFile()
 		ctx, leave := context.WithCancel(t.Context())
-		answer := begin(func() error {
+		answer := steps.Begin(func() error {
 			_, err := s.Try(ctx, "POST", "/v1/user-imports", apptest.As(acme.APIKey), body)
 			return err
 		})
@@ -566,7 +567,9 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		if err := <-answer; err == nil {
 			t.Error("an answer to nobody")
 		}
-		await(t, "the end of the import", func() bool { return number(t, conn, "select count(*) from user_imports where state = 'running'") == 0 })
+		steps.Await(t, "the end of the import", func() bool {
+			return steps.Number(t, conn, "select count(*) from user_imports where state = 'running'") == 0
+		})
 		if one := stopped(t, s, apptest.As(acme.APIKey), conn); one.State != "interrupted" || *one.StoppedBy != "malformed-request" {
 			t.Errorf("%+v", one)
 		}
@@ -577,7 +580,7 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		spare := keyOf(t, s, acme, apikey.New{Name: "spare", Scopes: principal.Scopes()})
 		to, body := slowFile()
 		var got apptest.Answer
-		answer := begin(func() (err error) {
+		answer := steps.Begin(func() (err error) {
 			got, err = s.Try(t.Context(), "POST", "/v1/user-imports", apptest.As(spare.credential), body)
 			return err
 		})
@@ -603,7 +606,7 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		s, acme, conn := start(t)
 		to, body := slowFile()
 		var got apptest.Answer
-		answer := begin(func() (err error) {
+		answer := steps.Begin(func() (err error) {
 			got, err = s.Try(t.Context(), "POST", "/v1/user-imports", apptest.As(acme.APIKey), body)
 			return err
 		})
@@ -620,11 +623,11 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 		finish(t, apptest.ReplicaWith(t, s.Database, func(settings *app.Settings) { settings.Workers = 0 }), conn, apptest.As(acme.APIKey), true)
 	})
 	t.Run("the program is killed", func(t *testing.T) {
-		program := buildSteward(t)
+		program := steps.BuildSteward(t)
 		s, acme, conn := start(t)
-		process := serve(t, program, s)
+		process := steps.Serve(t, program, s)
 		to, body := slowFile()
-		answer := begin(func() error {
+		answer := steps.Begin(func() error {
 			request, err := http.NewRequestWithContext(t.Context(), "POST", process.URL+"/v1/user-imports", http.NoBody)
 			if err != nil {
 				return err
@@ -638,12 +641,12 @@ func TestImportsThatEndInTheMiddle(t *testing.T) {
 			return err
 		})
 		halfWay(t, conn, to, rows)
-		process.kill(t)
+		process.Kill(t)
 		_ = to.CloseWithError(io.ErrClosedPipe)
 		if err := <-answer; err == nil {
 			t.Error("an import was answered that cannot have been done")
 		}
-		awaitNoticed(t, conn)
+		steps.AwaitNoticed(t, conn)
 		s.Database.Clock.Advance(time.Since(s.Database.Clock.Now())) // the program's clock was the machine's
 		if one := stopped(t, s, apptest.As(acme.APIKey), conn); one.State != "running" || one.FinishedAt != nil {
 			t.Errorf("right after the crash: %+v", one)
@@ -667,10 +670,10 @@ func TestImportsOfTheSamePeopleAtOnce(t *testing.T) {
 	backwards := slices.Clone(rows)
 	slices.Reverse(backwards)
 	var created atomic.Int64
-	spread(12, 12, func(i int) {
+	steps.Spread(12, 12, func(i int) {
 		if i >= 2 { // one by one, in the way of the files
 			fields := strings.Split(rows[i*50], ",")
-			answer := at(t, s, "POST", "/v1/users", key, apptest.JSON(members{"first_name": fields[0], "last_name": fields[1], "email": fields[2]}))
+			answer := steps.At(t, s, "POST", "/v1/users", key, apptest.JSON(members{"first_name": fields[0], "last_name": fields[1], "email": fields[2]}))
 			if answer.Status != 201 && answer.Status != 409 {
 				t.Errorf("one by one: %d %s", answer.Status, answer.Body)
 			}
@@ -679,7 +682,7 @@ func TestImportsOfTheSamePeopleAtOnce(t *testing.T) {
 			}
 			return
 		}
-		answer := at(t, s, "POST", "/v1/user-imports", key, csvFile([][]string{rows, backwards}[i]...))
+		answer := steps.At(t, s, "POST", "/v1/user-imports", key, csvFile([][]string{rows, backwards}[i]...))
 		if answer.Status != 201 {
 			t.Errorf("import: %d %s", answer.Status, answer.Body)
 			return
@@ -691,11 +694,11 @@ func TestImportsOfTheSamePeopleAtOnce(t *testing.T) {
 		}
 	})
 	// By the records of the imports: one that the database kept waiting was interrupted, and made again.
-	imports := number(t, conn, "select sum(created) from user_imports")
-	if n := number(t, conn, "select count(*) from users"); n != people+2 || created.Load()+int64(imports) != people {
+	imports := steps.Number(t, conn, "select sum(created) from user_imports")
+	if n := steps.Number(t, conn, "select count(*) from users"); n != people+2 || created.Load()+int64(imports) != people {
 		t.Errorf("%d people, of whom %d were made one by one and %d by imports", n, created.Load(), imports)
 	}
-	if n := number(t, conn, "select count(*) from audit_entries where action = 'user.created' and actor_type = 'api_key'"); n != people {
+	if n := steps.Number(t, conn, "select count(*) from audit_entries where action = 'user.created' and actor_type = 'api_key'"); n != people {
 		t.Errorf("%d entries", n)
 	}
 
@@ -704,10 +707,10 @@ func TestImportsOfTheSamePeopleAtOnce(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "select array_agg(id::text) from users where email like 'person%'").Scan(&ids); err != nil {
 		t.Fatal(err)
 	}
-	spread(5, 5, func(i int) {
+	steps.Spread(5, 5, func(i int) {
 		if i < 2 {
 			for range 3 {
-				answer := at(t, s, "POST", "/v1/user-imports", key, csvFile(rows...))
+				answer := steps.At(t, s, "POST", "/v1/user-imports", key, csvFile(rows...))
 				if answer.Status != 201 || !strings.Contains(string(answer.Body), `"created":0,`) {
 					t.Errorf("import: %d %.300s", answer.Status, answer.Body)
 				}
@@ -715,15 +718,15 @@ func TestImportsOfTheSamePeopleAtOnce(t *testing.T) {
 			return
 		}
 		for _, one := range ids[(i-2)*60 : (i-1)*60] {
-			if answer := at(t, s, "DELETE", "/v1/users/"+one, key); answer.Status != 200 {
+			if answer := steps.At(t, s, "DELETE", "/v1/users/"+one, key); answer.Status != 200 {
 				t.Errorf("delete: %d %s", answer.Status, answer.Body)
 			}
 		}
 	})
-	if n := number(t, conn, "select count(*) from users"); n != people+2-180 {
+	if n := steps.Number(t, conn, "select count(*) from users"); n != people+2-180 {
 		t.Errorf("%d people after 180 were erased", n)
 	}
-	if n := number(t, conn, "select count(*) from user_import_rows r where user_id is not null and not exists (select from users u where u.id = r.user_id)"); n != 0 {
+	if n := steps.Number(t, conn, "select count(*) from user_import_rows r where user_id is not null and not exists (select from users u where u.id = r.user_id)"); n != 0 {
 		t.Errorf("%d rows name somebody who is gone", n)
 	}
 }
@@ -737,7 +740,7 @@ func TestImportsUnderWayAreFew(t *testing.T) {
 	var ends []func()
 	for range 2 {
 		to, body := slowFile()
-		answer := begin(func() error {
+		answer := steps.Begin(func() error {
 			got, err := s.Try(t.Context(), "POST", "/v1/user-imports", apptest.As(acme.APIKey), body)
 			if err == nil && got.Status != 201 {
 				err = fmt.Errorf("%d %s", got.Status, got.Body)
@@ -754,7 +757,7 @@ func TestImportsUnderWayAreFew(t *testing.T) {
 			}
 		})
 	}
-	await(t, "two imports under way", func() bool { return number(t, conn, "select count(*) from user_imports") == 2 })
+	steps.Await(t, "two imports under way", func() bool { return steps.Number(t, conn, "select count(*) from user_imports") == 2 })
 	call(t, s, "POST", "/v1/user-imports", apptest.As(acme.APIKey), csvFile("A,B,a.b@acme.example")).WantProblem(t, 503, "service-unavailable")
 	importFile(t, s, "", apptest.As(other.APIKey), csvFile("A,B,a.b@acme.example"))
 	for _, end := range ends {

@@ -23,6 +23,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/egress"
 	"github.com/fusionspim/steward/internal/integration/webhook"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 	"github.com/fusionspim/steward/pkg/webhooksig"
 )
 
@@ -30,16 +31,16 @@ import (
 func webhookOf(t testing.TB, s *apptest.Service, of apptest.Customer, url string) (endpoint, delivery string) {
 	t.Helper()
 	conn := s.Database.Superuser(t)
-	execute(t, conn, "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null where customer_id = $1", of.ID.String())
+	steps.Execute(t, conn, "update webhook_endpoints set status = 'deleted', paused_reason = null, paused_at = null, due_at = null where customer_id = $1", of.ID.String())
 	made, err := s.Webhooks.Create(t.Context(), principal.Principal{Customer: of.ID, Role: principal.Administrator}, webhook.New{URL: url}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	delivery = id.New[id.Entry]().String()
 	now := s.Database.Clock.Now()
-	execute(t, conn, `insert into events (customer_id, number, id, type, subject_type, subject_id, occurred_at, created_at)
+	steps.Execute(t, conn, `insert into events (customer_id, number, id, type, subject_type, subject_id, occurred_at, created_at)
 		select $1, 1000000 + count(*), $2, 'user.created', 'user', $3, $4, $4 from events where customer_id = $1`, of.ID.String(), delivery, of.User.ID.String(), now)
-	execute(t, conn, `insert into webhook_deliveries (customer_id, endpoint_id, id, number, state, attempts, step, last_attempt_at, last_outcome, last_status, created_at)
+	steps.Execute(t, conn, `insert into webhook_deliveries (customer_id, endpoint_id, id, number, state, attempts, step, last_attempt_at, last_outcome, last_status, created_at)
 		select customer_id, $1, id, number, 'succeeded', 1, 1, $3, 'delivered', 200, $3 from events where id = $2`, made.ID.String(), delivery, now)
 	return made.ID.String(), delivery
 }
@@ -123,7 +124,7 @@ func newHookHouse(t *testing.T) *hookHouse {
 	h := &hookHouse{Service: apptest.Start(t)}
 	h.acme = h.Customer(t, "acme")
 	// What happened until now is in the list of events before an endpoint is made.
-	eventually(t, "the first events", func() bool { return len(h.events(t, "")) == 2 })
+	steps.Eventually(t, "the first events", func() bool { return len(h.events(t, "")) == 2 })
 	return h
 }
 
@@ -200,7 +201,7 @@ func TestWebhooksArrive(t *testing.T) {
 	h.call(t, "POST", "/v1/audit-entries", apptest.JSON(entryBy(h.acme.Admin.ID, members{"action": "user.deleted"}))).Want(t, 201)
 
 	want := []string{"user.created", "user.corrected", "user.disabled", "user.corrected", "user.alerts_changed", "user.redacted", "user.deleted"}
-	eventually(t, "the webhooks", func() bool { return len(inbox.all()) >= len(want) && len(picky.all()) >= 2 })
+	steps.Eventually(t, "the webhooks", func() bool { return len(inbox.all()) >= len(want) && len(picky.all()) >= 2 })
 	theirs, err := standardwebhooks.NewWebhook(endpoint.Secret)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +234,7 @@ func TestWebhooksArrive(t *testing.T) {
 	if few := picky.all(); few[0].Type == few[1].Type || len(few) != 2 || few[0].ID == few[1].ID {
 		t.Errorf("the endpoint that wants two types got %+v", few)
 	}
-	eventually(t, "the deliveries to be noted", func() bool { return len(h.deliveries(t, endpoint.ID, "&state=succeeded")) == len(want) })
+	steps.Eventually(t, "the deliveries to be noted", func() bool { return len(h.deliveries(t, endpoint.ID, "&state=succeeded")) == len(want) })
 	for _, one := range h.deliveries(t, endpoint.ID, "") {
 		if one.Attempts != 1 || one.LastOutcome != "delivered" || one.LastStatus != 200 || one.ID != one.Event.ID {
 			t.Errorf("a delivery is %+v", one)
@@ -250,7 +251,7 @@ func TestWebhooksArrive(t *testing.T) {
 		t.Helper()
 		before := len(inbox.all())
 		h.call(t, "PATCH", "/v1/users/"+h.acme.Admin.ID.String(), apptest.JSON(members{"first_name": name})).Want(t, 200)
-		eventually(t, "the webhook", func() bool { return len(inbox.all()) > before })
+		steps.Eventually(t, "the webhook", func() bool { return len(inbox.all()) > before })
 		one := inbox.all()[before]
 		for secret, want := range map[string]bool{endpoint.Secret: wantOld, rotated.Secret: wantNew} {
 			parsed, err := webhooksig.ParseSecrets(secret)
@@ -289,7 +290,7 @@ func TestWebhooksThatFail(t *testing.T) {
 	endpoint := h.endpoint(t, inbox.URL)
 	h.rename(t, h.acme.User.ID)
 	for attempt := 1; attempt <= 13; attempt++ {
-		eventually(t, "the next attempt", func() bool {
+		steps.Eventually(t, "the next attempt", func() bool {
 			got := h.deliveries(t, endpoint.ID, "")
 			return len(got) == 1 && got[0].Attempts == attempt
 		})
@@ -318,7 +319,7 @@ func TestWebhooksThatFail(t *testing.T) {
 	if mails := h.Mailbox.To(t, h.acme.User.Email); len(mails) != 0 {
 		t.Errorf("somebody who is no administrator is told: %v", mails)
 	}
-	if n := number(t, h.Database.Superuser(t), "select count(*) from audit_entries where action = 'webhook_endpoint.paused' and actor_type = 'system' and target_id = $1", endpoint.ID); n != 1 {
+	if n := steps.Number(t, h.Database.Superuser(t), "select count(*) from audit_entries where action = 'webhook_endpoint.paused' and actor_type = 'system' and target_id = $1", endpoint.ID); n != 1 {
 		t.Errorf("%d entries say that it was paused", n)
 	}
 	retry := "/v1/webhook-endpoints/" + endpoint.ID + "/deliveries/" + h.deliveries(t, endpoint.ID, "")[0].ID + "/retry"
@@ -326,14 +327,14 @@ func TestWebhooksThatFail(t *testing.T) {
 
 	// While it is paused nothing is sent; afterwards everything is.
 	h.rename(t, h.acme.User.ID)
-	eventually(t, "the event", func() bool { return len(h.events(t, "")) == 4 })
+	steps.Eventually(t, "the event", func() bool { return len(h.events(t, "")) == 4 })
 	broken.Delete("status")
 	h.call(t, "PATCH", "/v1/webhook-endpoints/"+endpoint.ID, apptest.JSON(members{"status": "active"})).Want(t, 200)
-	eventually(t, "what was missed", func() bool { return len(inbox.all()) == 14 })
+	steps.Eventually(t, "what was missed", func() bool { return len(inbox.all()) == 14 })
 	for range 2 { // with a key it is once
 		h.call(t, "POST", retry, apptest.Header("Idempotency-Key", "again")).Want(t, 202)
 	}
-	eventually(t, "what is sent again", func() bool { return len(h.deliveries(t, endpoint.ID, "&state=succeeded")) == 2 })
+	steps.Eventually(t, "what is sent again", func() bool { return len(h.deliveries(t, endpoint.ID, "&state=succeeded")) == 2 })
 	if again := inbox.all()[14]; again.before != 13 {
 		t.Errorf("what was sent again is %s", again.body)
 	}
@@ -388,7 +389,7 @@ func TestWebhookAnswers(t *testing.T) {
 			endpoint := h.endpoint(t, inbox.URL)
 			h.rename(t, h.acme.User.ID)
 			var one deliveryView
-			eventually(t, "the attempt to be noted", func() bool {
+			steps.Eventually(t, "the attempt to be noted", func() bool {
 				got := h.deliveries(t, endpoint.ID, "&state=waiting")
 				if len(got) == 1 {
 					one = got[0]
@@ -432,7 +433,7 @@ func TestWebhooksKeepTheirOrderBesideOneThatHangs(t *testing.T) {
 		})
 	}
 	renaming.Wait()
-	eventually(t, "all of them", func() bool { return len(inbox.all()) >= len(people)*each+1 })
+	steps.Eventually(t, "all of them", func() bool { return len(inbox.all()) >= len(people)*each+1 })
 	inOrder := make(map[string][]string)
 	for _, one := range h.events(t, "") {
 		if one.Type == "user.corrected" {
@@ -487,81 +488,29 @@ func TestWebhooksAcrossReplicas(t *testing.T) {
 		return replica
 	}
 	first := open()
-	eventually(t, "some of them", func() bool { return len(inbox.all()) > 20 })
+	steps.Eventually(t, "some of them", func() bool { return len(inbox.all()) > 20 })
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	// What a replica leaves that was killed: a lease that runs out.
 	conn := h.Database.Superuser(t)
-	execute(t, conn, "update webhook_endpoints set due_at = $1, lease_id = gen_random_uuid(), lease_until = $1::timestamptz + interval '1 minute'", h.Database.Clock.Now())
+	steps.Execute(t, conn, "update webhook_endpoints set due_at = $1, lease_id = gen_random_uuid(), lease_until = $1::timestamptz + interval '1 minute'", h.Database.Clock.Now())
 	survivor := open()
 	defer func() {
 		if err := survivor.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
-	eventually(t, "all of them", func() bool {
+	steps.Eventually(t, "all of them", func() bool {
 		h.Database.Clock.Advance(6 * time.Second)
-		return number(t, conn, "select count(*) from webhook_deliveries where state = 'succeeded' and endpoint_id = $1", endpoint.ID) >= events
+		return steps.Number(t, conn, "select count(*) from webhook_deliveries where state = 'succeeded' and endpoint_id = $1", endpoint.ID) >= events
 	})
 	came := make(map[string]bool)
 	for _, one := range inbox.all() {
 		came[one.ID] = true
 	}
-	if n := number(t, conn, "select count(*) from events e join webhook_deliveries d using (customer_id, number)"); n != len(came) || n < events {
+	if n := steps.Number(t, conn, "select count(*) from events e join webhook_deliveries d using (customer_id, number)"); n != len(came) || n < events {
 		t.Errorf("%d of %d events came", len(came), n)
-	}
-}
-
-// TestKillInTheMiddleOfWebhooks kills the program while it sends. None is lost, those of one person keep their order, and what comes again has the same id.
-func TestKillInTheMiddleOfWebhooks(t *testing.T) {
-	t.Parallel()
-	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // the program alone sends
-	h := &hookHouse{Service: service, acme: service.Customer(t, "acme")}
-	inbox := newReceiver(t, func(http.ResponseWriter, received) { time.Sleep(2 * time.Millisecond) })
-	endpoint := h.endpoint(t, inbox.URL)
-	const each = 150
-	for range each {
-		h.rename(t, h.acme.User.ID)
-		h.rename(t, h.acme.Admin.ID)
-	}
-	program := buildSteward(t)
-	first := serve(t, program, service)
-	eventually(t, "some of them", func() bool { return len(inbox.all()) > each/3 })
-	first.kill(t)
-	// Its lease runs out by the clock of the machine, by which the program goes.
-	conn := h.Database.Superuser(t)
-	execute(t, conn, "update webhook_endpoints set lease_until = lease_until - interval '1 minute'")
-	second := serve(t, program, service)
-	eventually(t, "all of them", func() bool {
-		return number(t, conn, "select count(*) from webhook_deliveries where endpoint_id = $1 and state = 'succeeded'", endpoint.ID) == each*2+number(t, conn,
-			"select count(*) from events e join webhook_deliveries d using (customer_id, number) where e.type <> 'user.corrected'") &&
-			number(t, conn, "select count(*) from audit_unsealed") == 0
-	})
-	second.kill(t)
-	place, newest, came := make(map[string]int), make(map[string]int), make(map[string]bool)
-	for i, one := range h.events(t, "&type=user.corrected") {
-		place[one.ID] = i
-	}
-	for i, one := range inbox.all() {
-		at, early := place[one.ID]
-		if !early || came[one.ID] {
-			continue // of the later ones the counts below tell
-		}
-		came[one.ID] = true
-		if last, known := newest[one.Data.UserID]; known && at < last {
-			t.Errorf("at %d came the event %d of a person after the event %d", i, at, last)
-		}
-		newest[one.Data.UserID] = at
-	}
-	all := make(map[string]bool)
-	for _, one := range inbox.all() {
-		if one.Type == "user.corrected" {
-			all[one.ID] = true
-		}
-	}
-	if len(all) != each*2 {
-		t.Errorf("%d of %d events came", len(all), each*2)
 	}
 }
 
@@ -590,7 +539,7 @@ func TestWebhookEndpoints(t *testing.T) {
 	if !bytes.Equal(first.Body, again.Body) || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("ETag") != `"1"` {
 		t.Errorf("%s and %s", first.Body, again.Body)
 	}
-	if number(t, h.Database.Superuser(t), "select count(*) from webhook_endpoints where position($1 in encode(sealed_secret, 'escape')) > 0", first.Text(t, "secret")[6:20]) != 0 {
+	if steps.Number(t, h.Database.Superuser(t), "select count(*) from webhook_endpoints where position($1 in encode(sealed_secret, 'escape')) > 0", first.Text(t, "secret")[6:20]) != 0 {
 		t.Error("the secret is kept in the clear")
 	}
 	path := endpoints + "/" + first.Text(t, "id")
@@ -656,7 +605,7 @@ func TestWebhookEndpoints(t *testing.T) {
 
 	// The acts are in the trail.
 	for action, want := range map[string]int{"webhook_endpoint.created": 20, "webhook_endpoint.changed": 1, "webhook_endpoint.deleted": 1} {
-		if got := number(t, h.Database.Superuser(t), "select count(*) from audit_entries where action = $1", action); got != want {
+		if got := steps.Number(t, h.Database.Superuser(t), "select count(*) from audit_entries where action = $1", action); got != want {
 			t.Errorf("%s: %d entries, want %d", action, got, want)
 		}
 	}
@@ -700,7 +649,7 @@ func TestWebhooksDoNotGoToPrivateAddresses(t *testing.T) {
 		t.Errorf("%s", answer.Body)
 	}
 	h.rename(t, h.acme.User.ID)
-	eventually(t, "the attempt", func() bool {
+	steps.Eventually(t, "the attempt", func() bool {
 		got := h.deliveries(t, endpoint.ID, "&state=waiting")
 		return len(got) > 0 && got[0].LastOutcome == "address_refused"
 	})
@@ -715,7 +664,7 @@ func TestEvents(t *testing.T) {
 		h.rename(t, h.acme.Admin.ID)
 	}
 	h.call(t, "PUT", "/v1/users/"+h.acme.User.ID.String()+"/alerts", apptest.JSON(members{"opted_in": false})).Want(t, 200)
-	eventually(t, "the events", func() bool { return len(h.events(t, "")) == 23 })
+	steps.Eventually(t, "the events", func() bool { return len(h.events(t, "")) == 23 })
 	all := h.events(t, "")
 	if !slices.IsSortedFunc(all, func(a, b eventView) int { return a.Timestamp.Compare(b.Timestamp) }) || all[22].Type != "user.alerts_changed" {
 		t.Errorf("the order is %+v", all)
@@ -749,7 +698,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("after the last: %+v", more)
 	}
 	h.rename(t, h.acme.User.ID)
-	eventually(t, "the next", func() bool { return len(h.events(t, "&after="+last)) == 1 })
+	steps.Eventually(t, "the next", func() bool { return len(h.events(t, "&after="+last)) == 1 })
 
 	globex := h.Customer(t, "globex")
 	for _, stranger := range []string{id.New[id.Entry]().String(), all[0].ID} {
@@ -767,18 +716,18 @@ func TestEvents(t *testing.T) {
 	inbox := newReceiver(t, nil)
 	endpoint, paused := h.endpoint(t, inbox.URL), h.endpoint(t, inbox.URL)
 	h.rename(t, h.acme.User.ID)
-	eventually(t, "the deliveries", func() bool {
+	steps.Eventually(t, "the deliveries", func() bool {
 		return len(h.deliveries(t, endpoint.ID, "&state=succeeded")) == 1 && len(h.deliveries(t, paused.ID, "&state=succeeded")) == 1
 	})
 	conn := h.Database.Superuser(t)
-	execute(t, conn, "update webhook_deliveries set state = 'pending' where endpoint_id = $1", paused.ID)
+	steps.Execute(t, conn, "update webhook_deliveries set state = 'pending' where endpoint_id = $1", paused.ID)
 	h.call(t, "DELETE", "/v1/webhook-endpoints/"+paused.ID).Want(t, 204)
 	left := func() string {
 		if err := h.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprint(number(t, conn, "select count(*) from events where customer_id = $1", h.acme.ID.String()), number(t, conn, "select count(*) from webhook_deliveries"),
-			number(t, conn, "select count(*) from webhook_endpoints"))
+		return fmt.Sprint(steps.Number(t, conn, "select count(*) from events where customer_id = $1", h.acme.ID.String()), steps.Number(t, conn, "select count(*) from webhook_deliveries"),
+			steps.Number(t, conn, "select count(*) from webhook_endpoints"))
 	}
 	if got := left(); got != "25 1 1" { // what is deleted is gone at once
 		t.Errorf("left before their time: %s", got)

@@ -1,22 +1,14 @@
-package journeys
+package long
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,84 +18,17 @@ import (
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/testkit/apptest"
 	"github.com/fusionspim/steward/internal/testkit/bench/smtpsink"
+	"github.com/fusionspim/steward/internal/testkit/journeys/steps"
 )
 
-// buildSteward builds the real program.
-func buildSteward(t testing.TB) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "steward")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../../cmd/steward").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, output)
-	}
-	return program
-}
-
-// serving is "steward serve" as a process of its own.
-type serving struct {
-	*exec.Cmd
-	URL   string
-	ended chan struct{}
-}
-
-// serve starts the program on the database and waits until it answers.
-func serve(t testing.TB, program string, service *apptest.Service) *serving {
-	t.Helper()
-	return serveMailing(t, program, service, "none")
-}
-
-// serveMailing is serve for a program that sends mails.
-func serveMailing(t testing.TB, program string, service *apptest.Service, smtp string) *serving {
-	t.Helper()
-	process := &serving{Cmd: exec.CommandContext(t.Context(), program, "serve"), ended: make(chan struct{})}
-	process.Env = []string{
-		"STEWARD_DATABASE_URL=" + service.Database.URL.Reveal() + "&application_name=steward-served", "STEWARD_MASTER_KEY=" + apptest.MasterKey().Reveal(),
-		"STEWARD_PUBLIC_URL=http://steward.test", "STEWARD_HTTP_ADDR=127.0.0.1:0", "STEWARD_METRICS_ADDR=127.0.0.1:0", "STEWARD_SMTP_URL=" + smtp, "HOME=" + os.TempDir(),
-		"STEWARD_BLOB_URL=" + apptest.BlobURL(t, service.Database), "STEWARD_OUTBOUND_NETWORKS=127.0.0.0/8",
-	}
-	log, err := process.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { <-process.ended }) // the context of the test has ended by then, and with it the process
-	address := make(chan string, 1)
-	go func() {
-		defer close(process.ended)
-		var said bytes.Buffer
-		started := false
-		for lines := bufio.NewScanner(io.TeeReader(log, &said)); lines.Scan(); {
-			var line struct{ Msg, Address, Level string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
-				started = true
-				address <- line.Address
-			} else if line.Level == "ERROR" {
-				t.Errorf("the program logged: %s", lines.Bytes())
-			}
-		}
-		_ = process.Wait() // it was killed
-		if !started {
-			t.Errorf("the program did not start: %s", said.String())
-			close(address)
-		}
-	}()
-	select {
-	case host := <-address:
-		process.URL = "http://" + host
-	case <-time.After(patience):
-		t.Fatal("the program did not start in time")
-	}
-	return process
-}
-
-// The program is killed while alerts go out through a mail server that loses and puts off. Another goes on: no delivery is lost, none recorded twice, a repeated mail has
-// the id of the first, and who left after the crash gets nothing.
+// The program is killed while alerts go out through a mail server that loses and puts off. Another
+// goes on: no delivery is lost, none recorded twice, a repeated mail has the id of the first, and
+// who left after the crash gets nothing.
 func TestKillWhileAlertsAreSent(t *testing.T) {
 	t.Parallel()
 	const people, alerts = 40, 6
-	program := buildSteward(t)
-	sink := newSink(t, smtpsink.Settings{Fault: func(recipient string, earlier int) smtpsink.Fault {
+	program := steps.BuildSteward(t)
+	sink := steps.NewSink(t, smtpsink.Settings{Fault: func(recipient string, earlier int) smtpsink.Fault {
 		switch number := recipient[len("alarmed-")]; {
 		case earlier%3 == 1 && number%3 == 0:
 			return smtpsink.Drop
@@ -116,31 +41,31 @@ func TestKillWhileAlertsAreSent(t *testing.T) {
 	service.Database.Clock.Advance(time.Since(service.Database.Clock.Now())) // that of the program
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
-	all := seedPeople(t, service, conn, of, principal.User, "alarmed", people)
-	execute(t, conn, "update users set alerts_opted_in = false where role = 'customer' or email = $1", of.User.Email)
+	all := steps.SeedPeople(t, service, conn, of, principal.User, "alarmed", people)
+	steps.Execute(t, conn, "update users set alerts_opted_in = false where role = 'customer' or email = $1", of.User.Email)
 	for range alerts {
-		service.Call(t, "POST", "/v1/alerts", apptest.As(of.APIKey), apptest.JSON(members{"severity": "critical", "subject": "It broke", "body": "Twice."})).Want(t, 202)
+		service.Call(t, "POST", "/v1/alerts", apptest.As(of.APIKey), apptest.JSON(map[string]any{"severity": "critical", "subject": "It broke", "body": "Twice."})).Want(t, 202)
 	}
-	process := serveMailing(t, program, service, "smtp://"+sink.Address()+"?from=steward@steward.test")
-	eventually(t, "every recipient and some mails", func() bool {
-		return sink.Count() >= people && number(t, conn, "select count(*) from alerts where fanned_out_at is null") == 0
+	process := steps.ServeMailing(t, program, service, "smtp://"+sink.Address()+"?from=steward@steward.test")
+	steps.Eventually(t, "every recipient and some mails", func() bool {
+		return sink.Count() >= people && steps.Number(t, conn, "select count(*) from alerts where fanned_out_at is null") == 0
 	})
-	process.kill(t)
-	service.Call(t, "PUT", "/v1/users/"+all[0]+"/alerts", apptest.As(of.APIKey), apptest.JSON(members{"opted_in": false})).Want(t, 200)
+	process.Kill(t)
+	service.Call(t, "PUT", "/v1/users/"+all[0]+"/alerts", apptest.As(of.APIKey), apptest.JSON(map[string]any{"opted_in": false})).Want(t, 200)
 	service.Call(t, "POST", "/v1/users/"+all[1]+"/redaction", apptest.As(of.APIKey)).Want(t, 200)
 	before := sink.Count()
 
 	// What the dead program was at is given to others after ten minutes, which is now.
-	execute(t, conn, "update jobs.river_job set state = 'available' where state = 'running'")
-	other := apptest.ReplicaWith(t, service.Database, into(t, sink))
+	steps.Execute(t, conn, "update jobs.river_job set state = 'available' where state = 'running'")
+	other := apptest.ReplicaWith(t, service.Database, steps.MailInto(t, sink))
 	for range 12 {
 		other.Database.Clock.Advance(3 * time.Minute)
 		if err := other.Alerts.PickUpDue(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		settled(t, other)
+		steps.Settled(t, other)
 	}
-	if open := number(t, conn, "select count(*) from alerts where finished_at is null"); open != 0 {
+	if open := steps.Number(t, conn, "select count(*) from alerts where finished_at is null"); open != 0 {
 		t.Errorf("%d alerts are not sent", open)
 	}
 	ids := make(map[string]string) // of messages → who got them
@@ -154,14 +79,14 @@ func TestKillWhileAlertsAreSent(t *testing.T) {
 	for _, to := range ids {
 		perPerson[to]++
 	}
-	sent := number(t, conn, "select sum(sent) from alerts")
-	if wrong := number(t, conn, "select count(*) from alerts where recipients <> $1 or sent + skipped <> recipients", people); wrong != 0 {
-		t.Errorf("%d alerts have lost somebody: %v", wrong, texts(t, conn, "select concat_ws(' ', recipients, sent, failed, skipped) from alerts"))
+	sent := steps.Number(t, conn, "select sum(sent) from alerts")
+	if wrong := steps.Number(t, conn, "select count(*) from alerts where recipients <> $1 or sent + skipped <> recipients", people); wrong != 0 {
+		t.Errorf("%d alerts have lost somebody: %v", wrong, steps.Texts(t, conn, "select concat_ws(' ', recipients, sent, failed, skipped) from alerts"))
 	}
-	if rows := number(t, conn, "select count(*) from alert_deliveries where state = 'sent'"); rows > sent || len(ids) < sent {
+	if rows := steps.Number(t, conn, "select count(*) from alert_deliveries where state = 'sent'"); rows > sent || len(ids) < sent {
 		t.Errorf("%d deliveries are recorded as sent, %d counted, %d mails came", rows, sent, len(ids))
 	}
-	if full := number(t, conn, "select count(*) from audit_entries where action = 'alert.sent'"); full != alerts {
+	if full := steps.Number(t, conn, "select count(*) from audit_entries where action = 'alert.sent'"); full != alerts {
 		t.Errorf("%d alerts are told to be sent, of %d", full, alerts)
 	}
 	left := map[string]bool{"alarmed-0@acme.example": true, "alarmed-1@acme.example": true}
@@ -177,45 +102,6 @@ func TestKillWhileAlertsAreSent(t *testing.T) {
 	}
 }
 
-// kill ends the program as a crash would, and waits until it is gone.
-func (s *serving) kill(t testing.TB) {
-	t.Helper()
-	if err := s.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Error(err)
-	}
-	select {
-	case <-s.ended:
-	case <-time.After(patience):
-		t.Fatal("the program did not end")
-	}
-	if status, ok := s.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Errorf("the program ended by itself: %v", s.ProcessState)
-	}
-}
-
-// seedAccounts makes people with everything that an account has, and two entries each in the trail.
-func seedAccounts(t testing.TB, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, count int) []string {
-	t.Helper()
-	people := seedPeople(t, service, conn, of, principal.User, "account", count)
-	now := service.Database.Clock.Now()
-	for _, statement := range []string{
-		`insert into sessions (customer_id, id, user_id, transport, created_at, refreshed_at, expires_at)
-			select $1, gen_random_uuid(), person, 'token', $3, $3, $3::timestamptz + interval '7 days' from unnest($2::uuid[]) person, generate_series(1, 2)`,
-		`insert into refresh_tokens (customer_id, session_id, hash, created_at)
-			select customer_id, id, sha256(id::text::bytea), $3 from sessions where customer_id = $1 and user_id = any ($2::uuid[])`,
-		`insert into login_records (customer_id, id, user_id, occurred_at, address, outcome, inside_networks)
-			select $1, gen_random_uuid(), person, $3, '203.0.113.77', 'succeeded', false from unnest($2::uuid[]) person, generate_series(1, 3)`,
-		`insert into audit_entries (customer_id, id, source, actor_type, actor_user_id, action, target_type, target_id, changed, occurred_at, recorded_at)
-			select $1, gen_random_uuid(), 'integration', 'user', person, 'product.updated', 'product', '4711', '{}', $3, $3
-			from unnest($2::uuid[]) person, generate_series(1, 2)`,
-		`insert into idempotency_answers (customer_id, credential_id, key_hash, fingerprint, answer, subject_user_id, created_at)
-			select $1, gen_random_uuid(), sha256(person::text::bytea), '\x00', '\x00', person, $3 from unnest($2::uuid[]) person`,
-	} {
-		execute(t, conn, statement, of.ID.String(), people, now)
-	}
-	return people
-}
-
 // account is what the database holds of somebody: whole or redacted, with nothing in between.
 type account struct {
 	Status                                                             string
@@ -228,7 +114,8 @@ var (
 	redactedAccount = account{Status: "redacted", Marks: 3, Entries: 2, Receipts: 1, RedactedActs: 1}
 )
 
-// allRemoved is what a receipt counts when it was all done at once: whatever an attempt before it had removed already would be missing.
+// allRemoved is what a receipt counts when it was all done at once: whatever an attempt before it
+// had removed already would be missing.
 const allRemoved = `[{"store": "profile", "count": 1}, {"store": "login_records", "count": 3}, {"store": "refresh_tokens", "count": 2},
 	{"store": "sessions", "count": 2}, {"store": "second_factors", "count": 0}, {"store": "recovery_codes", "count": 0},
 	{"store": "password_links", "count": 0}, {"store": "data_subject_requests", "count": 0}, {"store": "request_bundles", "count": 0},
@@ -285,7 +172,7 @@ func checkAccounts(t testing.TB, conn *pgx.Conn, people []string) (redacted map[
 		"select count(*) from audit_entries where action = 'user.redacted'":                     done,
 		"select count(*) from refresh_tokens where session_id not in (select id from sessions)": 0,
 	} {
-		if got := number(t, conn, question); got != want {
+		if got := steps.Number(t, conn, question); got != want {
 			t.Errorf("%s: %d, want %d", question, got, want)
 		}
 	}
@@ -320,7 +207,7 @@ type ledger struct {
 	receipts map[string]string
 }
 
-// note keeps a receipt, and tells whether another one was given before.
+// note keeps a receipt, and reports whether another one was given before.
 func (l *ledger) note(person, receipt string) (another bool) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -329,35 +216,36 @@ func (l *ledger) note(person, receipt string) (another bool) {
 	return known && before != receipt
 }
 
-// The program is killed in the middle of redactions, again and again. After each crash everybody is whole or redacted, and whatever was acknowledged
-// is there.
+// The program is killed in the middle of redactions, again and again. After each crash everybody is
+// whole or redacted, and whatever was acknowledged is there.
 func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	t.Parallel()
 	const people, crashes, workers = 240, 6, 6
-	program := buildSteward(t)
+	program := steps.BuildSteward(t)
 	service := apptest.StartWith(t, func(settings *app.Settings) { settings.Workers = 0 }) // which opens no connections of its own later
 	conn := service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
-	all := seedAccounts(t, service, conn, of, people)
+	all := steps.SeedAccounts(t, service, conn, of, people)
 	killHalfWay(t, program, service, conn, of, all)
 	acknowledged := ledger{receipts: make(map[string]string)}
 	var cut atomic.Int64 // requests that got no answer: those that a crash hit
 	left := slices.Clone(all)
 	for round := range crashes + 1 {
-		process := serve(t, program, service)
+		process := steps.Serve(t, program, service)
 		last := round == crashes
 		killAfter := int64(1 + rand.N(2*people/(crashes+2)))
 		killed := make(chan struct{})
 		var answered atomic.Int64
-		spread(len(left), workers, func(i int) {
+		steps.Spread(len(left), workers, func(i int) {
 			select {
 			case <-killed:
 				return
 			default:
 			}
 			status, receipt, err := redaction(t.Context(), process.URL, of, left[i])
-			// All of them wait for the lock of one customer, on a slow machine longer than the service lets them.
-			for began := time.Now(); err == nil && status == http.StatusServiceUnavailable && time.Since(began) < patience; {
+			// All of them wait for the lock of one customer, on a slow machine longer than the
+			// service lets them.
+			for began := time.Now(); err == nil && status == http.StatusServiceUnavailable && time.Since(began) < steps.Patience; {
 				status, receipt, err = redaction(t.Context(), process.URL, of, left[i])
 			}
 			switch {
@@ -380,15 +268,16 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 				}
 			}
 		})
-		process.kill(t)
-		awaitNoticed(t, conn)
+		process.Kill(t)
+		steps.AwaitNoticed(t, conn)
 		redacted := checkAccounts(t, conn, all)
 		for person := range acknowledged.receipts {
 			if !redacted[person] {
 				t.Errorf("%s was acknowledged as redacted and is not", person)
 			}
 		}
-		// Who was acknowledged is done. Who was not is tried again, redacted or not: a repeated order gets the one receipt.
+		// Who was acknowledged is done. Who was not is tried again, redacted or not: a repeated
+		// order gets the one receipt.
 		left = slices.DeleteFunc(left, func(person string) bool { return acknowledged.receipts[person] != "" })
 		t.Logf("crash %d after %d answers: %d acknowledged, %d redacted", round, answered.Load(), len(acknowledged.receipts),
 			people-countFalse(redacted))
@@ -402,35 +291,27 @@ func TestKillInTheMiddleOfRedactions(t *testing.T) {
 	}
 }
 
-// killHalfWay kills the program when it has removed the sessions of somebody and is about to remove the login records, for certain.
+// killHalfWay kills the program when it has removed the sessions of somebody and is about to remove
+// the login records, for certain.
 func killHalfWay(t *testing.T, program string, service *apptest.Service, conn *pgx.Conn, of apptest.Customer, all []string) {
 	t.Helper()
 	other := service.Database.Superuser(t)
-	process := serve(t, program, service)
-	execute(t, other, "begin; lock table login_records in share mode")
-	answer := begin(func() error {
+	process := steps.Serve(t, program, service)
+	steps.Execute(t, other, "begin; lock table login_records in share mode")
+	answer := steps.Begin(func() error {
 		_, _, err := redaction(t.Context(), process.URL, of, all[0])
 		return err
 	})
-	awaitBlocked(t, conn, 1)
-	process.kill(t)
+	steps.AwaitBlocked(t, conn, 1)
+	process.Kill(t)
 	if err := <-answer; err == nil {
 		t.Error("a redaction was answered that cannot have been done")
 	}
-	execute(t, other, "commit")
-	awaitNoticed(t, conn)
+	steps.Execute(t, other, "commit")
+	steps.AwaitNoticed(t, conn)
 	if redacted := countFalse(checkAccounts(t, conn, all)); redacted != len(all) {
 		t.Errorf("%d people are redacted after a crash before the end of the first redaction", len(all)-redacted)
 	}
-}
-
-// awaitNoticed waits until the connections of a program that was killed have ended: the database has undone by then whatever they had not committed. They have a
-// name of their own, for the service of the test has connections as well, and opens others when it likes.
-func awaitNoticed(t testing.TB, conn *pgx.Conn) {
-	t.Helper()
-	await(t, "the database has noticed", func() bool {
-		return number(t, conn, "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'steward-served'") == 0
-	})
 }
 
 func countFalse(of map[string]bool) (count int) {
@@ -442,15 +323,16 @@ func countFalse(of map[string]bool) (count int) {
 	return count
 }
 
-// The database throws the service out in the middle of redactions, again and again. The service says that it cannot answer just now, never that it
-// made a mistake, goes on by itself, and nothing is half done.
+// The database throws the service out in the middle of redactions, again and again. The service
+// says that it cannot answer just now, never that it made a mistake, goes on by itself, and nothing
+// is half done.
 func TestConnectionsEndInTheMiddleOfRedactions(t *testing.T) {
 	t.Parallel()
 	const people, workers = 150, 6
 	service := apptest.Start(t)
 	conn, terminator := service.Database.Superuser(t), service.Database.Superuser(t)
 	of := service.Customer(t, "acme")
-	all := seedAccounts(t, service, conn, of, people)
+	all := steps.SeedAccounts(t, service, conn, of, people)
 	acknowledged := ledger{receipts: make(map[string]string)}
 	var unavailable, terminated atomic.Int64
 	progress := make(chan struct{}, people) // the fault comes after every few redactions, so that a slow machine gets on as well
@@ -471,7 +353,7 @@ func TestConnectionsEndInTheMiddleOfRedactions(t *testing.T) {
 			terminated.Add(ended)
 		}
 	})
-	spread(people, workers, func(i int) {
+	steps.Spread(people, workers, func(i int) {
 		for began := time.Now(); ; {
 			options := []apptest.Option{apptest.As(of.APIKey)}
 			if i%2 == 0 {
@@ -491,15 +373,16 @@ func TestConnectionsEndInTheMiddleOfRedactions(t *testing.T) {
 				}
 				progress <- struct{}{}
 				return
-			case is(t, answer, http.StatusServiceUnavailable, "service-unavailable") && answer.Header.Get("Retry-After") != "":
+			case steps.Is(t, answer, http.StatusServiceUnavailable, "service-unavailable") && answer.Header.Get("Retry-After") != "":
 				unavailable.Add(1)
-			case is(t, answer, http.StatusConflict, "idempotency-key-in-use") && i%2 == 0:
-				// The database has told the service that the connection ends, but has not yet let go of what it held.
+			case steps.Is(t, answer, http.StatusConflict, "idempotency-key-in-use") && i%2 == 0:
+				// The database has told the service that the connection ends, but has not yet let
+				// go of what it held.
 			default:
 				t.Errorf("redacting answered %d %s", answer.Status, answer.Body)
 				return
 			}
-			if time.Since(began) > patience {
+			if time.Since(began) > steps.Patience {
 				t.Errorf("%s could not be redacted in time", all[i])
 				return
 			}
