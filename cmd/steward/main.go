@@ -29,18 +29,19 @@ Every flag can be set by the environment variable that is named beside it, and a
 
 // commands is the table of contents.
 type commands struct {
-	Dev      devCommand      `cmd:"" help:"Try the service, with a private PostgreSQL, two customers and ready-made credentials."`
-	Serve    serveCommand    `cmd:"" help:"Run one replica of the service."`
-	Migrate  migrateCommands `cmd:"" help:"Migrate the database schema to this program's version."`
-	Operator operatorCommand `cmd:"" help:"Manage operators, who are Fusions' staff."`
-	Customer customerCommand `cmd:"" help:"Manage customers."`
-	Ledger   ledgerCommand   `cmd:"" help:"Verify the ledger, which records what must survive a restore."`
-	Keys     keysCommand     `cmd:"" help:"Manage the keys that sign access tokens."`
-	Backup   backupCommand   `cmd:"" help:"Create, verify, restore and expire backups."`
-	Jobs     jobsCommand     `cmd:"" help:"List and retry background jobs."`
-	Receipt  receiptCommand  `cmd:"" help:"Verify erasure receipts, and manage their signing keys."`
-	Audit    auditCommand    `cmd:"" help:"Verify and export audit trails."`
-	Version  versionCommand  `cmd:"" help:"Print the version of this program."`
+	Dev       devCommand       `cmd:"" help:"Try the service, with a private PostgreSQL, two customers and ready-made credentials."`
+	Serve     serveCommand     `cmd:"" help:"Run one replica of the service."`
+	Migrate   migrateCommands  `cmd:"" help:"Migrate the database schema to this program's version."`
+	Operator  operatorCommand  `cmd:"" help:"Manage operators, who are Fusions' staff."`
+	Customer  customerCommand  `cmd:"" help:"Manage customers."`
+	Ledger    ledgerCommand    `cmd:"" help:"Verify the ledger, which records what must survive a restore."`
+	Keys      keysCommand      `cmd:"" help:"Manage the keys that sign access tokens."`
+	Backup    backupCommand    `cmd:"" help:"Create, verify, restore and expire backups."`
+	Jobs      jobsCommand      `cmd:"" help:"List and retry background jobs."`
+	Receipt   receiptCommand   `cmd:"" help:"Verify erasure receipts, and manage their signing keys."`
+	Audit     auditCommand     `cmd:"" help:"Verify and export audit trails."`
+	Inventory inventoryCommand `cmd:"" help:"Print what the service stores, of whom, and for how long."`
+	Version   versionCommand   `cmd:"" help:"Print the version of this program."`
 }
 
 // surroundings are what commands use of the process.

@@ -369,6 +369,11 @@ func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	return count, err
 }
 
+// MailColumns are what a sender of mail reads of a user, of users u, in a statement of its own
+// that also locks the row: the address (email), the status, and whether alerts are wanted
+// (alerts_opted_in). Everyone else asks this package for an address.
+const MailColumns = "u.email, u.status, u.alerts_opted_in"
+
 // countOf counts what a store holds of a person.
 func countOf(tx *postgres.Tx, store postgres.Store, user id.User) (count int64, err error) {
 	if store.Erase.Count != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
 	"github.com/fusionspim/steward/internal/infra/mail"
@@ -168,7 +169,7 @@ type outgoing struct {
 // that an erasure takes. Recipients who are being erased or changed are left for the next batch.
 const holdingUsers = `
 	join lateral (
-		select u.email, u.status, u.alerts_opted_in from users u where u.customer_id = ? and u.id = due.user_id limit 1 for share skip locked
+		select ` + user.MailColumns + ` from users u where u.customer_id = ? and u.id = due.user_id limit 1 for share skip locked
 	) u on true`
 
 // acquireDeliveries leases due deliveries of an alert: no other sender acquires them before the
