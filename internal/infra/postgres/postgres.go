@@ -69,6 +69,7 @@ type Settings struct {
 	URL                 sensitive.String // a libpq connection string
 	MaxConnections      int              // inside customers, open at most; 0 means 16
 	PlatformConnections int              // outside customers, open at most; 0 means 4
+	Tracer              pgx.QueryTracer  // sees every statement inside customers; nil: none
 }
 
 // DB is the database of the service. Safe for concurrent use.
@@ -98,15 +99,15 @@ func Open(settings Settings, now clock.Clock, log *slog.Logger) (*DB, error) {
 	if settings.PlatformConnections == 0 {
 		settings.PlatformConnections = 4
 	}
-	app, err := openPool(settings.URL, appRole, settings.MaxConnections, now, log)
+	app, err := openPool(settings.URL, appRole, settings.MaxConnections, settings.Tracer, now, log)
 	if err != nil {
 		return nil, err
 	}
-	platform, err := openPool(settings.URL, platformRole, settings.PlatformConnections, now, log)
+	platform, err := openPool(settings.URL, platformRole, settings.PlatformConnections, nil, now, log)
 	if err != nil {
 		return nil, errors.Join(err, app.sql.Close())
 	}
-	offboard, err := openPool(settings.URL, offboardRole, offboardConnections, now, log)
+	offboard, err := openPool(settings.URL, offboardRole, offboardConnections, nil, now, log)
 	if err != nil {
 		return nil, errors.Join(err, app.sql.Close(), platform.sql.Close())
 	}
@@ -124,13 +125,16 @@ func (db *DB) Now() time.Time { return db.clock() }
 // Stats returns the state of the pools inside and outside customers, for metrics.
 func (db *DB) Stats() (app, platform sql.DBStats) { return db.app.sql.Stats(), db.platform.sql.Stats() }
 
-func openPool(url sensitive.String, role string, connections int, now clock.Clock, log *slog.Logger) (*pool, error) {
+func openPool(
+	url sensitive.String, role string, connections int, tracer pgx.QueryTracer, now clock.Clock, log *slog.Logger,
+) (*pool, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
 		// The library's error repeats the string, and with it the password.
 		return nil, errors.New("postgres: the database URL is not a connection string, such as postgres://user:password@host:5432/database")
 	}
 	prepare(config, role, log)
+	config.Tracer = tracer
 	handle := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().TryWrapEncodePlanFuncs = append(conn.TypeMap().TryWrapEncodePlanFuncs, wrapID)
 		return nil

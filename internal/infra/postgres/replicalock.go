@@ -16,7 +16,7 @@ type ReplicaLock struct {
 
 // HoldReplicaLock holds the lock of running replicas until Close.
 func (db *DB) HoldReplicaLock(ctx context.Context) (*ReplicaLock, error) {
-	pool, err := openPool(db.url, platformRole, 1, db.clock, db.log)
+	pool, err := openPool(db.url, platformRole, 1, nil, db.clock, db.log)
 	if err != nil {
 		return nil, err
 	}

@@ -1,16 +1,19 @@
 package bench_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
-	"gorm.io/gorm"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/fusionspim/steward/internal/account/customer"
 	"github.com/fusionspim/steward/internal/account/user"
+	"github.com/fusionspim/steward/internal/app"
 	"github.com/fusionspim/steward/internal/base/clock"
 	"github.com/fusionspim/steward/internal/base/id"
 	"github.com/fusionspim/steward/internal/base/principal"
@@ -37,7 +40,8 @@ import (
 func TestQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	database := dbtest.New(t)
-	db := database.DB
+	recording := &recorder{}
+	db := database.Open(t, func(settings *postgres.Settings) { settings.Tracer = recording })
 	customers := customer.NewService(db)
 	nothing := func(*postgres.Tx) error { return nil }
 	of, err := customers.Create(t.Context(), customer.New{Slug: "acme", Name: "Acme Tools"}, nothing)
@@ -61,11 +65,10 @@ func TestQueriesUseIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	recording := record(t, db, of.ID)
 	book := newLedger(t, db)
 	backups := backup.NewService(db, backup.Vault{}, nil, nil, backup.Settings{}, slog.New(slog.DiscardHandler))
 	// no user is created or erased here
-	users := user.NewService(user.Dependencies{DB: db, Ledger: book, Backups: backups})
+	users := user.NewService(user.Dependencies{DB: db, Ledger: book, Backups: backups, Stores: app.Stores()})
 	trail := audit.NewService(db)
 	caller := principal.Principal{Customer: of.ID, User: people[1], Role: principal.Administrator}
 	somebody, optedOut, name := people[4321], false, "Noor"
@@ -149,62 +152,76 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 }
 
-// recorder keeps the statements that go through GORM.
-type recorder struct{ sent []statement }
+// recorder records the statements of its database that run while work is recorded. It implements
+// pgx.QueryTracer.
+type recorder struct {
+	mutex   sync.Mutex
+	running bool
+	sent    []statement
+}
 
 type statement struct {
 	text      string
 	arguments []any
 }
 
-// record lets a recorder listen to everything that is sent inside customers from now on.
-func record(t *testing.T, db *postgres.DB, of id.Customer) *recorder {
-	t.Helper()
-	r := &recorder{}
-	keep := func(orm *gorm.DB) {
-		r.sent = append(r.sent, statement{orm.Statement.SQL.String(), slices.Clone(orm.Statement.Vars)})
+// TraceQueryStart implements pgx.QueryTracer.
+func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, query pgx.TraceQueryStartData) context.Context {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	switch word, _, _ := strings.Cut(strings.TrimSpace(query.SQL), " "); strings.ToLower(word) {
+	case "select", "with", "insert", "update", "delete":
+		if r.running && !strings.Contains(query.SQL, "set_config(") {
+			arguments := slices.DeleteFunc(slices.Clone(query.Args), isOption)
+			r.sent = append(r.sent, statement{query.SQL, arguments})
+		}
 	}
-	err := db.InCustomerAutocommit(t.Context(), of, func(tx *postgres.Tx) error {
-		callbacks := tx.ORM().Callback()
-		return errors.Join(
-			callbacks.Row().Before("gorm:row").Register("record", keep),
-			callbacks.Raw().Before("gorm:raw").Register("record", keep),
-		)
-	})
-	if err != nil {
-		t.Fatal(err)
+	return ctx
+}
+
+// isOption reports whether an argument tells pgx how to run a statement, and is not one of it.
+func isOption(argument any) bool {
+	switch argument.(type) {
+	case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryExecMode:
+		return true
 	}
-	return r
+	return false
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (r *recorder) record(running bool) (sent []statement) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.running = running
+	sent, r.sent = r.sent, nil
+	return sent
 }
 
 // of returns what some work sends.
 func (r *recorder) of(t *testing.T, work func() error) []statement {
 	t.Helper()
-	r.sent = nil
+	r.record(true)
+	defer r.record(false)
 	if err := work(); err != nil {
 		t.Fatal(err)
 	}
-	return r.sent
+	return r.record(false)
 }
 
 // plans returns the plan for the arguments at hand, and the one for any arguments.
 func (s statement) plans(t *testing.T, db *postgres.DB, of id.Customer) map[string]string {
 	t.Helper()
 	plans := make(map[string]string)
-	explain := func(kind string, raw *gorm.DB) error {
-		rows, err := raw.Rows()
-		if err != nil {
-			return err
-		}
-		defer rows.Close() //nolint:errcheck // read to its end
-		for rows.Next() {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				return err
-			}
-			plans[kind] += line + "\n"
-		}
-		return rows.Err()
+	explain := func(tx *postgres.Tx, kind, text string, arguments ...any) error {
+		lines, err := postgres.Column[string](tx, text, arguments...)
+		plans[kind] = strings.Join(lines, "\n")
+		return err
+	}
+	run := func(tx *postgres.Tx, text string) error {
+		_, err := tx.Exec(text)
+		return err
 	}
 	err := db.InCustomer(t.Context(), of, func(tx *postgres.Tx) error {
 		anything := ""
@@ -212,11 +229,11 @@ func (s statement) plans(t *testing.T, db *postgres.DB, of id.Customer) map[stri
 			anything = "(null" + strings.Repeat(", null", len(s.arguments)-1) + ")"
 		}
 		return errors.Join(
-			explain("custom", tx.Raw("explain "+s.text, s.arguments...)),
-			tx.Raw("set local plan_cache_mode = force_generic_plan").Row().Err(),
-			tx.Raw("prepare looked_at as "+s.text).Row().Err(),
-			explain("generic", tx.Raw("explain execute looked_at"+anything)),
-			tx.Raw("deallocate looked_at").Row().Err(),
+			explain(tx, "custom", "explain "+s.text, s.arguments...),
+			run(tx, "set local plan_cache_mode = force_generic_plan"),
+			run(tx, "prepare looked_at as "+s.text),
+			explain(tx, "generic", "explain execute looked_at"+anything),
+			run(tx, "deallocate looked_at"),
 		)
 	})
 	if err != nil {
