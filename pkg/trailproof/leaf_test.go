@@ -84,3 +84,51 @@ func TestEveryByteOfALeafCounts(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseLeaf: what is read as a leaf is the leaf of what was read, byte for byte, so that no two
+// texts prove one entry.
+func FuzzParseLeaf(f *testing.F) {
+	f.Add(leafOf(f, entry(1)))
+	plain := entry(2)
+	plain.Details, plain.SourceID, plain.ActorUserID, plain.ActorType = nil, nil, nil, "system"
+	f.Add(leafOf(f, plain))
+	f.Add([]byte(`{"action":""}`))
+	f.Add(bytes.Replace(leafOf(f, entry(1)), []byte(`"changed":[]`), []byte(`"changed":["\u00e9","a"]`), 1))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		read, err := trailproof.ParseLeaf(text)
+		if err != nil {
+			if !errors.Is(err, trailproof.ErrLeaf) {
+				t.Errorf("%q is refused by %v", text, err)
+			}
+			return
+		}
+		if again, err := trailproof.AppendLeaf(nil, &read); err != nil || !bytes.Equal(again, text) {
+			t.Errorf("%q is read as the leaf %q, %v", text, again, err)
+		}
+	})
+}
+
+// FuzzDetails: details have one form, whatever spelling they come in.
+func FuzzDetails(f *testing.F) {
+	for _, seed := range []string{`{"b":[1,{"y":"\u00e9"}],"a":1.10}`, `[]`, `"\ud83d\ude00"`, `-0.0`, `{"a":{}}`, `{"a":1,"a":1}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, details []byte) {
+		e := entry(1)
+		e.Details = details
+		if details == nil {
+			e.Details = []byte{}
+		}
+		leaf, err := trailproof.AppendLeaf(nil, &e)
+		if err != nil {
+			return
+		}
+		read, err := trailproof.ParseLeaf(leaf)
+		if err != nil {
+			t.Fatalf("the details %q give a leaf that is none: %v", details, err)
+		}
+		if again, err := trailproof.AppendLeaf(nil, &read); err != nil || !bytes.Equal(again, leaf) {
+			t.Errorf("the details %q give %q and then %q, %v", details, leaf, again, err)
+		}
+	})
+}

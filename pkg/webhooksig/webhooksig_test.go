@@ -103,3 +103,52 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 }
+
+// FuzzVerify: no headers but those that were signed for the body are taken.
+func FuzzVerify(f *testing.F) {
+	secret, err := webhooksig.SecretFromBytes([]byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := signed(secret)
+	signature := good.Get(webhooksig.HeaderSignature)
+	f.Add(id, good.Get(webhooksig.HeaderTimestamp), signature, []byte(body))
+	f.Add(id, "+1772366400", signature, []byte(body))
+	f.Add(id+".1772366400", good.Get(webhooksig.HeaderTimestamp), "v1, v1,AAAA v2,x", []byte(""))
+	f.Add("", "9223372036854775807", "v1,"+strings.Repeat("A", 43)+"=", []byte("{}"))
+	f.Fuzz(func(t *testing.T, messageID, seconds, signatures string, content []byte) {
+		header := http.Header{
+			webhooksig.HeaderID: {messageID}, webhooksig.HeaderTimestamp: {seconds}, webhooksig.HeaderSignature: {signatures},
+		}
+		message, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, content, now, webhooksig.DefaultTolerance)
+		if err != nil {
+			return
+		}
+		if message.ID != messageID || strconv.FormatInt(message.SignedAt.Unix(), 10) != seconds {
+			t.Errorf("the headers %q, %q are read as %+v", messageID, seconds, message)
+		}
+		again := make(http.Header)
+		webhooksig.Sign([]webhooksig.Secret{secret}, again, message, content)
+		if !strings.Contains(signatures, strings.TrimRight(again.Get(webhooksig.HeaderSignature), "=")[:40]) {
+			t.Errorf("%q is taken for a signature of %q at %s", signatures, content, seconds)
+		}
+	})
+}
+
+func FuzzParseSecret(f *testing.F) {
+	f.Add(webhooksig.NewSecret().Reveal())
+	f.Add("whsec_")
+	f.Add("whsec_AAAA")
+	f.Fuzz(func(t *testing.T, text string) {
+		secret, err := webhooksig.ParseSecret(text)
+		if err != nil {
+			if !errors.Is(err, webhooksig.ErrSecret) {
+				t.Errorf("%q is refused by %v", text, err)
+			}
+			return
+		}
+		if again, err := webhooksig.ParseSecret(secret.Reveal()); err != nil || string(again.Bytes()) != string(secret.Bytes()) {
+			t.Errorf("%q is another secret when it is written and read again: %v", text, err)
+		}
+	})
+}

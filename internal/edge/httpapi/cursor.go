@@ -48,7 +48,9 @@ func (s *Server) pageOf(ctx context.Context, limit *int32, cursor *string) (page
 	refused := fault.New(fault.MalformedCursor, "Take next_cursor as it is, with the same filters.").
 		At("?cursor", "is not a cursor of this list")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(*cursor)
-	if err != nil || len(raw) != len(uuid.UUID{})+cursorCode {
+	// The text's length as well, because the decoder ignores line breaks.
+	const size = len(uuid.UUID{}) + cursorCode
+	if err != nil || len(raw) != size || len(*cursor) != base64.RawURLEncoding.EncodedLen(size) {
 		return page{}, refused
 	}
 	asked.before = uuid.UUID(raw[:len(uuid.UUID{})])
