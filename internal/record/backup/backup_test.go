@@ -327,11 +327,11 @@ func TestWhatCannotBeMadeLeavesNothing(t *testing.T) {
 	wantError(t, err, "STEWARD_BACKUP_DATABASE_URL")
 
 	for settings, part := range map[*backup.Settings]string{
-		{Kept: kept, Recipients: f.settings.Recipients}:                                                   "STEWARD_BACKUP_DATABASE_URL",
-		{Kept: kept, DatabaseURL: f.URL}:                                                                  "STEWARD_BACKUP_RECIPIENTS",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Programs: t.TempDir()}:        "STEWARD_PG_BIN",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Programs: "testdata/old"}:     "version 9",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Programs: "testdata/unlucky"}: "out of luck",
+		{Kept: kept, Recipients: f.settings.Recipients}:                                                                         "STEWARD_BACKUP_DATABASE_URL",
+		{Kept: kept, DatabaseURL: f.URL, Stores: app.Stores()}:                                                                  "STEWARD_BACKUP_RECIPIENTS",
+		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: t.TempDir()}:        "STEWARD_PG_BIN",
+		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: "testdata/old"}:     "version 9",
+		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: "testdata/unlucky"}: "out of luck",
 	} {
 		_, err := f.service(*settings).Create(t.Context())
 		wantError(t, err, part)
