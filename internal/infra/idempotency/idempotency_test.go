@@ -1,4 +1,4 @@
-package idempotency_test
+package idempotency
 
 import (
 	"encoding/json"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/id"
-	"github.com/fusionspim/steward/internal/infra/idempotency"
 	"github.com/fusionspim/steward/internal/infra/postgres"
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
@@ -57,30 +56,35 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-func (f *fixture) once(key, request string) *idempotency.Once[string] {
-	return &idempotency.Once[string]{
+func (f *fixture) once(key, request string) *Once[string] {
+	return &Once[string]{
 		Box: f.box, Credential: f.credential, Key: key, Operation: "POST /v1/users", Request: []byte(request),
-		Render: func(result string) (idempotency.Answer, error) {
+		Render: func(result string) (Answer, error) {
 			body, err := json.Marshal(result)
-			return idempotency.Answer{Status: 201, Header: map[string]string{"Location": "/" + result}, Body: body}, err
+			return Answer{Status: 201, Header: map[string]string{"Location": "/" + result}, Body: body}, err
 		},
 	}
 }
 
 // write runs a write that returns the result, and reports whether it ran.
-func (f *fixture) write(t *testing.T, of id.Customer, once *idempotency.Once[string], result string) (got string, ran bool, err error) {
+func (f *fixture) write(
+	t *testing.T,
+	of id.Customer,
+	once *Once[string],
+	result string,
+) (got string, ran bool, err error) {
 	t.Helper()
-	got, err = idempotency.Write(t.Context(), f.DB, of, once, func(*postgres.Tx) (string, error) {
+	got, err = Write(t.Context(), f.DB, of, once, func(*postgres.Tx) (string, error) {
 		ran = true
 		return result, nil
 	})
 	return got, ran, err
 }
 
-func replayOf(err error) (answer idempotency.Answer, ok bool) {
-	var replay *idempotency.Replay
+func replayOf(err error) (answer Answer, ok bool) {
+	var replay *Replay
 	if !errors.As(err, &replay) {
-		return idempotency.Answer{}, false
+		return Answer{}, false
 	}
 	return replay.Answer, true
 }
@@ -94,7 +98,8 @@ func TestTheSameRequestGetsTheFirstAnswer(t *testing.T) {
 	for range 2 {
 		_, ran, err := f.write(t, f.acme, f.once("key", "a"), "second")
 		answer, replayed := replayOf(err)
-		if ran || !replayed || answer.Status != 201 || answer.Header["Location"] != "/first" || string(answer.Body) != `"first"` {
+		if ran || !replayed || answer.Status != 201 || answer.Header["Location"] != "/first" ||
+			string(answer.Body) != `"first"` {
 			t.Errorf("the same again: ran %t, %v, %+v", ran, err, answer)
 		}
 	}
@@ -112,7 +117,7 @@ func TestWhatMakesARequestAnother(t *testing.T) {
 	stranger.Credential = id.New[id.User]().UUID
 	for name, test := range map[string]struct {
 		of   id.Customer
-		once *idempotency.Once[string]
+		once *Once[string]
 		want fault.Code // empty: it runs
 	}{
 		"another body":       {f.acme, f.once("key", "b"), fault.IdempotencyKeyReused},
@@ -133,12 +138,18 @@ func TestAWriteThatFailedMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	failure := errors.New("a failure")
-	_, err := idempotency.Write(t.Context(), f.DB, f.acme, f.once("key", "a"), func(*postgres.Tx) (string, error) { return "half", failure })
+	_, err := Write(
+		t.Context(),
+		f.DB,
+		f.acme,
+		f.once("key", "a"),
+		func(*postgres.Tx) (string, error) { return "half", failure },
+	)
 	if !errors.Is(err, failure) {
 		t.Fatal(err)
 	}
 	unrendered := f.once("key", "a")
-	unrendered.Render = func(string) (idempotency.Answer, error) { return idempotency.Answer{}, failure }
+	unrendered.Render = func(string) (Answer, error) { return Answer{}, failure }
 	if _, _, err := f.write(t, f.acme, unrendered, "half"); !errors.Is(err, failure) {
 		t.Fatal(err)
 	}
@@ -150,7 +161,7 @@ func TestAWriteThatFailedMayBeRepeated(t *testing.T) {
 func TestASecondRequestDuringTheFirstIsSentAway(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	_, err := idempotency.Write(t.Context(), f.DB, f.acme, f.once("key", "a"), func(*postgres.Tx) (string, error) {
+	_, err := Write(t.Context(), f.DB, f.acme, f.once("key", "a"), func(*postgres.Tx) (string, error) {
 		for _, request := range []string{"a", "b"} {
 			_, ran, err := f.write(t, f.acme, f.once("key", request), "second")
 			var known *fault.Fault
@@ -174,7 +185,7 @@ func TestAKeyStandsForADay(t *testing.T) {
 	if _, _, err := f.write(t, f.acme, f.once("key", "a"), "first"); err != nil {
 		t.Fatal(err)
 	}
-	f.Clock.Advance(idempotency.Lifetime - time.Microsecond)
+	f.Clock.Advance(Lifetime - time.Microsecond)
 	if _, ran, err := f.write(t, f.acme, f.once("key", "b"), "x"); ran || !fault.Is(err, fault.IdempotencyKeyReused) {
 		t.Errorf("just before: ran %t, %v", ran, err)
 	}
@@ -190,7 +201,7 @@ func TestAnAnswerIsErasedWithItsPerson(t *testing.T) {
 	f := newFixture(t)
 	ada, bob := id.New[id.User](), id.New[id.User]()
 	for key, person := range map[string]id.User{"ada": ada, "bob": bob} {
-		_, err := idempotency.WriteAbout(t.Context(), f.DB, f.acme, f.once(key, "a"), func(*postgres.Tx) (string, id.User, error) {
+		_, err := WriteAbout(t.Context(), f.DB, f.acme, f.once(key, "a"), func(*postgres.Tx) (string, id.User, error) {
 			return key, person, nil
 		})
 		if err != nil {
@@ -199,7 +210,7 @@ func TestAnAnswerIsErasedWithItsPerson(t *testing.T) {
 	}
 	erase := func(of id.Customer, person id.User) (removed int64) {
 		err := f.DB.InCustomer(t.Context(), of, func(tx *postgres.Tx) error {
-			counts, err := idempotency.Answers{}.Remove(tx, []id.User{person})
+			counts, err := erase(tx, []id.User{person})
 			removed = counts[person]
 			return err
 		})
@@ -215,7 +226,13 @@ func TestAnAnswerIsErasedWithItsPerson(t *testing.T) {
 		t.Errorf("%d answers were erased", removed)
 	}
 	for _, request := range []string{"a", "b"} {
-		if _, ran, err := f.write(t, f.acme, f.once("ada", request), "again"); ran || !fault.Is(err, fault.IdempotencyErased) {
+		if _, ran, err := f.write(
+			t,
+			f.acme,
+			f.once("ada", request),
+			"again",
+		); ran ||
+			!fault.Is(err, fault.IdempotencyErased) {
 			t.Errorf("after the erasure, with %q: ran %t, %v", request, ran, err)
 		}
 	}
@@ -224,7 +241,11 @@ func TestAnAnswerIsErasedWithItsPerson(t *testing.T) {
 		t.Errorf("another person's answer: ran %t, %v", ran, err)
 	}
 	var n int
-	f.Peek(t, "select count(*) from idempotency_answers where answer is not null or fingerprint is not null or subject_user_id is not null", &n)
+	f.Peek(
+		t,
+		"select count(*) from idempotency_answers where answer is not null or fingerprint is not null or subject_user_id is not null",
+		&n,
+	)
 	if n != 1 {
 		t.Errorf("%d answers are left", n)
 	}
@@ -262,7 +283,7 @@ func TestOldAnswersExpire(t *testing.T) {
 	}
 	var expired int64
 	err := f.DB.InPlatform(t.Context(), func(tx *postgres.Tx) (err error) {
-		expired, err = idempotency.Expire(tx, tx.Now.Add(-90*time.Minute), 10)
+		expired, err = expire(tx, tx.Now.Add(Lifetime-90*time.Minute), 10)
 		return err
 	})
 	var n int

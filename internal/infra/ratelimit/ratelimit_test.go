@@ -1,4 +1,4 @@
-package ratelimit_test
+package ratelimit
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/infra/postgres"
-	"github.com/fusionspim/steward/internal/infra/ratelimit"
 	"github.com/fusionspim/steward/internal/infra/seal"
 	"github.com/fusionspim/steward/internal/testkit/dbtest"
 )
@@ -21,7 +20,7 @@ func TestNetwork(t *testing.T) {
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
 		"2001:db8:1:2::": "2001:db8:1:2::/64", "::1": "::/64",
 	} {
-		if got := ratelimit.Network(netip.MustParseAddr(address)); got != want {
+		if got := Network(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
@@ -33,13 +32,13 @@ func TestRefusedSaysWhenToRetry(t *testing.T) {
 		0: time.Second, time.Millisecond: time.Second, 1500 * time.Millisecond: 2 * time.Second, time.Minute: 61 * time.Second,
 	} {
 		var f *fault.Fault
-		if err := ratelimit.Refused(wait); !errors.As(err, &f) || f.Code != fault.TooManyAttempts || f.RetryAfter != want {
+		if err := Refused(wait); !errors.As(err, &f) || f.Code != fault.TooManyAttempts || f.RetryAfter != want {
 			t.Errorf("after %s: %v, retry after %s", wait, err, f.RetryAfter)
 		}
 	}
 }
 
-func newLimiter(t *testing.T, db *postgres.DB) *ratelimit.Limiter {
+func newLimiter(t *testing.T, db *postgres.DB) *Limiter {
 	t.Helper()
 	key := make([]byte, seal.MasterKeySize)
 	for i := range key {
@@ -49,21 +48,21 @@ func newLimiter(t *testing.T, db *postgres.DB) *ratelimit.Limiter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ratelimit.NewLimiter(db, box)
+	return NewLimiter(db, box)
 }
 
-var threeThenOneAMinute = ratelimit.Limit{Burst: 3, Every: time.Minute}
+var threeThenOneAMinute = Limit{Burst: 3, Every: time.Minute}
 
 func TestABurstIsFreeAndThenOneIsAllowedPerInterval(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	l := newLimiter(t, d.DB)
-	ada := ratelimit.NewCounter("sign-in", threeThenOneAMinute, "acme", "ada")
-	others := []ratelimit.Counter{
-		ratelimit.NewCounter("sign-in", threeThenOneAMinute, "acme", "bob"),
-		ratelimit.NewCounter("code", threeThenOneAMinute, "acme", "ada"),
-		ratelimit.NewCounter("sign-in", threeThenOneAMinute, "acmeada"),
-		ratelimit.NewCounter("sign-in", threeThenOneAMinute, "acme", "ada", ""),
+	ada := NewCounter("sign-in", threeThenOneAMinute, "acme", "ada")
+	others := []Counter{
+		NewCounter("sign-in", threeThenOneAMinute, "acme", "bob"),
+		NewCounter("code", threeThenOneAMinute, "acme", "ada"),
+		NewCounter("sign-in", threeThenOneAMinute, "acmeada"),
+		NewCounter("sign-in", threeThenOneAMinute, "acme", "ada", ""),
 	}
 	exhausted := func() (yes bool, wait time.Duration) {
 		t.Helper()
@@ -115,8 +114,8 @@ func TestABurstIsFreeAndThenOneIsAllowedPerInterval(t *testing.T) {
 func TestReplicasShareTheirCounters(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
-	replicas := []*ratelimit.Limiter{newLimiter(t, d.DB), newLimiter(t, d.Open(t))}
-	counter := ratelimit.NewCounter("alert", ratelimit.Limit{Burst: 7, Every: time.Minute}, "acme")
+	replicas := []*Limiter{newLimiter(t, d.DB), newLimiter(t, d.Open(t))}
+	counter := NewCounter("alert", Limit{Burst: 7, Every: time.Minute}, "acme")
 	var allowed atomic.Int64
 	var all sync.WaitGroup
 	for i := range 40 {
@@ -149,17 +148,21 @@ func TestCountersHoldNoNamesAndExpire(t *testing.T) {
 	d := dbtest.New(t)
 	l := newLimiter(t, d.DB)
 	for _, name := range []string{"ada", "bob"} {
-		if err := l.RecordFailure(t.Context(), ratelimit.NewCounter("sign-in", threeThenOneAMinute, name)); err != nil {
+		if err := l.RecordFailure(t.Context(), NewCounter("sign-in", threeThenOneAMinute, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var n int
-	if d.Peek(t, "select count(*) from attempt_limits where position('ada'::bytea in key) + position('sign-in'::bytea in key) > 0", &n); n != 0 {
+	if d.Peek(
+		t,
+		"select count(*) from attempt_limits where position('ada'::bytea in key) + position('sign-in'::bytea in key) > 0",
+		&n,
+	); n != 0 {
 		t.Error("a counter holds whom it counts")
 	}
-	expire := func() (expired int64) {
+	sweep := func() (expired int64) {
 		err := d.DB.InPlatform(t.Context(), func(tx *postgres.Tx) (err error) {
-			expired, err = ratelimit.Expire(tx, tx.Now, 1)
+			expired, err = expire(tx, tx.Now, 1)
 			return err
 		})
 		if err != nil {
@@ -167,11 +170,11 @@ func TestCountersHoldNoNamesAndExpire(t *testing.T) {
 		}
 		return expired
 	}
-	if got := expire(); got != 0 {
+	if got := sweep(); got != 0 {
 		t.Errorf("%d counters that count expired", got)
 	}
 	d.Clock.Advance(time.Minute + time.Second)
-	if one, two, none := expire(), expire(), expire(); one != 1 || two != 1 || none != 0 {
+	if one, two, none := sweep(), sweep(), sweep(); one != 1 || two != 1 || none != 0 {
 		t.Errorf("expired %d, %d, %d, one at a time", one, two, none)
 	}
 }

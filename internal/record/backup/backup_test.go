@@ -615,7 +615,7 @@ func TestRestoring(t *testing.T) {
 	})
 	wantError(t, err, "pg_restore")
 	db := open()
-	wantError(t, db.CheckSchema(t.Context()), "broken off")
+	wantError(t, db.CheckSchema(t.Context()), "interrupted")
 	if err := db.Close(); err != nil {
 		t.Error(err)
 	}

@@ -107,7 +107,7 @@ func TestTheLogIsCaught(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := d.Log.Records()
-	if len(records) != 1 || records[0]["msg"] != "the database gave notice" || records[0]["level"] != "WARN" {
+	if len(records) != 1 || records[0]["msg"] != "the database sent a notice" || records[0]["level"] != "WARN" {
 		t.Errorf("the notice gave %v", records)
 	}
 	if strings.Contains(d.Log.String(), "a text with a value") {
