@@ -70,6 +70,11 @@ bench: postgres ## Compare with an ideal server on the same database, and run th
 	$(GO) run ./internal/testkit/bench/compare
 	$(WITH_DATABASE) $(GO) test -run '^$$' -bench . -benchmem ./internal/testkit/bench/... ./internal/infra/contract ./internal/infra/token ./internal/infra/password
 
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## Fuzz every target, each for FUZZTIME (10s)
+	@GO="$(GO)" scripts/fuzz $(FUZZTIME)
+
 .PHONY: generate
 generate: ## Generate code from openapi.yaml, and docs/data-inventory.md
 	$(GO) tool oapi-codegen -config api/oapi-codegen.yaml openapi.yaml

@@ -458,3 +458,60 @@ func TestGeneratedFilesAreMarked(t *testing.T) {
 		}
 	}
 }
+
+// untested are packages over testedFrom lines without a test beside them, each with its reason.
+var untested = map[string]string{
+	"internal/testkit/apptest":          "a fixture: every test of testkit/journeys runs it",
+	"internal/testkit/bench/compare":    "a measuring program: its report is read by people",
+	"internal/testkit/bench/drill":      "a measuring program: make drill fails where a restore brings a person back",
+	"internal/testkit/bench/faultrun":   "a measuring program: it fails where a mail is lost",
+	"internal/testkit/bench/stage":      "what the measuring programs start the service with",
+	"internal/testkit/journeys/steps":   "steps of the journeys: every test of testkit/journeys takes them",
+	"internal/testkit/bench/webhookrun": "a measuring program: it fails where a webhook is lost",
+}
+
+const testedFrom = 150
+
+// A rule is tested beside the rule. What a journey over HTTP covers by the way is not enough: it
+// takes a whole service, and says little of where the fault is.
+func TestPackagesHaveTestsBesideThem(t *testing.T) {
+	t.Parallel()
+	lines, tested := map[string]int{}, map[string]bool{}
+	files(t, func(path string, file *ast.File, positions *token.FileSet) {
+		if !strings.HasPrefix(path, "internal/") {
+			return
+		}
+		name := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasSuffix(path, "_test.go") {
+			tested[name] = tested[name] || hasTest(file)
+		} else {
+			lines[name] += positions.File(file.Pos()).LineCount()
+		}
+	})
+	for name, count := range lines {
+		reason, excepted := untested[name]
+		switch {
+		case excepted && (tested[name] || count <= testedFrom):
+			t.Errorf("%s needs no exception any more", name)
+		case excepted && reason == "":
+			t.Errorf("%s is excepted without a reason", name)
+		case !excepted && !tested[name] && count > testedFrom:
+			t.Errorf("%s has %d lines and no test beside it", name, count)
+		}
+	}
+	for name := range untested {
+		if lines[name] == 0 {
+			t.Errorf("%s is excepted and does not exist", name)
+		}
+	}
+}
+
+// hasTest reports whether a file has a test or a fuzz target. A benchmark or an example alone does
+// not hold a rule.
+func hasTest(file *ast.File) bool {
+	return slices.ContainsFunc(file.Decls, func(declaration ast.Decl) bool {
+		function, ok := declaration.(*ast.FuncDecl)
+		return ok && function.Recv == nil && function.Name.Name != "TestMain" &&
+			(strings.HasPrefix(function.Name.Name, "Test") || strings.HasPrefix(function.Name.Name, "Fuzz"))
+	})
+}
