@@ -20,9 +20,28 @@ var customerID = uuid.MustParse("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071")
 func entry(number int) trailproof.Entry {
 	user, sourceID := uuid.UUID{15: 7}, fmt.Sprintf("pim-%d", number)
 	return trailproof.Entry{
-		CustomerID: customerID, ID: uuid.UUID{15: byte(number), 14: byte(number >> 8)}, Source: "integration", SourceID: &sourceID, ActorType: "user", ActorUserID: &user,
-		Action: "product.updated", TargetType: "product", TargetID: "48151623", Changed: []string{}, Details: json.RawMessage(`{"revision": 7, "changed": ["price", "stock"]}`),
-		OccurredAt: time.Date(2026, 3, 1, 12, 0, 0, 120_000, time.UTC), RecordedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
+		CustomerID:  customerID,
+		ID:          uuid.UUID{15: byte(number), 14: byte(number >> 8)},
+		Source:      "integration",
+		SourceID:    &sourceID,
+		ActorType:   "user",
+		ActorUserID: &user,
+		Action:      "product.updated",
+		TargetType:  "product",
+		TargetID:    "48151623",
+		Changed:     []string{},
+		Details:     json.RawMessage(`{"revision": 7, "changed": ["price", "stock"]}`),
+		OccurredAt: time.Date(
+			2026,
+			3,
+			1,
+			12,
+			0,
+			0,
+			120_000,
+			time.UTC,
+		),
+		RecordedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
 	}
 }
 
@@ -51,7 +70,11 @@ func TestALeafIsWrittenOut(t *testing.T) {
 func TestOrderAndSpacingOfDetailsDoNotCount(t *testing.T) {
 	t.Parallel()
 	one, other := entry(1), entry(1)
-	one.Details, other.Details = json.RawMessage(`{"b":[1,{"y":"\u00e9\n","x":null}],"aa":1.10}`), json.RawMessage(" {\"aa\" : 1.10 , \"b\": [ 1 , {\"x\":null,\"y\":\"é\\u000a\"} ] } ")
+	one.Details, other.Details = json.RawMessage(
+		`{"b":[1,{"y":"\u00e9\n","x":null}],"aa":1.10}`,
+	), json.RawMessage(
+		" {\"aa\" : 1.10 , \"b\": [ 1 , {\"x\":null,\"y\":\"é\\u000a\"} ] } ",
+	)
 	if a, b := leafOf(t, one), leafOf(t, other); !bytes.Equal(a, b) {
 		t.Errorf("%s\n%s", a, b)
 	}

@@ -69,7 +69,13 @@ func TestVerify(t *testing.T) {
 		"no secrets":                 {nil, signed(first), body, 0, webhooksig.ErrSecret},
 		"the zero secret":            {[]webhooksig.Secret{{}}, signed(webhooksig.Secret{}), body, 0, webhooksig.ErrSecret},
 	} {
-		message, err := webhooksig.Verify(test.secrets, test.header, []byte(test.body), now.Add(test.at), webhooksig.DefaultTolerance)
+		message, err := webhooksig.Verify(
+			test.secrets,
+			test.header,
+			[]byte(test.body),
+			now.Add(test.at),
+			webhooksig.DefaultTolerance,
+		)
 		if !errors.Is(err, test.want) || err == nil && (message.ID != id || !message.SignedAt.Equal(now)) {
 			t.Errorf("%s: %+v, %v, want %v", name, message, err, test.want)
 		}
@@ -118,9 +124,19 @@ func FuzzVerify(f *testing.F) {
 	f.Add("", "9223372036854775807", "v1,"+strings.Repeat("A", 43)+"=", []byte("{}"))
 	f.Fuzz(func(t *testing.T, messageID, seconds, signatures string, content []byte) {
 		header := http.Header{
-			webhooksig.HeaderID: {messageID}, webhooksig.HeaderTimestamp: {seconds}, webhooksig.HeaderSignature: {signatures},
+			webhooksig.HeaderID: {
+				messageID,
+			},
+			webhooksig.HeaderTimestamp: {seconds},
+			webhooksig.HeaderSignature: {signatures},
 		}
-		message, err := webhooksig.Verify([]webhooksig.Secret{secret}, header, content, now, webhooksig.DefaultTolerance)
+		message, err := webhooksig.Verify(
+			[]webhooksig.Secret{secret},
+			header,
+			content,
+			now,
+			webhooksig.DefaultTolerance,
+		)
 		if err != nil {
 			return
 		}
@@ -147,7 +163,10 @@ func FuzzParseSecret(f *testing.F) {
 			}
 			return
 		}
-		if again, err := webhooksig.ParseSecret(secret.Reveal()); err != nil || string(again.Bytes()) != string(secret.Bytes()) {
+		if again, err := webhooksig.ParseSecret(
+			secret.Reveal(),
+		); err != nil ||
+			string(again.Bytes()) != string(secret.Bytes()) {
 			t.Errorf("%q is another secret when it is written and read again: %v", text, err)
 		}
 	})

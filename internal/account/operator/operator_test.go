@@ -44,7 +44,10 @@ func TestAClaimHoldsTheSlugAlone(t *testing.T) {
 		t.Error("a request without a key claims one")
 	}
 	once := &idempotency.Once[customer.Customer]{
-		Credential: uuid.New(), Key: "key", Operation: "POST /v1/operator/customers", Request: []byte(`{"email":"ada@acme.example"}`),
+		Credential: uuid.New(),
+		Key:        "key",
+		Operation:  "POST /v1/operator/customers",
+		Request:    []byte(`{"email":"ada@acme.example"}`),
 	}
 	claimed := claim(once, "acme")
 	if claimed.Credential != once.Credential || claimed.Key != "key" || claimed.Operation != once.Operation {

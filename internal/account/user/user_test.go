@@ -29,7 +29,8 @@ func TestCleanName(t *testing.T) {
 		got, err := user.CleanName(text, "/first_name")
 		if want == "" {
 			var f *fault.Fault
-			if !errors.As(err, &f) || f.Code != fault.InvalidName || len(f.Members) != 1 || f.Members[0].Pointer != "/first_name" {
+			if !errors.As(err, &f) || f.Code != fault.InvalidName || len(f.Members) != 1 ||
+				f.Members[0].Pointer != "/first_name" {
 				t.Errorf("%q is taken: %q, %v", text, got, err)
 			}
 		} else if err != nil || got != want {
@@ -78,9 +79,11 @@ func TestParseAddress(t *testing.T) {
 	} {
 		_, err := user.ParseAddress(text, "/email")
 		var f *fault.Fault
-		if !errors.As(err, &f) || f.Code != fault.InvalidEmail || len(f.Members) != 1 || f.Members[0].Pointer != "/email" {
+		if !errors.As(err, &f) || f.Code != fault.InvalidEmail || len(f.Members) != 1 ||
+			f.Members[0].Pointer != "/email" {
 			t.Errorf("%s: %q is taken: %v", name, text, err)
-		} else if shown := f.Detail + f.Members[0].Detail; name != "no local part" && text != "" && strings.Contains(shown, text) {
+		} else if shown := f.Detail + f.Members[0].Detail; name != "no local part" && text != "" &&
+			strings.Contains(shown, text) {
 			t.Errorf("%s: the fault repeats the address: %s", name, shown)
 		}
 	}
@@ -131,7 +134,8 @@ func FuzzParseAddress(f *testing.F) {
 			t.Errorf("%q → %+v → %+v, %v", text, address, again, err)
 		}
 		for _, form := range []string{address.Text, address.Key} {
-			if strings.Count(form, "@") != 1 || strings.ContainsAny(form, " \x00\r\n,;<>()[]\"\\:") || !utf8.ValidString(form) {
+			if strings.Count(form, "@") != 1 || strings.ContainsAny(form, " \x00\r\n,;<>()[]\"\\:") ||
+				!utf8.ValidString(form) {
 				t.Errorf("%q → %q", text, form)
 			}
 		}

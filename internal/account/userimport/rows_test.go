@@ -30,7 +30,10 @@ func parse(format Format, body io.Reader) (rows []string, err error) {
 		if row.Status == Refused {
 			text += strings.TrimSuffix(string(row.Reason)+" "+row.Pointer, " ")
 		} else {
-			text += strings.Join([]string{row.person.FirstName, row.person.LastName, row.person.Email, string(row.person.Role)}, "|")
+			text += strings.Join(
+				[]string{row.person.FirstName, row.person.LastName, row.person.Email, string(row.person.Role)},
+				"|",
+			)
 			if row.allowErased {
 				text += "|allowed"
 			}

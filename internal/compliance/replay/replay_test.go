@@ -58,7 +58,12 @@ func TestWavesKeepTheOrderOfEachSubject(t *testing.T) {
 
 func TestOutcomesAreCounted(t *testing.T) {
 	t.Parallel()
-	made := Replay{ID: id.New[id.Replay](), Outcomes: make(outcomes), Dropped: map[string]int64{"sessions": 7}, Restored: true}
+	made := Replay{
+		ID:       id.New[id.Replay](),
+		Outcomes: make(outcomes),
+		Dropped:  map[string]int64{"sessions": 7},
+		Restored: true,
+	}
 	made.add([]outcome{
 		{ledger.Redaction, ledger.Done}, {ledger.Redaction, ledger.Done}, {ledger.Redaction, ledger.AlreadyDone},
 		{ledger.Correction, ledger.Done}, {ledger.Correction, ledger.Absent},

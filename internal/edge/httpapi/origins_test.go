@@ -79,7 +79,9 @@ func TestCORSNamesTrustedOriginsOnly(t *testing.T) {
 		if preflight != test.preflight || header.Get("Access-Control-Allow-Origin") != test.allowed {
 			t.Errorf("%s: preflight %t, allowed %q", name, preflight, header.Get("Access-Control-Allow-Origin"))
 		}
-		if credentials := header.Get("Access-Control-Allow-Credentials"); (credentials == "true") != (test.allowed != "") {
+		if credentials := header.Get(
+			"Access-Control-Allow-Credentials",
+		); (credentials == "true") != (test.allowed != "") {
 			t.Errorf("%s: credentials %q", name, credentials)
 		}
 		if (header.Get("Access-Control-Allow-Methods") != "") != test.preflight {

@@ -54,19 +54,27 @@ func TestEveryProblemIsRendered(t *testing.T) {
 		f.RetryAfter = 1500 * time.Millisecond
 		answer, problem := rendered(t, s, httptest.NewRequest("GET", "/v1/users", nil), fmt.Errorf("wrapped: %w", f))
 		if answer.Code != statuses[entry.Kind] || int(problem.Status) != answer.Code {
-			t.Errorf("%s: status %d, in the body %d, want %d", entry.Code, answer.Code, problem.Status, statuses[entry.Kind])
+			t.Errorf(
+				"%s: status %d, in the body %d, want %d",
+				entry.Code,
+				answer.Code,
+				problem.Status,
+				statuses[entry.Kind],
+			)
 		}
 		if got := answer.Header().Get("Content-Type"); got != "application/problem+json" {
 			t.Errorf("%s: media type %q", entry.Code, got)
 		}
 		if problem.Type != "/problems/"+string(entry.Code) || problem.Title != entry.Title || problem.Detail != "A detail." ||
-			problem.Instance != "/v1/users" || problem.RequestID != "request-1" {
+			problem.Instance != "/v1/users" ||
+			problem.RequestID != "request-1" {
 			t.Errorf("%s: %+v", entry.Code, problem)
 		}
 		if problem.Errors == nil || len(*problem.Errors) != 1 || (*problem.Errors)[0].Pointer != "/name" {
 			t.Errorf("%s: members %v", entry.Code, problem.Errors)
 		}
-		waits := answer.Code == 429 || answer.Code == 503 || entry.Code == fault.IdempotencyKeyInUse || entry.Code == fault.EntryNotSealed
+		waits := answer.Code == 429 || answer.Code == 503 || entry.Code == fault.IdempotencyKeyInUse ||
+			entry.Code == fault.EntryNotSealed
 		if got := answer.Header().Get("Retry-After"); got != "1" && waits || got != "" && !waits {
 			t.Errorf("%s: Retry-After %q", entry.Code, got)
 		}
@@ -107,7 +115,9 @@ func TestTheChallengeSaysWhatIsWrong(t *testing.T) {
 	lacks := fault.New(fault.InsufficientScope, "x")
 	lacks.Scope = "users:read"
 	answer, _ = rendered(t, s, request, lacks)
-	if got := answer.Header().Get("WWW-Authenticate"); got != `Bearer realm="steward", error="insufficient_scope", scope="users:read"` {
+	if got := answer.Header().Get(
+		"WWW-Authenticate",
+	); got != `Bearer realm="steward", error="insufficient_scope", scope="users:read"` {
 		t.Errorf("without a scope: %s", got)
 	}
 }
@@ -189,7 +199,8 @@ func TestARepeatedRequestGetsTheFirstAnswer(t *testing.T) {
 	answer := httptest.NewRecorder()
 	c := echo.New().NewContext(httptest.NewRequest("POST", "/v1/users", nil), answer)
 	newProblems().renderProblem(fmt.Errorf("wrapped: %w", &idempotency.Replay{Answer: first}), c)
-	if answer.Code != 201 || answer.Body.String() != "{\"a\":1}\n" || answer.Header().Get("Location") != "/v1/users/1" ||
+	if answer.Code != 201 || answer.Body.String() != "{\"a\":1}\n" ||
+		answer.Header().Get("Location") != "/v1/users/1" ||
 		answer.Header().Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %v %s", answer.Code, answer.Header(), answer.Body)
 	}

@@ -19,7 +19,11 @@ import (
 func newCustomer(t *testing.T, db *postgres.DB, slug string) id.Customer {
 	t.Helper()
 	of := id.New[id.Customer]()
-	if err := db.InCustomer(t.Context(), of, func(tx *postgres.Tx) error { return insertCustomer(tx, slug) }); err != nil {
+	if err := db.InCustomer(
+		t.Context(),
+		of,
+		func(tx *postgres.Tx) error { return insertCustomer(tx, slug) },
+	); err != nil {
 		t.Fatal(err)
 	}
 	return of
@@ -55,7 +59,11 @@ func TestInsideACustomerOnlyItsRowsExist(t *testing.T) {
 					if of == acme {
 						foreign = other
 					}
-					if n, err := tx.Exec("update customers set name = 'x' where id = $1", foreign); err != nil || n != 0 {
+					if n, err := tx.Exec(
+						"update customers set name = 'x' where id = $1",
+						foreign,
+					); err != nil ||
+						n != 0 {
 						t.Errorf("%s of %s changes %d rows of another, %v", name, slug, n, err)
 					}
 					return nil
@@ -227,7 +235,10 @@ func TestHooksRunOnceBeforeTheCommitInTheirOrder(t *testing.T) {
 
 	ran := false
 	_ = d.DB.InCustomer(t.Context(), id.New[id.Customer](), func(tx *postgres.Tx) error {
-		return errors.Join(tx.BeforeCommit(key{"x"}, nil, func(*postgres.Tx, []any) error { ran = true; return nil }), failure)
+		return errors.Join(
+			tx.BeforeCommit(key{"x"}, nil, func(*postgres.Tx, []any) error { ran = true; return nil }),
+			failure,
+		)
 	})
 	if ran {
 		t.Error("a hook of work that failed ran")
@@ -273,7 +284,12 @@ func TestAPartOfATransactionActsAsAnotherCustomer(t *testing.T) {
 		return err
 	})
 	var renamed []string
-	if d.Peek(t, "select array_agg(slug) from customers where name = 'renamed'", &renamed); err != nil || !slices.Equal(renamed, []string{"other"}) {
+	if d.Peek(
+		t,
+		"select array_agg(slug) from customers where name = 'renamed'",
+		&renamed,
+	); err != nil ||
+		!slices.Equal(renamed, []string{"other"}) {
 		t.Errorf("renamed %q, %v", renamed, err)
 	}
 	// Neither stands without the other, and the connection is of acme again.
@@ -284,7 +300,12 @@ func TestAPartOfATransactionActsAsAnotherCustomer(t *testing.T) {
 		}
 		return tx.AsCustomer(other, func(*postgres.Tx) error { return failure })
 	})
-	if d.Peek(t, "select array_agg(slug) from customers where name = 'renamed'", &renamed); !errors.Is(err, failure) || len(renamed) != 1 {
+	if d.Peek(
+		t,
+		"select array_agg(slug) from customers where name = 'renamed'",
+		&renamed,
+	); !errors.Is(err, failure) ||
+		len(renamed) != 1 {
 		t.Errorf("a part that fails: %v, renamed %q", err, renamed)
 	}
 	for range 4 {
@@ -364,7 +385,11 @@ func TestErrorsOfTheDatabaseHoldNoValues(t *testing.T) {
 	t.Parallel()
 	db := dbtest.New(t).DB
 	newCustomer(t, db, "ada-lovelace")
-	err := db.InCustomer(t.Context(), id.New[id.Customer](), func(tx *postgres.Tx) error { return insertCustomer(tx, "ada-lovelace") })
+	err := db.InCustomer(
+		t.Context(),
+		id.New[id.Customer](),
+		func(tx *postgres.Tx) error { return insertCustomer(tx, "ada-lovelace") },
+	)
 	if !postgres.Violates(err, "customers_slug_key") || postgres.Violates(err, "customers_pkey") {
 		t.Errorf("the constraint is not recognised: %v", err)
 	}
