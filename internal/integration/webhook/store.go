@@ -135,11 +135,13 @@ func secretsOf(tx *postgres.Tx, endpoint id.WebhookEndpoint) (sealed sealedSecre
 	return sealed, err
 }
 
+// wake makes the active endpoints of the customer due. It updates also those that are due already:
+// a worker that has looked and found nothing may be about to make one of them due no more, and only
+// the row's lock makes wake wait for that worker and see what it decided.
 func wake(tx *postgres.Tx) error {
 	_, err := tx.Exec(`
 		update webhook_endpoints set due_at = least(due_at, $1::timestamptz)
-		where customer_id = $2 and status = 'active' and (due_at is null or due_at > $1::timestamptz)`,
-		tx.Now, tx.Customer)
+		where customer_id = $2 and status = 'active'`, tx.Now, tx.Customer)
 	return err
 }
 
