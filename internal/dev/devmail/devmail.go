@@ -1,8 +1,11 @@
-// Package devmail is the mailbox of a service under development: a mail server on this machine that passes nothing on, and pages to read what it
-// caught, so that an invitation can be followed in a browser without any set-up.
+// Package devmail is the mailbox of a service under development: a mail server on this machine that
+// passes nothing on, and pages to read what it caught, so that an invitation can be followed in a
+// browser without any set-up.
 //
-// Owns: the last thousand mails, in memory, and their pages. They are gone with the process, or before when somebody is erased.
-// Does not own: what the mails say and how they are sent (package mail). It is for `steward dev` alone: whoever reaches the pages reads everything.
+// Owns: the last thousand mails, in memory, and their pages. They are gone with the process, or
+// before when somebody is erased.
+// Does not own: what the mails say and how they are sent (package mail). It is for `steward dev`
+// alone: whoever reaches the pages reads everything.
 package devmail
 
 import (
@@ -50,7 +53,8 @@ type caught struct {
 	read func() content // what is in it, worked out when somebody first looks
 }
 
-// Start opens a mail server on a free port of the loopback interface. It ends with Close or with ctx. The log gets no address and no text.
+// Start opens a mail server on a free port of the loopback interface. It ends with Close or with
+// ctx. The log gets no address and no text.
 func Start(ctx context.Context, log *slog.Logger) (*Server, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -62,13 +66,16 @@ func Start(ctx context.Context, log *slog.Logger) (*Server, error) {
 		_ = listener.Close()
 		return nil, err
 	}
-	s.smtp = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{server: s}, nil }))
+	s.smtp = smtp.NewServer(
+		smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{server: s}, nil }),
+	)
 	s.smtp.Domain = "mailbox.localhost"
 	s.smtp.EnableSMTPUTF8 = true
 	s.smtp.MaxMessageBytes = mostBytes
 	s.smtp.MaxRecipients = 100
 	s.smtp.ReadTimeout, s.smtp.WriteTimeout = 5*time.Minute, time.Minute
-	s.smtp.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // it would repeat what clients say
+	// it would repeat what clients say
+	s.smtp.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	go func() {
 		defer close(s.done)
 		if err := s.smtp.Serve(listener); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -88,14 +95,16 @@ func Start(ctx context.Context, log *slog.Logger) (*Server, error) {
 // SMTPURL is where to send mails: smtp://127.0.0.1:port, without encryption or credentials.
 func (s *Server) SMTPURL() string { return "smtp://" + s.listener.Addr().String() }
 
-// Handler serves the mailbox. Its links are relative, so it can be mounted anywhere under a path that ends in a slash (with http.StripPrefix).
+// Handler serves the mailbox. Its links are relative, so it can be mounted anywhere under a path
+// that ends in a slash (with http.StripPrefix).
 //
 //	GET /            the list, newest first; as JSON when asked for; ?to=ADDRESS filters both
 //	GET /mails/{id}  one mail; ?view=text for its text
 //	DELETE /         empties the mailbox
 func (s *Server) Handler() http.Handler { return s.pages }
 
-// RemoveTo forgets the mails to one address, however it is capitalised and whichever way its domain is written, and says how many there were.
+// RemoveTo forgets the mails to one address, however it is capitalised and whichever way its domain
+// is written, and says how many there were.
 func (s *Server) RemoveTo(address string) int {
 	address = folded(address)
 	return s.remove(func(m *caught) bool {

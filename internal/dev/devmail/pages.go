@@ -21,7 +21,8 @@ var files embed.FS
 
 const (
 	pagePolicy = "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-	// A mail may show its own styles and nothing else. It has an origin of its own, so it cannot reach the mailbox, and its links open outside.
+	// A mail may show its own styles and nothing else. It has an origin of its own, so it cannot
+	// reach the mailbox, and its links open outside.
 	mailPolicy = "default-src 'none'; style-src %s; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; " +
 		"sandbox allow-popups allow-popups-to-escape-sandbox"
 )
@@ -125,14 +126,23 @@ func (s *Server) newPages() (http.Handler, error) {
 			return
 		}
 		html := m.read().HTML
-		answer(w, http.StatusOK, "text/html; charset=utf-8", fmt.Sprintf(mailPolicy, styleSources(html)), []byte(withLinksOutside(html)))
+		answer(
+			w,
+			http.StatusOK,
+			"text/html; charset=utf-8",
+			fmt.Sprintf(mailPolicy, styleSources(html)),
+			[]byte(withLinksOutside(html)),
+		)
 	})
 	for name, contentType := range map[string]string{"mailbox.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"} {
 		file, err := files.ReadFile("pages/" + name)
 		if err != nil {
 			return nil, fmt.Errorf("devmail: %w", err)
 		}
-		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, contentType, pagePolicy, file) })
+		mux.HandleFunc(
+			"GET /"+name,
+			func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, contentType, pagePolicy, file) },
+		)
 	}
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		lost(w, strings.Repeat("../", max(strings.Count(r.URL.Path, "/")-1, 0)))
@@ -157,7 +167,13 @@ func (m *caught) row() row {
 	if subject == "" {
 		subject = "(no subject)"
 	}
-	return row{m.id, strings.Join(m.to, ", "), subject, m.at.Format("2 Jan 2006, 15:04:05") + " UTC", m.at.Format(time.RFC3339)}
+	return row{
+		m.id,
+		strings.Join(m.to, ", "),
+		subject,
+		m.at.Format("2 Jan 2006, 15:04:05") + " UTC",
+		m.at.Format(time.RFC3339),
+	}
 }
 
 // wantsJSON tells whether an Accept header names JSON and not HTML. Browsers name HTML.
@@ -174,7 +190,8 @@ func wantsJSON(accept string) bool {
 	return asked
 }
 
-// styleSources allows the style elements of a mail one by one, by their hash, and so nothing else: not a style attribute, not another sheet.
+// styleSources allows the style elements of a mail one by one, by their hash, and so nothing else:
+// not a style attribute, not another sheet.
 func styleSources(html string) string {
 	elements := regexp.MustCompile(`(?is)<style[^>]*>(.*?)</style>`).FindAllStringSubmatch(html, -1)
 	if len(elements) == 0 {
@@ -188,7 +205,8 @@ func styleSources(html string) string {
 	return strings.Join(sources, " ")
 }
 
-// withLinksOutside makes the links of a mail open in a tab of their own: in the frame that shows the mail, no page of the service may be shown.
+// withLinksOutside makes the links of a mail open in a tab of their own: in the frame that shows
+// the mail, no page of the service may be shown.
 func withLinksOutside(html string) string {
 	head := regexp.MustCompile(`(?i)<head[^>]*>`).FindStringIndex(html)
 	if head == nil {

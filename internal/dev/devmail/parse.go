@@ -25,8 +25,8 @@ type header struct{ Name, Value string }
 // deepest is how far parts may stand in parts.
 const deepest = 5
 
-// parse reads a mail as a reader would show it. A mail that is not well-formed is shown as the text that it is: this is where one looks for what
-// went wrong.
+// parse reads a mail as a reader would show it. A mail that is not well-formed is shown as the text
+// that it is: this is where one looks for what went wrong.
 func parse(raw []byte) content {
 	m, err := mail.ReadMessage(bytes.NewReader(raw))
 	if err != nil {

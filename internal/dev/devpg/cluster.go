@@ -52,9 +52,15 @@ func clusterPath(homePath string, major int) string {
 	return filepath.Join(homePath, "pg"+strconv.Itoa(major))
 }
 
-// chooseCluster decides which version runs: that of the newest data whose programs are still installed, so that installing a newer PostgreSQL
-// does not hide anybody's data. Without such data it is the programs' own version, with data of its own. No data is converted or removed.
-func chooseCluster(find pgprograms.Finder, first pgprograms.Programs, homePath string, log *slog.Logger) (pgprograms.Programs, string, error) {
+// chooseCluster decides which version runs: that of the newest data whose programs are still
+// installed, so that installing a newer PostgreSQL does not hide anybody's data. Without such data
+// it is the programs' own version, with data of its own. No data is converted or removed.
+func chooseCluster(
+	find pgprograms.Finder,
+	first pgprograms.Programs,
+	homePath string,
+	log *slog.Logger,
+) (pgprograms.Programs, string, error) {
 	majors, err := clusters(homePath)
 	if err != nil {
 		return pgprograms.Programs{}, "", err
@@ -66,7 +72,11 @@ func chooseCluster(find pgprograms.Finder, first pgprograms.Programs, homePath s
 			return pgprograms.Programs{}, "", fmt.Errorf("%s is not a database cluster: %w", data, err)
 		}
 		if strings.TrimSpace(version) != strconv.Itoa(major) {
-			return pgprograms.Programs{}, "", fmt.Errorf("%s holds data of PostgreSQL %s: move it away", data, strings.TrimSpace(version))
+			return pgprograms.Programs{}, "", fmt.Errorf(
+				"%s holds data of PostgreSQL %s: move it away",
+				data,
+				strings.TrimSpace(version),
+			)
 		}
 		if major == first.Major {
 			return first, data, nil
@@ -79,8 +89,9 @@ func chooseCluster(find pgprograms.Finder, first pgprograms.Programs, homePath s
 	return first, clusterPath(homePath, first.Major), nil
 }
 
-// ensureCluster creates the cluster if there is none. initdb works under another name, and the finished cluster gets its name in one step:
-// one that was killed in the middle leaves nothing that looks like data.
+// ensureCluster creates the cluster if there is none. initdb works under another name, and the
+// finished cluster gets its name in one step: one that was killed in the middle leaves nothing that
+// looks like data.
 func (s *Server) ensureCluster(ctx context.Context) error {
 	owner, _ := s.who.owner()
 	info, err := os.Lstat(s.data)
@@ -88,8 +99,12 @@ func (s *Server) ensureCluster(ctx context.Context) error {
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is not a directory", s.data)
 	case err == nil && ownerOf(info) != owner:
-		return fmt.Errorf("%s belongs to user %d, PostgreSQL would run as user %d: change the owner or choose another directory",
-			s.data, ownerOf(info), owner)
+		return fmt.Errorf(
+			"%s belongs to user %d, PostgreSQL would run as user %d: change the owner or choose another directory",
+			s.data,
+			ownerOf(info),
+			owner,
+		)
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -128,7 +143,15 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	arguments := []string{"-D", dir, "--username=" + superuser, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"}
+	arguments := []string{
+		"-D",
+		dir,
+		"--username=" + superuser,
+		"--auth=trust",
+		"--encoding=UTF8",
+		"--locale=C",
+		"--no-instructions",
+	}
 	if s.purpose == Test {
 		arguments = append(arguments, "--no-sync")
 	} else {
@@ -152,12 +175,14 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 	return nil
 }
 
-// clearRemains makes the home ready after an owner that was killed. The caller holds the lock, so whatever runs there has no owner any more:
-// unfinished clusters are removed, and a server that still runs, or is still ending, is ended.
+// clearRemains makes the home ready after an owner that was killed. The caller holds the lock, so
+// whatever runs there has no owner any more: unfinished clusters are removed, and a server that
+// still runs, or is still ending, is ended.
 //
-// What a postmaster.pid says is checked, because after a restart of the machine or the container its number may be another process's:
-// PostgreSQL itself would refuse to start then, for ever. Numbers that are free are left for PostgreSQL to deal with, which in that case
-// also makes sure that no process of the old server is left.
+// What a postmaster.pid says is checked, because after a restart of the machine or the container
+// its number may be another process's: PostgreSQL itself would refuse to start then, for ever.
+// Numbers that are free are left for PostgreSQL to deal with, which in that case also makes sure
+// that no process of the old server is left.
 func clearRemains(ctx context.Context, homePath string, log *slog.Logger) error {
 	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(homePath), unfinished+"pg*"))
 	if err != nil {
@@ -167,7 +192,8 @@ func clearRemains(ctx context.Context, homePath string, log *slog.Logger) error 
 		log.DebugContext(ctx, "removing an unfinished database cluster", "path", path)
 		awaitHelper(ctx, path)
 		if err := os.RemoveAll(path); err != nil {
-			// A killed initdb's helper may be writing its last file. The name is nobody's, so what is left does no harm.
+			// A killed initdb's helper may be writing its last file. The name is nobody's, so what
+			// is left does no harm.
 			log.DebugContext(ctx, "an unfinished database cluster could not be removed yet", "path", path, "error", err)
 		}
 	}
@@ -183,8 +209,9 @@ func clearRemains(ctx context.Context, homePath string, log *slog.Logger) error 
 	return nil
 }
 
-// awaitHelper waits, two seconds at most, for the program that a killed initdb left at work on a cluster. It ends by itself, but would crash
-// if its files went, and leave shared memory behind. While at work it keeps a postmaster.pid.
+// awaitHelper waits, two seconds at most, for the program that a killed initdb left at work on a
+// cluster. It ends by itself, but would crash if its files went, and leave shared memory behind.
+// While at work it keeps a postmaster.pid.
 func awaitHelper(ctx context.Context, path string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -239,7 +266,8 @@ type processState int
 const (
 	gone       processState = iota // there is no such process
 	postmaster                     // it is the server of that data directory
-	stranger                       // it has got nothing to do with it, or has ended without being waited for
+	// it has got nothing to do with it, or has ended without being waited for
+	stranger
 )
 
 // stateOf finds out about a process. The error says that it can't be told.
@@ -263,7 +291,11 @@ func stateOf(pid int, data string) (processState, error) {
 	if at, err := workingDirectory(pid); err == nil && at != data { // some other PostgreSQL
 		return stranger, nil
 	}
-	return gone, fmt.Errorf("process %d seems to be a PostgreSQL that uses %s, and was not started by us: end it", pid, data)
+	return gone, fmt.Errorf(
+		"process %d seems to be a PostgreSQL that uses %s, and was not started by us: end it",
+		pid,
+		data,
+	)
 }
 
 // note is what a running postmaster writes down about itself.
@@ -272,7 +304,8 @@ type note struct {
 	ready bool // connections are accepted
 }
 
-// readPostmasterNote reads a cluster's postmaster.pid. The error matches fs.ErrNotExist if there is none.
+// readPostmasterNote reads a cluster's postmaster.pid. The error matches fs.ErrNotExist if there is
+// none.
 func readPostmasterNote(data string) (note, error) {
 	text, err := readSmall(filepath.Join(data, postmasterNote))
 	if err != nil {
@@ -290,8 +323,8 @@ func readPostmasterNote(data string) (note, error) {
 	}, nil
 }
 
-// readSmall returns a file's first 4 KiB. The server's account could have put anything under the name, so root follows no link and waits for
-// no pipe.
+// readSmall returns a file's first 4 KiB. The server's account could have put anything under the
+// name, so root follows no link and waits for no pipe.
 func readSmall(path string) (string, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {

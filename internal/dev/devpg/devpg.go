@@ -1,25 +1,32 @@
-// Package devpg runs a private PostgreSQL for development and for tests, from whatever PostgreSQL programs the machine has.
+// Package devpg runs a private PostgreSQL for development and for tests, from whatever PostgreSQL
+// programs the machine has.
 //
-// Owns: the data directory, the account the server runs under, its settings, its start and its end. The server listens
-// on no TCP port, only on a unix socket in a directory that nobody else may enter, and it ends when this process ends, even by kill -9.
-// Does not own: finding the programs (package pgprograms), the databases inside, roles other than the superuser, migrations (package postgres), and any server that real data lives on.
+// Owns: the data directory, the account the server runs under, its settings, its start and its end.
+// The server listens on no TCP port, only on a unix socket in a directory that nobody else may
+// enter, and it ends when this process ends, even by kill -9.
+// Does not own: finding the programs (package pgprograms), the databases inside, roles other than
+// the superuser, migrations (package postgres), and any server that real data lives on.
 //
 // # Who may connect
 //
-// The server trusts everybody who reaches its socket ("trust" authentication): the mode 0700 of the socket's directory is the lock on the
-// door, so there is no password to keep. It admits the account that the server runs under, which is the account that started it, and root.
+// The server trusts everybody who reaches its socket ("trust" authentication): the mode 0700 of the
+// socket's directory is the lock on the door, so there is no password to keep. It admits the
+// account that the server runs under, which is the account that started it, and root.
 //
 // # Started by root
 //
-// PostgreSQL refuses to run as root, so the server then runs as "postgres" or, without such an account, "nobody". Only the data directory and
-// the socket's directory belong to that account. Everything above them stays root's, lets the account pass (mode 0710) and lets it change
-// nothing, so that what root does there by name cannot be led elsewhere by a link. See place for what happens below a closed directory such
-// as /root. Where root may not become another account (a container without capabilities), a user namespace gives the server another number.
+// PostgreSQL refuses to run as root, so the server then runs as "postgres" or, without such an
+// account, "nobody". Only the data directory and the socket's directory belong to that account.
+// Everything above them stays root's, lets the account pass (mode 0710) and lets it change nothing,
+// so that what root does there by name cannot be led elsewhere by a link. See place for what
+// happens below a closed directory such as /root. Where root may not become another account (a
+// container without capabilities), a user namespace gives the server another number.
 //
 // # Which directory belongs to whom
 //
-// A lock (flock) on a file in the directory, held by this process and gone with it, says who owns the directory: it alone is believed.
-// A postmaster.pid is only a hint left by a server whose owner may be dead, see clearRemains.
+// A lock (flock) on a file in the directory, held by this process and gone with it, says who owns
+// the directory: it alone is believed. A postmaster.pid is only a hint left by a server whose owner
+// may be dead, see clearRemains.
 package devpg
 
 import (
@@ -37,7 +44,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
-// ErrInUse is returned by Start when another Server, of this process or another, holds the directory. The caller may choose another one.
+// ErrInUse is returned by Start when another Server, of this process or another, holds the
+// directory. The caller may choose another one.
 var ErrInUse = errors.New("another PostgreSQL was started on this directory and still runs")
 
 const (
@@ -51,22 +59,27 @@ const (
 type Purpose int
 
 const (
-	// Dev keeps the data through a crash of the machine, but for the commits of the last second (fsync on, synchronous_commit off).
+	// Dev keeps the data through a crash of the machine, but for the commits of the last second
+	// (fsync on, synchronous_commit off).
 	Dev Purpose = iota
-	// Test trades every promise about a crash of the machine for speed (fsync off), allows 300 connections, and knows prepared transactions.
+	// Test trades every promise about a crash of the machine for speed (fsync off), allows 300
+	// connections, and knows prepared transactions.
 	Test
 )
 
 // Options of Start. Only Dir is needed.
 type Options struct {
-	// Dir is where the data is kept between runs, one directory "pg<major version>" for each version of PostgreSQL. It is created with mode
-	// 0700 if missing. Started by root it may hold nothing, see the package comment and place.
+	// Dir is where the data is kept between runs, one directory "pg<major version>" for each
+	// version of PostgreSQL. It is created with mode 0700 if missing. Started by root it may hold
+	// nothing, see the package comment and place.
 	Dir string
 	// Purpose is Dev unless said otherwise.
 	Purpose Purpose
-	// Ephemeral removes the data and then, if nothing else is in it, Dir, when the server is stopped. A killed process removes nothing.
+	// Ephemeral removes the data and then, if nothing else is in it, Dir, when the server is
+	// stopped. A killed process removes nothing.
 	Ephemeral bool
-	// Log receives progress at Info and the server's own log at Debug. The server is told to log neither statements nor values. May be nil.
+	// Log receives progress at Info and the server's own log at Debug. The server is told to log
+	// neither statements nor values. May be nil.
 	Log *slog.Logger
 }
 
@@ -86,8 +99,9 @@ type Server struct {
 	stopped  bool
 }
 
-// Start starts a PostgreSQL on o.Dir, creating the database cluster if there is none, and returns once it accepts connections. The context
-// bounds the start only. Errors: ErrInUse, pgprograms.ErrNoPrograms, the context's, and whatever keeps the server from starting, with its
+// Start starts a PostgreSQL on o.Dir, creating the database cluster if there is none, and returns
+// once it accepts connections. The context bounds the start only. Errors: ErrInUse,
+// pgprograms.ErrNoPrograms, the context's, and whatever keeps the server from starting, with its
 // last words.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	return start(ctx, o, pgprograms.Machine(), machineShelters())
@@ -141,17 +155,29 @@ func start(ctx context.Context, o Options, find pgprograms.Finder, shelter shelt
 	if err = s.run(ctx); err != nil {
 		return nil, err
 	}
-	s.log.InfoContext(ctx, "private PostgreSQL is up", "version", s.programs.Major, "data", s.data, "sockets", s.sockets.path,
-		"took_ms", time.Since(began).Milliseconds())
+	s.log.InfoContext(
+		ctx,
+		"private PostgreSQL is up",
+		"version",
+		s.programs.Major,
+		"data",
+		s.data,
+		"sockets",
+		s.sockets.path,
+		"took_ms",
+		time.Since(began).Milliseconds(),
+	)
 	return s, nil
 }
 
-// URL returns the address of a database as superuser, for pgx and for psql. An empty name means the database "postgres".
+// URL returns the address of a database as superuser, for pgx and for psql. An empty name means the
+// database "postgres".
 func (s *Server) URL(database string) string {
 	if database == "" {
 		database = "postgres"
 	}
-	query := url.Values{"host": {s.sockets.path}, "port": {port}, "sslmode": {"disable"}} // TLS says nothing on a unix socket
+	// TLS says nothing on a unix socket
+	query := url.Values{"host": {s.sockets.path}, "port": {port}, "sslmode": {"disable"}}
 	address := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database, RawQuery: query.Encode()}
 	return address.String()
 }
@@ -159,10 +185,11 @@ func (s *Server) URL(database string) string {
 // SocketDir returns the directory of the unix socket. It is the same at each start on the same Dir.
 func (s *Server) SocketDir() string { return s.sockets.path }
 
-// Stop ends the server: open transactions are rolled back and the data is written out (a fast shutdown). A server that has not ended when the
-// context does, or after ten seconds, is ended at once; its data recovers at the next start. Stop returns when the server is gone and its
-// directory free, which can be a few seconds after the context's end. A second call does nothing. An error means that the server could not
-// be ended, or that an ephemeral directory could not be removed.
+// Stop ends the server: open transactions are rolled back and the data is written out (a fast
+// shutdown). A server that has not ended when the context does, or after ten seconds, is ended at
+// once; its data recovers at the next start. Stop returns when the server is gone and its directory
+// free, which can be a few seconds after the context's end. A second call does nothing. An error
+// means that the server could not be ended, or that an ephemeral directory could not be removed.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Lock()
 	defer s.stopping.Unlock()
@@ -179,7 +206,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
-// discard gives the directories back: all that should not outlive the server is removed, then the lock is released.
+// discard gives the directories back: all that should not outlive the server is removed, then the
+// lock is released.
 func (s *Server) discard() error {
 	s.sockets.remove()
 	if !s.ephemeral || !s.home.locked() {
@@ -194,10 +222,15 @@ func (s *Server) discard() error {
 	return err
 }
 
-// run starts the server and waits until it takes a connection. A server whose postmaster was killed leaves backends that take a moment to
-// notice; until they have, the next one refuses to start, and is started again.
+// run starts the server and waits until it takes a connection. A server whose postmaster was killed
+// leaves backends that take a moment to notice; until they have, the next one refuses to start, and
+// is started again.
 func (s *Server) run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL accepted no connection within %s", startLimit))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		startLimit,
+		fmt.Errorf("PostgreSQL accepted no connection within %s", startLimit),
+	)
 	defer cancel()
 	for {
 		var err error
@@ -224,8 +257,9 @@ func (s *Server) run(ctx context.Context) error {
 	}
 }
 
-// await returns when the server has accepted a connection, has ended, or the context has. It first reads the state that the postmaster
-// notes down, which costs nothing and leaves no refused connections in the log.
+// await returns when the server has accepted a connection, has ended, or the context has. It first
+// reads the state that the postmaster notes down, which costs nothing and leaves no refused
+// connections in the log.
 func (s *Server) await(ctx context.Context) error {
 	var last error
 	for {
@@ -246,27 +280,31 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-// arguments are the server's settings. They stand on the command line, where they win over the files in the data directory, so that old data
-// gets today's settings. No secret is among them.
+// arguments are the server's settings. They stand on the command line, where they win over the
+// files in the data directory, so that old data gets today's settings. No secret is among them.
 func (s *Server) arguments() []string {
 	settings := []string{
 		"listen_addresses=", // no TCP
 		"port=" + port,
-		"unix_socket_directories=" + s.sockets.path, // makeSocketDir saw to it that the name needs no quotes
+		// makeSocketDir saw to it that the name needs no quotes
+		"unix_socket_directories=" + s.sockets.path,
 		"unix_socket_permissions=0700",
 		"shared_buffers=128MB",
-		"dynamic_shared_memory_type=mmap", // in the data directory: what a killed server leaves in /dev/shm would stay there
+		// in the data directory: what a killed server leaves in /dev/shm would stay there
+		"dynamic_shared_memory_type=mmap",
 		"synchronous_commit=off",
 		"timezone=UTC",
 		"log_timezone=UTC",
 		"jit=off", // compiling costs more than it gains on queries this small
-		// The server's log must never hold a person's data. Messages of level ERROR quote values in their very text ("invalid input syntax
-		// for type uuid: ..."), so they go to the client only: "log" lets through the server's own notes and what ends a session or a server.
+		// The server's log must never hold a person's data. Messages of level ERROR quote values in
+		// their very text ("invalid input syntax for type uuid: ..."), so they go to the client
+		// only: "log" lets through the server's own notes and what ends a session or a server.
 		"log_destination=stderr",
 		"logging_collector=off",
 		"log_min_messages=log",
 		"log_min_error_statement=panic",
-		"log_error_verbosity=terse", // without DETAIL, which quotes keys and the statement that a crashed session ran
+		// without DETAIL, which quotes keys and the statement that a crashed session ran
+		"log_error_verbosity=terse",
 		"log_statement=none",
 		"log_min_duration_statement=-1",
 		"log_min_duration_sample=-1",
@@ -284,9 +322,21 @@ func (s *Server) arguments() []string {
 	}
 	switch s.purpose {
 	case Test:
-		settings = append(settings, "fsync=off", "full_page_writes=off", "max_connections=300", "max_prepared_transactions=20")
+		settings = append(
+			settings,
+			"fsync=off",
+			"full_page_writes=off",
+			"max_connections=300",
+			"max_prepared_transactions=20",
+		)
 	default:
-		settings = append(settings, "fsync=on", "full_page_writes=on", "max_connections=100", "max_prepared_transactions=0")
+		settings = append(
+			settings,
+			"fsync=on",
+			"full_page_writes=on",
+			"max_connections=100",
+			"max_prepared_transactions=0",
+		)
 	}
 	arguments := []string{"-D", s.data}
 	for _, setting := range settings {

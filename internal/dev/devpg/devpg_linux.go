@@ -8,9 +8,10 @@ import (
 	"syscall"
 )
 
-// attributes are those of a child process under this account. The kernel sends it the given signal when the thread that started it ends, so
-// that thread must stay. The child leads a process group of its own: an interrupt from the keyboard is for us, and the server must outlive
-// our own orderly end.
+// attributes are those of a child process under this account. The kernel sends it the given signal
+// when the thread that started it ends, so that thread must stay. The child leads a process group
+// of its own: an interrupt from the keyboard is for us, and the server must outlive our own orderly
+// end.
 func (w identity) attributes(onOurDeath syscall.Signal) (*syscall.SysProcAttr, error) {
 	attributes := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: onOurDeath}
 	switch w.manner {
@@ -24,8 +25,9 @@ func (w identity) attributes(onOurDeath syscall.Signal) (*syscall.SysProcAttr, e
 	return attributes, nil
 }
 
-// commandLine returns what a running process was started with, its words joined by spaces; it is empty for a process that has ended and that
-// nobody has waited for. The error matches os.ErrNotExist if there is no such process.
+// commandLine returns what a running process was started with, its words joined by spaces; it is
+// empty for a process that has ended and that nobody has waited for. The error matches
+// os.ErrNotExist if there is no such process.
 func commandLine(pid int) (string, error) {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
@@ -34,7 +36,8 @@ func commandLine(pid int) (string, error) {
 	return strings.TrimSpace(string(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))), nil
 }
 
-// workingDirectory returns where a running process stands. A PostgreSQL, with all its processes, stands in its data directory.
+// workingDirectory returns where a running process stands. A PostgreSQL, with all its processes,
+// stands in its data directory.
 func workingDirectory(pid int) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 }

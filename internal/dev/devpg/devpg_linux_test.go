@@ -11,8 +11,9 @@ import (
 	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
-// TestAsRootWithoutCapabilities repeats the tests as a root that may not become anybody else, as in a container without capabilities: a user
-// namespace with no other number than root's. Where the machine forbids user namespaces there is only the refusal to be tested.
+// TestAsRootWithoutCapabilities repeats the tests as a root that may not become anybody else, as in
+// a container without capabilities: a user namespace with no other number than root's. Where the
+// machine forbids user namespaces there is only the refusal to be tested.
 func TestAsRootWithoutCapabilities(t *testing.T) {
 	t.Parallel()
 	account, err := unprivilegedAccount()
@@ -54,7 +55,8 @@ func TestCommandLineOfAnEndedProcess(t *testing.T) {
 			break
 		}
 	}
-	if state, err := stateOf(ended.Process.Pid, "/data"); state != stranger || err != nil { // a zombie: nobody has waited for it
+	// a zombie: nobody has waited for it
+	if state, err := stateOf(ended.Process.Pid, "/data"); state != stranger || err != nil {
 		t.Errorf("state %d, %v", state, err)
 	}
 	if err := ended.Wait(); err != nil {

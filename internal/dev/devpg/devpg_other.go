@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// attributes are those of a child process under this account. Only Linux tells a child of its parent's death: elsewhere a server outlives a
-// killed parent until the next Start on its directory ends it, see clearRemains.
+// attributes are those of a child process under this account. Only Linux tells a child of its
+// parent's death: elsewhere a server outlives a killed parent until the next Start on its directory
+// ends it, see clearRemains.
 func (w identity) attributes(syscall.Signal) (*syscall.SysProcAttr, error) {
 	attributes := &syscall.SysProcAttr{Setpgid: true}
 	switch w.manner {
@@ -27,8 +28,8 @@ func (w identity) attributes(syscall.Signal) (*syscall.SysProcAttr, error) {
 	return attributes, nil
 }
 
-// commandLine returns what a running process was started with, its words joined by spaces. The error matches os.ErrNotExist if there is no
-// such process.
+// commandLine returns what a running process was started with, its words joined by spaces. The
+// error matches os.ErrNotExist if there is no such process.
 func commandLine(pid int) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -25,7 +25,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/pgprograms"
 )
 
-// serveVariable makes this test binary a process that runs a server on the named directory until it is killed.
+// serveVariable makes this test binary a process that runs a server on the named directory until it
+// is killed.
 const serveVariable = "DEVPG_TEST_SERVE"
 
 func TestMain(m *testing.M) {
@@ -185,7 +186,8 @@ func TestPostmasterNoteOfAStranger(t *testing.T) {
 	server := mustStart(t, Options{Dir: dir, Purpose: Test})
 	mustStop(t, server)
 
-	// A process of the very account that the server runs under: PostgreSQL takes it for a server of its own.
+	// A process of the very account that the server runs under: PostgreSQL takes it for a server of
+	// its own.
 	attributes, err := server.who.attributes(0)
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +256,8 @@ func TestEphemeralLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestAccount runs under whatever account the tests have; TestAsOrdinaryUser and TestAsRootWithoutCapabilities repeat it under others.
+// TestAccount runs under whatever account the tests have; TestAsOrdinaryUser and
+// TestAsRootWithoutCapabilities repeat it under others.
 func TestAccount(t *testing.T) {
 	t.Parallel()
 	server := mustStart(t, Options{Dir: temporaryDir(t), Purpose: Test})
@@ -487,7 +490,8 @@ func TestOtherVersionsAreKept(t *testing.T) {
 	}
 }
 
-// TestAsOrdinaryUser repeats the tests that depend on the account as an ordinary user, when they run as root.
+// TestAsOrdinaryUser repeats the tests that depend on the account as an ordinary user, when they
+// run as root.
 func TestAsOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -500,11 +504,13 @@ func TestAsOrdinaryUser(t *testing.T) {
 	repeat(t, account, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: account.uid, Gid: account.gid}})
 }
 
-// repeat runs the tests that depend on the account once more, in a process with the given attributes.
+// repeat runs the tests that depend on the account once more, in a process with the given
+// attributes.
 func repeat(t *testing.T, account identity, attributes *syscall.SysProcAttr) {
 	t.Helper()
 	dir := temporaryDir(t)
-	program := filepath.Join(dir, "devpg.test") // go test's own copy may be where the account can't get at it
+	// go test's own copy may be where the account can't get at it
+	program := filepath.Join(dir, "devpg.test")
 	copyProgram(t, program)
 	work := filepath.Join(dir, "w")
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(work, 0o700)); err != nil {
@@ -542,7 +548,8 @@ func copyProgram(t *testing.T, to string) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	// A process that another test starts meanwhile would have the file open for writing too, and nobody could run it.
+	// A process that another test starts meanwhile would have the file open for writing too, and
+	// nobody could run it.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
@@ -557,7 +564,8 @@ func copyProgram(t *testing.T, to string) {
 	}
 }
 
-// temporaryDir is like t.TempDir, but not below a closed directory, and resolved, so that paths can be compared.
+// temporaryDir is like t.TempDir, but not below a closed directory, and resolved, so that paths can
+// be compared.
 func temporaryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "devpg-") // short, for the sockets

@@ -19,13 +19,15 @@ import (
 
 // home is the directory that holds one server's data, and the lock on it.
 type home struct {
-	path  string   // absolute, without symbolic links
-	given string   // Options.Dir, absolute; the same directory as path, or the closed one that path stands in for
+	path string // absolute, without symbolic links
+	// Options.Dir, absolute; the same directory as path, or the closed one that path stands in for
+	given string
 	made  []string // directories made for it, outermost first
 	file  *os.File // holds the lock; nil while not locked
 }
 
-// shelters are the directories, shared by everybody, in which place for a server's files is found when Options.Dir can't hold them.
+// shelters are the directories, shared by everybody, in which place for a server's files is found
+// when Options.Dir can't hold them.
 type shelters struct {
 	lasting []string // survive a restart of the machine where possible
 	short   []string // have names short enough for a socket
@@ -34,16 +36,19 @@ type shelters struct {
 func machineShelters() shelters {
 	return shelters{
 		lasting: []string{"/var/tmp", os.TempDir()},
-		short:   []string{os.TempDir(), "/tmp"}, // TMPDIR may be a long name; /tmp exists on every Unix
+		// TMPDIR may be a long name; /tmp exists on every Unix
+		short: []string{os.TempDir(), "/tmp"},
 	}
 }
 
 // place makes the home for a server started with the given Options.Dir.
 //
-// Run by an ordinary user, that is Dir itself. Run by root, the server's account must be able to pass through Dir and everything above, while
-// no other account than root may change anything on that way, because root works there by name. Directories that are made here, and Dir if it
-// is found empty, are opened to the account's group (mode 0710). What was there before keeps its mode: if it bars the way (/root is 0700), or
-// belongs to somebody else, the home is a directory of root's in /var/tmp instead, named by a hash of Dir, so that the next start finds it.
+// Run by an ordinary user, that is Dir itself. Run by root, the server's account must be able to
+// pass through Dir and everything above, while no other account than root may change anything on
+// that way, because root works there by name. Directories that are made here, and Dir if it is
+// found empty, are opened to the account's group (mode 0710). What was there before keeps its mode:
+// if it bars the way (/root is 0700), or belongs to somebody else, the home is a directory of
+// root's in /var/tmp instead, named by a hash of Dir, so that the next start finds it.
 func place(ctx context.Context, dir string, who identity, p pgprograms.Programs, shelter shelters) (*home, error) {
 	given, err := filepath.Abs(dir)
 	if err != nil {
@@ -79,7 +84,8 @@ func place(ctx context.Context, dir string, who identity, p pgprograms.Programs,
 		if err == nil {
 			return &home{path: real, given: given, made: made}, nil
 		}
-		if !errors.Is(err, syscall.EACCES) { // the context's end, a slow machine: no reason to look for the data elsewhere
+		// the context's end, a slow machine: no reason to look for the data elsewhere
+		if !errors.Is(err, syscall.EACCES) {
 			return nil, err
 		}
 		reasons = append(reasons, fmt.Errorf("in %s: %w", real, err))
@@ -98,10 +104,16 @@ func place(ctx context.Context, dir string, who identity, p pgprograms.Programs,
 		reasons = append(reasons, fmt.Errorf("in %s: %w", parent, err))
 	}
 	removeEmpty(made)
-	return nil, fmt.Errorf("no directory that the account %s can reach, for the data of %s: %w", who.name, given, errors.Join(reasons...))
+	return nil, fmt.Errorf(
+		"no directory that the account %s can reach, for the data of %s: %w",
+		who.name,
+		given,
+		errors.Join(reasons...),
+	)
 }
 
-// lock takes the home for this process. The kernel gives it up when the process ends, however that happens. Error: ErrInUse.
+// lock takes the home for this process. The kernel gives it up when the process ends, however that
+// happens. Error: ErrInUse.
 func (h *home) lock() error {
 	path := filepath.Join(h.path, "lock")
 	for {
@@ -116,7 +128,8 @@ func (h *home) lock() error {
 			}
 			return fmt.Errorf("lock %s: %w", path, err)
 		}
-		// An ephemeral server removes its lock file before it gives up the lock: a lock on a removed file holds nobody off.
+		// An ephemeral server removes its lock file before it gives up the lock: a lock on a
+		// removed file holds nobody off.
 		held, errHeld := file.Stat()
 		named, errNamed := os.Lstat(path)
 		if errHeld == nil && errNamed == nil && os.SameFile(held, named) {
@@ -136,7 +149,8 @@ func (h *home) unlock() {
 	}
 }
 
-// removeAndUnlock removes the lock's file, the directories made for the home and Dir itself, each only if nothing else is in it.
+// removeAndUnlock removes the lock's file, the directories made for the home and Dir itself, each
+// only if nothing else is in it.
 func (h *home) removeAndUnlock() {
 	if h.file == nil {
 		return
@@ -156,8 +170,9 @@ type socketDir struct {
 	base string // directory in a shelter that holds it; empty if it lies in the home
 }
 
-// makeSocketDir makes the directory, readable by nobody but the server's account, and clears a dead server's socket from it: the caller holds
-// the lock. The directory lies in the home unless its name would be too long for a socket or would need quoting.
+// makeSocketDir makes the directory, readable by nobody but the server's account, and clears a dead
+// server's socket from it: the caller holds the lock. The directory lies in the home unless its
+// name would be too long for a socket or would need quoting.
 func makeSocketDir(homePath string, who identity, shelter shelters) (socketDir, error) {
 	sockets := socketDir{path: filepath.Join(homePath, "run")}
 	reasons := []error{checkSocketPath(sockets.path)}
@@ -179,7 +194,8 @@ func makeSocketDir(homePath string, who identity, shelter shelters) (socketDir, 
 	return socketDir{}, fmt.Errorf("no directory for the socket: %w", errors.Join(reasons...))
 }
 
-// remove removes what the server left, if it is gone. Errors don't matter: the next start takes the directory as it is.
+// remove removes what the server left, if it is gone. Errors don't matter: the next start takes the
+// directory as it is.
 func (d socketDir) remove() {
 	if d.path != "" {
 		_ = os.Remove(d.path)
@@ -189,8 +205,9 @@ func (d socketDir) remove() {
 	}
 }
 
-// checkSocketPath refuses a directory whose socket's name would exceed what the systems allow (Linux 107 bytes, macOS 103), or that would
-// need quoting in the server's settings or in a URL: a comma in a host begins another host.
+// checkSocketPath refuses a directory whose socket's name would exceed what the systems allow
+// (Linux 107 bytes, macOS 103), or that would need quoting in the server's settings or in a URL: a
+// comma in a host begins another host.
 func checkSocketPath(dir string) error {
 	const most = 103
 	if length := len(dir) + len("/.s.PGSQL."+port); length > most {
@@ -204,7 +221,8 @@ func checkSocketPath(dir string) error {
 
 func takeSocketDir(path string, who identity) error {
 	owner, _ := who.owner()
-	// One that is still root's was made by a process that was killed before it gave the directory away.
+	// One that is still root's was made by a process that was killed before it gave the directory
+	// away.
 	if err := makeOwn(path, 0, owner, os.Geteuid()); err != nil {
 		return err
 	}
@@ -216,7 +234,8 @@ func takeSocketDir(path string, who identity) error {
 	return who.give(path)
 }
 
-// shelterIn makes a directory of ours in one that everybody shares, through which the server's account, and nobody else, can pass.
+// shelterIn makes a directory of ours in one that everybody shares, through which the server's
+// account, and nobody else, can pass.
 func shelterIn(parent, purpose string, who identity) (string, error) {
 	info, err := os.Stat(parent)
 	if err != nil {
@@ -237,8 +256,8 @@ func shelterIn(parent, purpose string, who identity) (string, error) {
 	return path, letPass(path, group)
 }
 
-// makeOwn makes a directory with mode 0700, or accepts one that is there: no link, owned by one of the owners, and without rights for others
-// except those tolerated.
+// makeOwn makes a directory with mode 0700, or accepts one that is there: no link, owned by one of
+// the owners, and without rights for others except those tolerated.
 func makeOwn(path string, tolerated fs.FileMode, owners ...int) error {
 	err := os.Mkdir(path, 0o700)
 	if !errors.Is(err, fs.ErrExist) {
@@ -262,7 +281,8 @@ func letPass(dir string, group int) error {
 	return os.Chmod(dir, 0o710)
 }
 
-// belongsToRoot says whether nobody but root can change what a name in the directory means. A sticky directory on the way (/tmp) is fine.
+// belongsToRoot says whether nobody but root can change what a name in the directory means. A
+// sticky directory on the way (/tmp) is fine.
 func belongsToRoot(dir string) error {
 	for at := dir; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)

@@ -20,10 +20,12 @@ type manner int
 const (
 	direct  manner = iota // as we are, being an ordinary user
 	dropped               // we are root and the server becomes another account
-	mapped                // we are root in name only: inside a user namespace our number looks like another account's
+	// we are root in name only: inside a user namespace our number looks like another account's
+	mapped
 )
 
-// identity is the account that the server runs under. uid and gid are what the server sees itself as.
+// identity is the account that the server runs under. uid and gid are what the server sees itself
+// as.
 type identity struct {
 	manner   manner
 	name     string
@@ -47,8 +49,9 @@ func (w identity) give(path string) error {
 	return os.Lchown(path, uid, gid)
 }
 
-// chooseIdentity finds out under which account the server can run. Whether root may become another account depends on capabilities, user
-// namespaces and security modules, so it is tried out rather than computed.
+// chooseIdentity finds out under which account the server can run. Whether root may become another
+// account depends on capabilities, user namespaces and security modules, so it is tried out rather
+// than computed.
 func chooseIdentity(ctx context.Context, p pgprograms.Programs) (identity, error) {
 	if os.Geteuid() != 0 {
 		return identity{manner: direct, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
@@ -62,23 +65,34 @@ func chooseIdentity(ctx context.Context, p pgprograms.Programs) (identity, error
 	if errDrop == nil {
 		return account, nil
 	}
-	if errors.Is(errDrop, context.DeadlineExceeded) || errors.Is(errDrop, context.Canceled) { // says nothing about what is allowed
+	// says nothing about what is allowed
+	if errors.Is(errDrop, context.DeadlineExceeded) || errors.Is(errDrop, context.Canceled) {
 		return identity{}, errDrop
 	}
 	if errors.Is(errDrop, syscall.EACCES) { // the change of account itself worked
-		return identity{}, fmt.Errorf("the account %s, as which PostgreSQL would run, may not execute it: %w", account.name, errDrop)
+		return identity{}, fmt.Errorf(
+			"the account %s, as which PostgreSQL would run, may not execute it: %w",
+			account.name,
+			errDrop,
+		)
 	}
 	account.manner = mapped
 	errMap := account.try(ctx, p, "/")
 	if errMap == nil {
 		return account, nil
 	}
-	return identity{}, fmt.Errorf("PostgreSQL refuses to run as root, and this process can neither become %s (%w) nor make a user namespace "+
-		"(%w): start it as an ordinary user", account.name, errDrop, errMap)
+	return identity{}, fmt.Errorf(
+		"PostgreSQL refuses to run as root, and this process can neither become %s (%w) nor make a user namespace "+
+			"(%w): start it as an ordinary user",
+		account.name,
+		errDrop,
+		errMap,
+	)
 }
 
-// try runs a harmless program under the account, standing in the given directory. The error matches EACCES where the account can't get to
-// the program or into the directory; EPERM, EINVAL and others where the account itself can't be had; and the context's where that has ended.
+// try runs a harmless program under the account, standing in the given directory. The error matches
+// EACCES where the account can't get to the program or into the directory; EPERM, EINVAL and others
+// where the account itself can't be had; and the context's where that has ended.
 func (w identity) try(ctx context.Context, p pgprograms.Programs, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -97,7 +111,8 @@ func (w identity) try(ctx context.Context, p pgprograms.Programs, dir string) er
 	return nil
 }
 
-// unprivilegedAccount returns the account that takes root's place. It must be one that the machine knows by name: initdb asks for it.
+// unprivilegedAccount returns the account that takes root's place. It must be one that the machine
+// knows by name: initdb asks for it.
 func unprivilegedAccount() (identity, error) {
 	for _, name := range []string{"postgres", "_postgres", "nobody"} {
 		account, err := user.Lookup(name)
@@ -110,8 +125,10 @@ func unprivilegedAccount() (identity, error) {
 			return identity{name: name, uid: uid, gid: gid}, nil
 		}
 	}
-	return identity{}, errors.New("PostgreSQL refuses to run as root, and there is neither an account postgres nor nobody to run it as: " +
-		"start it as an ordinary user")
+	return identity{}, errors.New(
+		"PostgreSQL refuses to run as root, and there is neither an account postgres nor nobody to run it as: " +
+			"start it as an ordinary user",
+	)
 }
 
 // parseID reads a user's or group's number. macOS writes that of nobody as -2.

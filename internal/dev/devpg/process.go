@@ -31,7 +31,8 @@ type ending struct {
 func endings() []ending {
 	return []ending{
 		{syscall.SIGINT, 10 * time.Second}, // fast: roll back, write out, end
-		{syscall.SIGQUIT, 7 * time.Second}, // immediate: end; the postmaster kills what has not ended after five seconds
+		// immediate: end; the postmaster kills what has not ended after five seconds
+		{syscall.SIGQUIT, 7 * time.Second},
 		{syscall.SIGKILL, 5 * time.Second}, // the backends notice and follow
 	}
 }
@@ -44,9 +45,11 @@ type process struct {
 	serving atomic.Bool   // from the first accepted connection until it is told to end
 }
 
-// launch starts a postmaster. Its end is the end of the thread that started it (see attributes), so that thread waits for it.
+// launch starts a postmaster. Its end is the end of the thread that started it (see attributes), so
+// that thread waits for it.
 func launch(program string, arguments []string, who identity, log *slog.Logger) (*process, error) {
-	// On our death a fast shutdown, as by Stop: the data needs no recovery at the next start, which waits for it (clearRemains).
+	// On our death a fast shutdown, as by Stop: the data needs no recovery at the next start, which
+	// waits for it (clearRemains).
 	attributes, err := who.attributes(syscall.SIGINT)
 	if err != nil {
 		return nil, err
@@ -56,7 +59,8 @@ func launch(program string, arguments []string, who identity, log *slog.Logger) 
 	p.command.Dir = "/" // the account may not be able to stand where we do
 	p.command.Env = pgprograms.Environment()
 	p.command.Stderr = p.words
-	p.command.WaitDelay = time.Second // for a backend that outlives the postmaster with the pipe in its hands
+	// for a backend that outlives the postmaster with the pipe in its hands
+	p.command.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -77,7 +81,8 @@ func launch(program string, arguments []string, who identity, log *slog.Logger) 
 
 func (p *process) pid() int { return p.command.Process.Pid }
 
-// end ends the server and waits until it is gone. The first, kind attempt is given up when the context ends.
+// end ends the server and waits until it is gone. The first, kind attempt is given up when the
+// context ends.
 func (p *process) end(ctx context.Context) error {
 	p.serving.Store(false)
 	kind := ctx.Done()
@@ -104,14 +109,15 @@ func (p *process) end(ctx context.Context) error {
 	return fmt.Errorf("PostgreSQL (process %d) does not end", p.pid())
 }
 
-// lastWords returns the end of the server's log, without personal data by the settings in arguments.
+// lastWords returns the end of the server's log, without personal data by the settings in
+// arguments.
 func (p *process) lastWords() string { return p.words.tail() }
 
 // said tells whether the end of the server's log holds a text.
 func (p *process) said(text string) bool { return strings.Contains(p.words.tail(), text) }
 
-// serverLog receives what the server says on its standard error, passes it on at Debug and remembers the end of it. Nothing of it is
-// written to a file, so nothing grows.
+// serverLog receives what the server says on its standard error, passes it on at Debug and
+// remembers the end of it. Nothing of it is written to a file, so nothing grows.
 type serverLog struct {
 	log     *slog.Logger
 	mu      sync.Mutex

@@ -84,8 +84,9 @@ func openS3(t *testing.T, server *s3Server, prefix string) Store {
 // smallPart makes an upload in parts of what is not large.
 const smallPart = 5 << 20
 
-// s3Server is an S3 service within the test. Beneath it is one that somebody else wrote; what that one lacks, a condition on the completion of an upload in parts, is
-// put before it, as Amazon describes it.
+// s3Server is an S3 service within the test. Beneath it is one that somebody else wrote; what that
+// one lacks, a condition on the completion of an upload in parts, is put before it, as Amazon
+// describes it.
 type s3Server struct {
 	*httptest.Server
 	backend   gofakes3.Backend

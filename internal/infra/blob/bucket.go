@@ -23,9 +23,11 @@ import (
 )
 
 const (
-	partSize = 32 << 20 // what is smaller goes in one request; what is larger in parts of this size, one in memory at a time
-	mostPart = 10000    // the bound of S3, which makes 312 GiB the largest object
-	conflict = 5        // how often a write is tried again that S3 says collided with another one
+	// what is smaller goes in one request; what is larger in parts of this size, one in memory at a
+	// time
+	partSize = 32 << 20
+	mostPart = 10000 // the bound of S3, which makes 312 GiB the largest object
+	conflict = 5     // how often a write is tried again that S3 says collided with another one
 	// writer is the name of the mark by which a writer knows its own object again.
 	writer = "steward-writer"
 )
@@ -47,7 +49,9 @@ type bucket struct {
 
 func openBucket(settings bucketSettings) (*bucket, error) {
 	if settings.bucket == "" {
-		return nil, errors.New("blob: the URL of an S3 store names a bucket, such as s3://steward/blobs?region=eu-west-2")
+		return nil, errors.New(
+			"blob: the URL of an S3 store names a bucket, such as s3://steward/blobs?region=eu-west-2",
+		)
 	}
 	if settings.prefix != "" {
 		if err := checkName(settings.prefix); err != nil {
@@ -64,11 +68,16 @@ func openBucket(settings bucketSettings) (*bucket, error) {
 	signing := credentials.NewStaticV4(settings.accessKey, settings.secretKey.Reveal(), "")
 	switch {
 	case settings.accessKey == "" && settings.secretKey.IsEmpty():
-		signing = credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}})
+		signing = credentials.NewChainCredentials(
+			[]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}},
+		)
 	case settings.accessKey == "" || settings.secretKey.IsEmpty():
 		return nil, errors.New("blob: the access key and the secret key of the store go together")
 	}
-	client, err := minio.NewCore(settings.endpoint, &minio.Options{Creds: signing, Secure: !settings.insecure, Region: settings.region})
+	client, err := minio.NewCore(
+		settings.endpoint,
+		&minio.Options{Creds: signing, Secure: !settings.insecure, Region: settings.region},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
@@ -82,7 +91,11 @@ func (b *bucket) Create(ctx context.Context, name string, content io.Reader) err
 	}
 	mark := rand.Text()
 	// The content is hashed here, so the client need not sign it piece by piece on its way.
-	options := minio.PutObjectOptions{ContentType: "application/octet-stream", UserMetadata: map[string]string{writer: mark}, DisableContentSha256: true}
+	options := minio.PutObjectOptions{
+		ContentType:          "application/octet-stream",
+		UserMetadata:         map[string]string{writer: mark},
+		DisableContentSha256: true,
+	}
 	options.SetMatchETagExcept("*")
 
 	from := &source{ctx: ctx, reader: content}
@@ -96,9 +109,19 @@ func (b *bucket) Create(ctx context.Context, name string, content io.Reader) err
 	default:
 		err = b.putParts(ctx, b.prefix+name, first.Bytes(), from, options)
 	}
-	if code := answer(err); err != nil && (code.Code == minio.PreconditionFailed || code.StatusCode == http.StatusPreconditionFailed) {
-		// An answer that was lost on the way makes the client ask again, and then it is our own object that is in the way.
-		if info, err := b.client.StatObject(ctx, b.name, b.prefix+name, minio.StatObjectOptions{}); err == nil && info.Metadata.Get("X-Amz-Meta-"+writer) == mark {
+	if code := answer(
+		err,
+	); err != nil &&
+		(code.Code == minio.PreconditionFailed || code.StatusCode == http.StatusPreconditionFailed) {
+		// An answer that was lost on the way makes the client ask again, and then it is our own
+		// object that is in the way.
+		if info, err := b.client.StatObject(
+			ctx,
+			b.name,
+			b.prefix+name,
+			minio.StatObjectOptions{},
+		); err == nil &&
+			info.Metadata.Get("X-Amz-Meta-"+writer) == mark {
 			return nil
 		}
 		return fmt.Errorf("blob: %s: %w", name, ErrExists)
@@ -112,7 +135,16 @@ func (b *bucket) Create(ctx context.Context, name string, content io.Reader) err
 func (b *bucket) put(ctx context.Context, key string, content []byte, options minio.PutObjectOptions) (err error) {
 	md5Text, sha256Text := checksums(content)
 	for range conflict {
-		_, err = b.client.PutObject(ctx, b.name, key, bytes.NewReader(content), int64(len(content)), md5Text, sha256Text, options)
+		_, err = b.client.PutObject(
+			ctx,
+			b.name,
+			key,
+			bytes.NewReader(content),
+			int64(len(content)),
+			md5Text,
+			sha256Text,
+			options,
+		)
 		if answer(err).StatusCode != http.StatusConflict {
 			return err
 		}
@@ -120,10 +152,21 @@ func (b *bucket) put(ctx context.Context, key string, content []byte, options mi
 	return err
 }
 
-// putParts writes an object of several parts. It is the completion that makes the object, and so that carries the condition; the client's own upload of streams
-// leaves the condition out there.
-func (b *bucket) putParts(ctx context.Context, key string, part []byte, rest io.Reader, options minio.PutObjectOptions) (err error) {
-	upload, err := b.client.NewMultipartUpload(ctx, b.name, key, minio.PutObjectOptions{ContentType: options.ContentType, UserMetadata: options.UserMetadata})
+// putParts writes an object of several parts. It is the completion that makes the object, and so
+// that carries the condition; the client's own upload of streams leaves the condition out there.
+func (b *bucket) putParts(
+	ctx context.Context,
+	key string,
+	part []byte,
+	rest io.Reader,
+	options minio.PutObjectOptions,
+) (err error) {
+	upload, err := b.client.NewMultipartUpload(
+		ctx,
+		b.name,
+		key,
+		minio.PutObjectOptions{ContentType: options.ContentType, UserMetadata: options.UserMetadata},
+	)
 	if err != nil {
 		return err
 	}
@@ -138,8 +181,16 @@ func (b *bucket) putParts(ctx context.Context, key string, part []byte, rest io.
 			return fmt.Errorf("larger than %d parts of %d MiB", mostPart, b.part>>20)
 		}
 		md5Text, sha256Text := checksums(part)
-		made, err := b.client.PutObjectPart(ctx, b.name, key, upload, len(done)+1, bytes.NewReader(part), int64(len(part)),
-			minio.PutObjectPartOptions{Md5Base64: md5Text, Sha256Hex: sha256Text, DisableContentSha256: true})
+		made, err := b.client.PutObjectPart(
+			ctx,
+			b.name,
+			key,
+			upload,
+			len(done)+1,
+			bytes.NewReader(part),
+			int64(len(part)),
+			minio.PutObjectPartOptions{Md5Base64: md5Text, Sha256Hex: sha256Text, DisableContentSha256: true},
+		)
 		if err != nil {
 			return err
 		}
@@ -148,7 +199,8 @@ func (b *bucket) putParts(ctx context.Context, key string, part []byte, rest io.
 		if read == 0 && errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil && err != io.ErrUnexpectedEOF { //nolint:errorlint // only the value itself says that the part is the last
+		if err != nil &&
+			err != io.ErrUnexpectedEOF { //nolint:errorlint // only the value itself says that the part is the last
 			return err
 		}
 		part = part[:read]
@@ -241,7 +293,8 @@ func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[Info,
 	}
 }
 
-// Delete implements Store. In a bucket that keeps versions a plain delete would hide the object and keep what it holds.
+// Delete implements Store. In a bucket that keeps versions a plain delete would hide the object and
+// keep what it holds.
 func (b *bucket) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -261,7 +314,12 @@ func (b *bucket) Delete(ctx context.Context, name string) error {
 		case version.Key != key:
 			continue
 		}
-		if err := b.client.RemoveObject(ctx, b.name, key, minio.RemoveObjectOptions{VersionID: version.VersionID}); err != nil {
+		if err := b.client.RemoveObject(
+			ctx,
+			b.name,
+			key,
+			minio.RemoveObjectOptions{VersionID: version.VersionID},
+		); err != nil {
 			return fmt.Errorf("blob: a version of %s: %w", name, err)
 		}
 	}

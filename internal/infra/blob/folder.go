@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// partial is the folder, beside the objects, of what is being written. No object can have a name that begins with a dot.
+// partial is the folder, beside the objects, of what is being written. No object can have a name
+// that begins with a dot.
 const partial = ".partial"
 
 // folder is a store in a folder, which may lie on a network's file system that knows hard links.
@@ -37,8 +38,9 @@ func openFolder(root string, sync bool) (*folder, error) {
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
-// Create implements Store. The object is written as a file without a name where the system knows such, and beside the others otherwise. It is made durable, and then given its
-// name, which fails if the name is taken.
+// Create implements Store. The object is written as a file without a name where the system knows
+// such, and beside the others otherwise. It is made durable, and then given its name, which fails
+// if the name is taken.
 func (f *folder) Create(ctx context.Context, name string, content io.Reader) (err error) {
 	if err := checkName(name); err != nil {
 		return err
@@ -164,12 +166,14 @@ func (f *folder) translate(name string, err error) error {
 	return fmt.Errorf("blob: %w", err)
 }
 
-// missing tells whether a file is not there, also because what should be a folder above it is a file.
+// missing tells whether a file is not there, also because what should be a folder above it is a
+// file.
 func missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// List implements Store. The entries of one folder are held in memory at a time, so whoever writes very many objects spreads them over folders.
+// List implements Store. The entries of one folder are held in memory at a time, so whoever writes
+// very many objects spreads them over folders.
 func (f *folder) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		if err := checkPrefix(prefix); err != nil {
@@ -184,7 +188,8 @@ func (f *folder) List(ctx context.Context, prefix, after string) iter.Seq2[Info,
 	}
 }
 
-// walk gives the objects below a folder, whose name is empty or ends with a slash. It returns false when the receiver wants no more.
+// walk gives the objects below a folder, whose name is empty or ends with a slash. It returns false
+// when the receiver wants no more.
 func (f *folder) walk(ctx context.Context, within, prefix, after string, yield func(Info, error) bool) bool {
 	if err := ctx.Err(); err != nil {
 		yield(Info{}, err)

@@ -1,10 +1,12 @@
 // Package egress makes HTTP clients that call addresses which somebody outside chose.
 //
-// Owns: which addresses may be dialled, and the bounds of a call: time, redirects, length of the answer.
+// Owns: which addresses may be dialled, and the bounds of a call: time, redirects, length of the
+// answer.
 // Does not own: what is called and why (the features), and what comes of an answer.
 //
-// The address is looked at when it is dialled, after the name was resolved: what a name resolves to may change between a check and the call, and a
-// literal has many spellings. Whatever is not plainly a public address is refused, by the special-purpose registries of IANA for IPv4 and IPv6
+// The address is looked at when it is dialled, after the name was resolved: what a name resolves to
+// may change between a check and the call, and a literal has many spellings. Whatever is not
+// plainly a public address is refused, by the special-purpose registries of IANA for IPv4 and IPv6
 // (RFC 6890 and what was registered since), unless the settings allow its network.
 package egress
 
@@ -38,7 +40,8 @@ const (
 // ErrRefused is returned for an address that may not be dialled. It does not say which one.
 var ErrRefused = errors.New("dial: the address is not a public one")
 
-// The networks of the public Internet are those that are left when these are taken away. For IPv6 only 2000::/3 is given out at all.
+// The networks of the public Internet are those that are left when these are taken away. For IPv6
+// only 2000::/3 is given out at all.
 var (
 	special4 = prefixes(
 		"0.0.0.0/8",       // this network
@@ -128,13 +131,15 @@ func (p Policy) May(address netip.Addr) bool {
 	return Public(address) || address.Zone() == "" && in(p.Allowed, address)
 }
 
-// PlainTo tells whether a host may be called without TLS: the machine itself, where the settings allow that. Everything else is on the way.
+// PlainTo tells whether a host may be called without TLS: the machine itself, where the settings
+// allow that. Everything else is on the way.
 func (p Policy) PlainTo(host string) bool {
 	if address, err := netip.ParseAddr(host); err == nil {
 		address = address.Unmap()
 		return in(loopback, address) && p.May(address)
 	}
-	return strings.EqualFold(host, "localhost") && slices.ContainsFunc(loopback, func(network netip.Prefix) bool { return p.May(network.Addr()) })
+	return strings.EqualFold(host, "localhost") &&
+		slices.ContainsFunc(loopback, func(network netip.Prefix) bool { return p.May(network.Addr()) })
 }
 
 // control is asked by the dialer for each address that it is about to connect to.
@@ -162,7 +167,8 @@ type Client struct {
 	plain  *http.Client // for the machine itself
 }
 
-// NewClient makes a client. It follows no redirect, asks no proxy, and trusts the certificate authorities of the machine, or those given.
+// NewClient makes a client. It follows no redirect, asks no proxy, and trusts the certificate
+// authorities of the machine, or those given.
 func NewClient(policy Policy, roots *tls.Config) *Client {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if roots != nil {
@@ -174,9 +180,17 @@ func NewClient(policy Policy, roots *tls.Config) *Client {
 			Timeout:       Timeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
-				Proxy: nil, DialContext: dialer.DialContext, TLSClientConfig: secure, TLSHandshakeTimeout: tlsTimeout, ResponseHeaderTimeout: Timeout,
-				ForceAttemptHTTP2: true, MaxIdleConns: idleAltogether, MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleTimeout,
-				MaxResponseHeaderBytes: headerBytes, DisableCompression: true,
+				Proxy:                  nil,
+				DialContext:            dialer.DialContext,
+				TLSClientConfig:        secure,
+				TLSHandshakeTimeout:    tlsTimeout,
+				ResponseHeaderTimeout:  Timeout,
+				ForceAttemptHTTP2:      true,
+				MaxIdleConns:           idleAltogether,
+				MaxIdleConnsPerHost:    idlePerHost,
+				IdleConnTimeout:        idleTimeout,
+				MaxResponseHeaderBytes: headerBytes,
+				DisableCompression:     true,
 			},
 		}
 	}
@@ -195,9 +209,16 @@ type Answer struct {
 	Header http.Header
 }
 
-// Post sends a body and returns the answer once it is there; its body is read to the limit, so that the connection can be used again, and thrown
-// away. What went wrong is told by Reason; no error holds the address.
-func (c *Client) Post(ctx context.Context, target *url.URL, header http.Header, body []byte, limit int64) (Answer, error) {
+// Post sends a body and returns the answer once it is there; its body is read to the limit, so that
+// the connection can be used again, and thrown away. What went wrong is told by Reason; no error
+// holds the address.
+func (c *Client) Post(
+	ctx context.Context,
+	target *url.URL,
+	header http.Header,
+	body []byte,
+	limit int64,
+) (Answer, error) {
 	client := c.tls
 	switch {
 	case target.Scheme == "http" && c.policy.PlainTo(target.Hostname()):
@@ -234,7 +255,8 @@ const (
 	BrokenOff      Reason = "broken_off"
 )
 
-// callError says why without saying where to: the library's errors repeat the address, and it may hold a secret of the customer's.
+// callError says why without saying where to: the library's errors repeat the address, and it may
+// hold a secret of the customer's.
 type callError struct {
 	reason  Reason
 	refused bool
@@ -268,7 +290,10 @@ func reasonOf(err error) Reason {
 		return NameUnknown
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
 		return TimedOut
-	case errors.As(err, &certificate), errors.As(err, &alert), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &certificate),
+		errors.As(err, &alert),
+		errors.As(err, &record),
+		errors.Is(err, http.ErrSchemeMismatch):
 		return TLSFailed
 	case errors.As(err, &dialling) && dialling.Op == "dial":
 		return Unreachable

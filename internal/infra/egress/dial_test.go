@@ -89,7 +89,8 @@ func post(t *testing.T, client *egress.Client, address string) (int, egress.Reas
 	return answer.Status, "", nil
 }
 
-// Whatever the spelling of an address, and whatever a name resolves to: it is the address that counts.
+// Whatever the spelling of an address, and whatever a name resolves to: it is the address that
+// counts.
 func TestTheAddressIsLookedAtWhenDialled(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int32

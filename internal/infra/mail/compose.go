@@ -24,7 +24,8 @@ type Invitation struct {
 	ValidFor     time.Duration // of the link, from now; at least a minute
 }
 
-// PasswordReset is what is said to somebody who asked for another password, or for whom somebody did.
+// PasswordReset is what is said to somebody who asked for another password, or for whom somebody
+// did.
 type PasswordReset struct {
 	PersonName   string
 	CustomerName string
@@ -37,10 +38,13 @@ type PasswordChanged struct {
 	PersonName   string
 	CustomerName string
 	At           time.Time
-	Contact      string // whom to tell if it was somebody else: an address or a few words; empty for the customer's administrators
+	// whom to tell if it was somebody else: an address or a few words; empty for the customer's
+	// administrators
+	Contact string
 }
 
-// Notice is what is said to a customer. The paragraphs are ours and name no user: they outlive an erasure in the customer's mailbox.
+// Notice is what is said to a customer. The paragraphs are ours and name no user: they outlive an
+// erasure in the customer's mailbox.
 type Notice struct {
 	CustomerName string // may be empty
 	Title        string
@@ -71,7 +75,8 @@ type Alert struct {
 	Why             string    // why this person gets it; needed
 }
 
-// AlertDigest is several alerts in one mail, for the time in which a person has had enough single ones. Its kind is alert.
+// AlertDigest is several alerts in one mail, for the time in which a person has had enough single
+// ones. Its kind is alert.
 type AlertDigest struct {
 	Alerts          []DigestEntry // at least one, in the order to show
 	More            int           // how many others there were that are not listed
@@ -88,7 +93,8 @@ type DigestEntry struct {
 	Times    int // how often it was raised; 0 and 1 are not shown
 }
 
-// Longest values, in characters. What is longer is cut and ends in an ellipsis: a mail that is a little short is better than none.
+// Longest values, in characters. What is longer is cut and ends in an ellipsis: a mail that is a
+// little short is better than none.
 const (
 	longestName    = 120
 	longestSubject = 200
@@ -102,34 +108,49 @@ const (
 // MostDigestEntries is how many alerts a digest lists; how many more there were it says.
 const MostDigestEntries = mostEntries
 
-// NewInvitation words an invitation. It returns an error for an address, a link or a name that cannot be sent.
+// NewInvitation words an invitation. It returns an error for an address, a link or a name that
+// cannot be sent.
 func NewInvitation(to string, data Invitation) (Message, error) {
 	w := newWriter(to)
-	person, customer := w.optional("PersonName", data.PersonName, longestName), w.line("CustomerName", data.CustomerName, longestName)
+	person, customer := w.optional("PersonName", data.PersonName, longestName),
+		w.line("CustomerName", data.CustomerName, longestName)
 	return w.compose(KindInvitation, "Choose a password for your "+customer+" account", "invitation", fields{
-		Person: person, Customer: customer, Link: w.link("Link", data.Link), ValidFor: w.duration("ValidFor", data.ValidFor),
+		Person:   person,
+		Customer: customer,
+		Link:     w.link("Link", data.Link),
+		ValidFor: w.duration("ValidFor", data.ValidFor),
 	})
 }
 
 // NewPasswordReset words a reset. Its errors are those of NewInvitation.
 func NewPasswordReset(to string, data PasswordReset) (Message, error) {
 	w := newWriter(to)
-	person, customer := w.optional("PersonName", data.PersonName, longestName), w.line("CustomerName", data.CustomerName, longestName)
+	person, customer := w.optional("PersonName", data.PersonName, longestName),
+		w.line("CustomerName", data.CustomerName, longestName)
 	return w.compose(KindPasswordReset, "Choose a new password for your "+customer+" account", "password-reset", fields{
-		Person: person, Customer: customer, Link: w.link("Link", data.Link), ValidFor: w.duration("ValidFor", data.ValidFor),
+		Person:   person,
+		Customer: customer,
+		Link:     w.link("Link", data.Link),
+		ValidFor: w.duration("ValidFor", data.ValidFor),
 	})
 }
 
 // NewPasswordChanged words the news of another password.
 func NewPasswordChanged(to string, data PasswordChanged) (Message, error) {
 	w := newWriter(to)
-	person, customer := w.optional("PersonName", data.PersonName, longestName), w.line("CustomerName", data.CustomerName, longestName)
+	person, customer := w.optional("PersonName", data.PersonName, longestName),
+		w.line("CustomerName", data.CustomerName, longestName)
 	contact := w.optional("Contact", data.Contact, longestName)
 	f := fields{Person: person, Customer: customer, At: w.moment("At", data.At), Contact: contact}
 	if at, err := parseAddress(contact); err == nil {
 		f.ContactLink = (&url.URL{Scheme: "mailto", Opaque: url.PathEscape(at.Local) + "@" + at.Domain}).String()
 	}
-	return w.compose(KindPasswordChanged, "The password of your "+customer+" account was changed", "password-changed", f)
+	return w.compose(
+		KindPasswordChanged,
+		"The password of your "+customer+" account was changed",
+		"password-changed",
+		f,
+	)
 }
 
 // NewNotice words a notice.
@@ -169,7 +190,8 @@ type Wording struct {
 	fields  fields
 }
 
-// WordAlert words an alert that goes to many people: what is the same for all is done once. The UnsubscribeLink of the data is not used, for each person has another.
+// WordAlert words an alert that goes to many people: what is the same for all is done once. The
+// UnsubscribeLink of the data is not used, for each person has another.
 func WordAlert(data Alert) (*Wording, error) {
 	w := &writer{}
 	label := w.severity("Severity", data.Severity)
@@ -206,8 +228,11 @@ func NewAlertDigest(to string, data AlertDigest) (Message, error) {
 	}
 	for _, one := range data.Alerts {
 		f.Entries = append(f.Entries, entry{
-			Severity: string(one.Severity), Label: w.severity("Alerts", one.Severity), Subject: w.line("Alerts", one.Subject, longestSubject),
-			At: w.moment("Alerts", one.At), Times: one.Times,
+			Severity: string(one.Severity),
+			Label:    w.severity("Alerts", one.Severity),
+			Subject:  w.line("Alerts", one.Subject, longestSubject),
+			At:       w.moment("Alerts", one.At),
+			Times:    one.Times,
 		})
 	}
 	f.Title = strconv.Itoa(count) + " more alerts at " + f.Customer
@@ -271,12 +296,17 @@ func (w *writer) line(name, value string, longest int) string {
 	return value
 }
 
-// link checks a link: absolute, of the web, in characters that stand in a header as they are. Whether it must be https is for whoever sets the
-// public URL of the service, under development it is not.
+// link checks a link: absolute, of the web, in characters that stand in a header as they are.
+// Whether it must be https is for whoever sets the public URL of the service, under development it
+// is not.
 func (w *writer) link(name, value string) string {
 	at, err := url.Parse(value)
-	odd := strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`<>"\^{|}`+"`", r) })
-	if err != nil || odd || len(value) > longestLink || at.Host == "" || at.User != nil || (at.Scheme != "https" && at.Scheme != "http") {
+	odd := strings.ContainsFunc(
+		value,
+		func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`<>"\^{|}`+"`", r) },
+	)
+	if err != nil || odd || len(value) > longestLink || at.Host == "" || at.User != nil ||
+		(at.Scheme != "https" && at.Scheme != "http") {
 		w.fail(name, "is not an absolute http or https link")
 		return ""
 	}
@@ -301,8 +331,8 @@ func (w *writer) moment(name string, at time.Time) string {
 	return at.UTC().Format("2 January 2006 at 15:04") + " UTC"
 }
 
-// duration says how long something lasts in the largest unit that needs no fraction, rounded down to the minute: a link must not be promised for
-// longer than it works.
+// duration says how long something lasts in the largest unit that needs no fraction, rounded down
+// to the minute: a link must not be promised for longer than it works.
 func (w *writer) duration(name string, d time.Duration) string {
 	const day = 24 * time.Hour
 	count, unit := int64(d/time.Minute), "minute"
@@ -335,11 +365,22 @@ func (w *writer) compose(kind Kind, subject, template string, f fields) (Message
 	}
 	f.Subject = subject
 	var text, html strings.Builder
-	err := errors.Join(layouts().text.ExecuteTemplate(&text, template+".txt", f), layouts().html.ExecuteTemplate(&html, template+".html", f))
+	err := errors.Join(
+		layouts().text.ExecuteTemplate(&text, template+".txt", f),
+		layouts().html.ExecuteTemplate(&html, template+".html", f),
+	)
 	if err != nil {
-		return Message{}, &Error{step: stepMessage, permanent: true, detail: "a template failed"} // its text may hold what was filled in
+		// its text may hold what was filled in
+		return Message{}, &Error{step: stepMessage, permanent: true, detail: "a template failed"}
 	}
-	return Message{kind: kind, to: w.to, subject: subject, text: text.String(), html: html.String(), unsubscribe: f.Unsubscribe}, nil
+	return Message{
+		kind:        kind,
+		to:          w.to,
+		subject:     subject,
+		text:        text.String(),
+		html:        html.String(),
+		unsubscribe: f.Unsubscribe,
+	}, nil
 }
 
 //go:embed templates
@@ -350,17 +391,23 @@ type sets struct {
 	html *htmltemplate.Template
 }
 
-// layouts are the templates, read once when the first mail is worded and never changed. They are part of the program: one that cannot be read is a
-// mistake of ours, which every test of this package shows.
+// layouts are the templates, read once when the first mail is worded and never changed. They are
+// part of the program: one that cannot be read is a mistake of ours, which every test of this
+// package shows.
 var layouts = sync.OnceValue(func() sets {
 	return sets{
-		text: texttemplate.Must(texttemplate.New("").Option("missingkey=error").ParseFS(templateFiles, "templates/*.txt")),
-		html: htmltemplate.Must(htmltemplate.New("").Option("missingkey=error").ParseFS(templateFiles, "templates/*.html")),
+		text: texttemplate.Must(
+			texttemplate.New("").Option("missingkey=error").ParseFS(templateFiles, "templates/*.txt"),
+		),
+		html: htmltemplate.Must(
+			htmltemplate.New("").Option("missingkey=error").ParseFS(templateFiles, "templates/*.html"),
+		),
 	}
 })
 
-// defused takes out the characters that turn round the text after them, with which a name can make a sentence of ours say something else. What they
-// are meant for, a name in a script that runs the other way, works by itself, and HTML isolates names.
+// defused takes out the characters that turn round the text after them, with which a name can make
+// a sentence of ours say something else. What they are meant for, a name in a script that runs the
+// other way, works by itself, and HTML isolates names.
 func defused(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069' || r == '\uFEFF' {
@@ -370,9 +417,11 @@ func defused(text string) string {
 	}, text)
 }
 
-// tidied makes a text of several lines safe to show: one kind of line end, no other control characters than tabs, no trailing space.
+// tidied makes a text of several lines safe to show: one kind of line end, no other control
+// characters than tabs, no trailing space.
 func tidied(text string) string {
-	text = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u2028", "\n", "\u2029", "\n").Replace(strings.ToValidUTF8(text, "\uFFFD"))
+	text = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u2028", "\n", "\u2029", "\n").
+		Replace(strings.ToValidUTF8(text, "\uFFFD"))
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return '\uFFFD'

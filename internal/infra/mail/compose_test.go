@@ -165,8 +165,8 @@ func TestUnsubscribingIsExplainedInBothForms(t *testing.T) {
 	}
 }
 
-// The kinds are closed: nothing outside this package can make a Message, and in it one function does, with one of the five kinds, for constructors
-// that take no kind.
+// The kinds are closed: nothing outside this package can make a Message, and in it one function
+// does, with one of the five kinds, for constructors that take no kind.
 func TestNoOtherKindCanBeSent(t *testing.T) {
 	t.Parallel()
 	message := reflect.TypeFor[Message]()
@@ -339,7 +339,8 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// Whatever stands in the facts, a mail either cannot be worded or is one well-formed message to one recipient that says the same in both parts.
+// Whatever stands in the facts, a mail either cannot be worded or is one well-formed message to one
+// recipient that says the same in both parts.
 func TestAnyMailIsWellFormed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -17,8 +17,9 @@ import (
 
 // connection is one conversation with the mail server, used by one goroutine at a time.
 //
-// It speaks through the commands of go-mail rather than through its client, for what matters here is between them: a time for each answer, the end
-// of a context in the middle of one, and what a refusal means at each step.
+// It speaks through the commands of go-mail rather than through its client, for what matters here
+// is between them: a time for each answer, the end of a context in the middle of one, and what a
+// refusal means at each step.
 type connection struct {
 	settings Settings
 	raw      net.Conn // below TLS; its deadline ends whatever is under way
@@ -68,7 +69,12 @@ func (c *connection) begin(ctx context.Context) *Error {
 		if offered, _ := c.client.Extension("STARTTLS"); !offered {
 			return &Error{step: stepEncryption, detail: "the mail server does not offer STARTTLS"}
 		}
-		if failure := c.step(ctx, stepEncryption, s.CommandTimeout, func() error { return c.client.StartTLS(config) }); failure != nil {
+		if failure := c.step(
+			ctx,
+			stepEncryption,
+			s.CommandTimeout,
+			func() error { return c.client.StartTLS(config) },
+		); failure != nil {
 			return failure
 		}
 	}
@@ -82,7 +88,8 @@ func (c *connection) begin(ctx context.Context) *Error {
 	return c.step(ctx, stepSignIn, s.CommandTimeout, func() error { return c.client.Auth(auth) })
 }
 
-// mechanism picks a way to sign in. Both show the password to the server, which is what the encryption is for.
+// mechanism picks a way to sign in. Both show the password to the server, which is what the
+// encryption is for.
 func (c *connection) mechanism() smtp.Auth {
 	_, offered := c.client.Extension("AUTH")
 	known := strings.Fields(strings.ToUpper(offered))
@@ -96,14 +103,22 @@ func (c *connection) mechanism() smtp.Auth {
 	return nil
 }
 
-// deliver hands over one mail. untouched tells that it failed before the recipient was named and for a reason that only the connection has, so that
-// another connection may try at once.
-func (c *connection) deliver(ctx context.Context, from, to address.Address, content []byte) (failure *Error, untouched bool) {
+// deliver hands over one mail. untouched tells that it failed before the recipient was named and
+// for a reason that only the connection has, so that another connection may try at once.
+func (c *connection) deliver(
+	ctx context.Context,
+	from, to address.Address,
+	content []byte,
+) (failure *Error, untouched bool) {
 	release := c.guard(ctx)
 	defer release()
 	if to.International() {
 		if offered, _ := c.client.Extension("SMTPUTF8"); !offered {
-			return &Error{step: stepRecipient, permanent: true, detail: "the mail server does not take addresses beyond ASCII"}, false
+			return &Error{
+				step:      stepRecipient,
+				permanent: true,
+				detail:    "the mail server does not take addresses beyond ASCII",
+			}, false
 		}
 	}
 	wait := c.settings.CommandTimeout
@@ -135,8 +150,9 @@ func (c *connection) deliver(ctx context.Context, from, to address.Address, cont
 	return nil, false
 }
 
-// announce says from whom and to whom, and that the content comes. untouched tells that it failed before anything was answered. To a server that takes several commands at once
-// (RFC 2920) it says all three in one go, which saves two of four round trips for each mail.
+// announce says from whom and to whom, and that the content comes. untouched tells that it failed
+// before anything was answered. To a server that takes several commands at once (RFC 2920) it says
+// all three in one go, which saves two of four round trips for each mail.
 func (c *connection) announce(ctx context.Context, from, to address.Address) (failure *Error, untouched bool) {
 	wait := c.settings.CommandTimeout
 	commands := [...]struct {
@@ -157,7 +173,10 @@ func (c *connection) announce(ctx context.Context, from, to address.Address) (fa
 					return err
 				}
 			} else if i == 0 {
-				if err := c.client.Text.PrintfLine("%s", commands[0].text+"\r\n"+commands[1].text+"\r\n"+commands[2].text); err != nil {
+				if err := c.client.Text.PrintfLine(
+					"%s",
+					commands[0].text+"\r\n"+commands[1].text+"\r\n"+commands[2].text,
+				); err != nil {
 					return err
 				}
 			}
@@ -170,7 +189,8 @@ func (c *connection) announce(ctx context.Context, from, to address.Address) (fa
 	}
 	failure = firstOf(answers[:])
 	if failure != nil && answers[2] == nil {
-		// The server waits for a content although it takes nobody. It gets an empty one, if it is sure that there is nobody whom it would reach.
+		// The server waits for a content although it takes nobody. It gets an empty one, if it is
+		// sure that there is nobody whom it would reach.
 		if answers[1] == nil {
 			c.broken = true
 			return failure, false
@@ -181,8 +201,9 @@ func (c *connection) announce(ctx context.Context, from, to address.Address) (fa
 	return failure, false
 }
 
-// parameters are what MAIL says of the mail besides the sender. SMTPUTF8 is asked for where the recipient needs it and not wherever it is offered: some servers then refuse to pass
-// the mail on to one that lacks it.
+// parameters are what MAIL says of the mail besides the sender. SMTPUTF8 is asked for where the
+// recipient needs it and not wherever it is offered: some servers then refuse to pass the mail on
+// to one that lacks it.
 func (c *connection) parameters(to address.Address) (text string) {
 	if offered, _ := c.client.Extension("8BITMIME"); offered {
 		text += " BODY=8BITMIME"
@@ -209,14 +230,17 @@ func firstOf(failures []*Error) *Error {
 	return nil
 }
 
-// step does one thing within a time. The clock of the machine counts here, not the service's: a deadline is of the network.
+// step does one thing within a time. The clock of the machine counts here, not the service's: a
+// deadline is of the network.
 func (c *connection) step(ctx context.Context, at step, within time.Duration, do func() error) *Error {
 	deadline := time.Now().Add(within)
 	if end, ok := ctx.Deadline(); ok && end.Before(deadline) {
 		deadline = end
 	}
 	err := c.raw.SetDeadline(deadline)
-	if ctx.Err() != nil { // looked at after the deadline was set, so that the guard's own deadline is not overwritten unseen
+	// looked at after the deadline was set, so that the guard's own deadline is not overwritten
+	// unseen
+	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	if err == nil {
@@ -230,14 +254,16 @@ func (c *connection) step(ctx context.Context, at step, within time.Duration, do
 		return inner
 	}
 	var answer *textproto.Error
-	// Whatever is not an answer leaves the two sides at odds about where they are, and 421 is a farewell.
+	// Whatever is not an answer leaves the two sides at odds about where they are, and 421 is a
+	// farewell.
 	if !errors.As(err, &answer) || answer.Code == 421 {
 		c.broken = true
 	}
 	return classified(ctx, at, err)
 }
 
-// guard ends whatever is under way when the context is cancelled. The connection is of no use afterwards.
+// guard ends whatever is under way when the context is cancelled. The connection is of no use
+// afterwards.
 func (c *connection) guard(ctx context.Context) (release func()) {
 	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
 	return func() {

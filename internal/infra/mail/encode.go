@@ -13,7 +13,8 @@ import (
 	"github.com/fusionspim/steward/internal/base/address"
 )
 
-// encoded writes a message as RFC 5322 has it. The same message, id and time give the same bytes, so a repetition is one to the byte.
+// encoded writes a message as RFC 5322 has it. The same message, id and time give the same bytes,
+// so a repetition is one to the byte.
 func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, error) {
 	fail := func(detail string) ([]byte, error) {
 		return nil, &Error{step: stepMessage, permanent: true, detail: detail}
@@ -25,7 +26,8 @@ func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, e
 		return fail("the message id must be of the form left@right")
 	}
 	for _, value := range []string{m.subject, m.to.ASCII(), from.name, from.address.ASCII(), m.unsubscribe} {
-		if hasControl(value) { // cannot be: the constructors refuse it. The last look before the wire
+		// cannot be: the constructors refuse it. The last look before the wire
+		if hasControl(value) {
 			return fail("a header holds a control character")
 		}
 	}
@@ -33,7 +35,8 @@ func encoded(m Message, from sender, messageID string, now time.Time) ([]byte, e
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent(), gomail.WithBoundary(boundary(m, messageID)))
 	msg.FromMailAddress(from.header())
 	msg.ToMailAddress(&mail.Address{Address: m.to.ASCII()})
-	// "=?" begins an encoded word wherever it stands. A subject that holds one as text would be decoded into something that nobody checked.
+	// "=?" begins an encoded word wherever it stands. A subject that holds one as text would be
+	// decoded into something that nobody checked.
 	msg.Subject(strings.ReplaceAll(m.subject, "=?", "= ?"))
 	msg.SetMessageIDWithValue(messageID)
 	msg.SetDateWithValue(now)

@@ -28,8 +28,9 @@ const (
 	stepAcceptance step = "wait for acceptance"
 )
 
-// Error is why a mail was not sent. It says how far it came and the codes of the mail server's answer. It never holds the recipient's address,
-// nor the server's words, which often repeat it, so it may be logged and kept.
+// Error is why a mail was not sent. It says how far it came and the codes of the mail server's
+// answer. It never holds the recipient's address, nor the server's words, which often repeat it, so
+// it may be logged and kept.
 type Error struct {
 	step      step
 	code      int    // of SMTP, 0 when there was no answer
@@ -63,17 +64,19 @@ func (e *Error) EnhancedCode() string { return e.enhanced }
 // Unwrap gives the error of the context, if that ended the sending.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Permanent tells whether trying the same mail again is in vain: the recipient or the content was refused with a code of 500 or more, or the mail
-// could not be worded.
+// Permanent tells whether trying the same mail again is in vain: the recipient or the content was
+// refused with a code of 500 or more, or the mail could not be worded.
 //
-// A refusal before the recipient was named (of the connection, the credentials, the sender) is not permanent, whatever its code: it speaks of our
-// settings, and mails must not be lost for a password that was changed at the mail server.
+// A refusal before the recipient was named (of the connection, the credentials, the sender) is not
+// permanent, whatever its code: it speaks of our settings, and mails must not be lost for a
+// password that was changed at the mail server.
 func Permanent(err error) bool {
 	var failure *Error
 	return errors.As(err, &failure) && failure.permanent
 }
 
-// Temporary tells whether to try again later: everything that is not permanent, so also errors that are not of this package. False for nil.
+// Temporary tells whether to try again later: everything that is not permanent, so also errors that
+// are not of this package. False for nil.
 func Temporary(err error) bool { return err != nil && !Permanent(err) }
 
 // Refusal is what a mail server, or we ourselves, refused for good. The set is closed.
@@ -103,7 +106,8 @@ func RefusalOf(err error) Refusal {
 	return RefusedMessage
 }
 
-// classified says what an error at a step means. It must not let the error's text through once a recipient was named, and a server's text never.
+// classified says what an error at a step means. It must not let the error's text through once a
+// recipient was named, and a server's text never.
 func classified(ctx context.Context, at step, err error) *Error {
 	failure := &Error{step: at}
 	var answer *textproto.Error
@@ -111,7 +115,8 @@ func classified(ctx context.Context, at step, err error) *Error {
 	switch {
 	case errors.As(err, &answer):
 		failure.code, failure.enhanced = answer.Code, enhancedCode(answer)
-		failure.permanent = answer.Code >= 500 && (at == stepRecipient || at == stepContent || at == stepAcceptance) && !aboutUs(answer.Code)
+		failure.permanent = answer.Code >= 500 && (at == stepRecipient || at == stepContent || at == stepAcceptance) &&
+			!aboutUs(answer.Code)
 	case ended(ctx) != nil:
 		failure.cause = ended(ctx)
 		failure.detail = "given up: " + failure.cause.Error()
@@ -125,7 +130,8 @@ func classified(ctx context.Context, at step, err error) *Error {
 	return failure
 }
 
-// ended is why a context is over. The network may notice the end of its time a moment before the context does.
+// ended is why a context is over. The network may notice the end of its time a moment before the
+// context does.
 func ended(ctx context.Context) error {
 	if end, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(end) {
 		return context.DeadlineExceeded
@@ -133,8 +139,8 @@ func ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// aboutUs tells the answers that speak of the connection and not of the mail, at whatever step: bad order or unknown commands, and wanting
-// credentials or encryption (RFC 4954, RFC 3207).
+// aboutUs tells the answers that speak of the connection and not of the mail, at whatever step: bad
+// order or unknown commands, and wanting credentials or encryption (RFC 4954, RFC 3207).
 func aboutUs(code int) bool {
 	switch code {
 	case 500, 502, 503, 530, 534, 535, 538:

@@ -8,7 +8,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// Many mails in a row leave a connection to single ones, and a place that nobody gives back keeps nobody beyond the end of a context.
+// Many mails in a row leave a connection to single ones, and a place that nobody gives back keeps
+// nobody beyond the end of a context.
 func TestLinesLeaveAConnectionToSingleMails(t *testing.T) {
 	t.Parallel()
 	there := serve(t, serving{encryption: EncryptionNone})

@@ -1,11 +1,15 @@
 // Package mail writes the mails of the service and hands them to a mail server.
 //
-// There are five kinds and no way to another: an alert, which a person may switch off, and four transactional ones, which belong to having an
-// account. A Message comes out of one of the constructors here, each of which takes typed facts and words the rest; its fields are out of reach.
+// There are five kinds and no way to another: an alert, which a person may switch off, and four
+// transactional ones, which belong to having an account. A Message comes out of one of the
+// constructors here, each of which takes typed facts and words the rest; its fields are out of
+// reach.
 //
-// Owns: the kinds, their wording and look, what may stand in a header, the connections to the mail server, and what an answer of it means.
-// Does not own: who gets which mail and when (the features), trying again (their jobs), the mailbox of a service under development (package
-// devmail). It keeps nothing: an address is in memory from the call of Send to its end.
+// Owns: the kinds, their wording and look, what may stand in a header, the connections to the mail
+// server, and what an answer of it means.
+// Does not own: who gets which mail and when (the features), trying again (their jobs), the mailbox
+// of a service under development (package devmail). It keeps nothing: an address is in memory from
+// the call of Send to its end.
 package mail
 
 import (
@@ -15,11 +19,13 @@ import (
 	"github.com/fusionspim/steward/internal/base/address"
 )
 
-// Kind is what a mail is for. The set is closed: there is no kind for advertising, and no constructor that takes a kind.
+// Kind is what a mail is for. The set is closed: there is no kind for advertising, and no
+// constructor that takes a kind.
 type Kind string
 
 const (
-	// KindAlert tells of trouble in the customer's software. It alone obeys the person's alert setting, which the caller has to ask.
+	// KindAlert tells of trouble in the customer's software. It alone obeys the person's alert
+	// setting, which the caller has to ask.
 	KindAlert Kind = "alert"
 	// KindInvitation leads a new user to a first password.
 	KindInvitation Kind = "invitation"
@@ -27,7 +33,8 @@ const (
 	KindPasswordReset Kind = "password-reset"
 	// KindPasswordChanged tells that the password is another now.
 	KindPasswordChanged Kind = "password-changed"
-	// KindNotice tells a customer what the contract or the law wants it to know: a new subprocessor, a breach, a webhook that was paused.
+	// KindNotice tells a customer what the contract or the law wants it to know: a new
+	// subprocessor, a breach, a webhook that was paused.
 	KindNotice Kind = "notice"
 )
 
@@ -49,7 +56,8 @@ type Message struct {
 // Kind tells what the mail is for.
 func (m Message) Kind() Kind { return m.kind }
 
-// Subject is the subject before it is encoded. It is personal where the mail names a person or a customer.
+// Subject is the subject before it is encoded. It is personal where the mail names a person or a
+// customer.
 func (m Message) Subject() string { return m.subject }
 
 // Text is the mail as plain text.

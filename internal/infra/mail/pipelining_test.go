@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// script is a mail server that says what it is told to, command by command, and writes down what it was told.
+// script is a mail server that says what it is told to, command by command, and writes down what it
+// was told.
 type script struct {
 	extensions []string
 	recipient  string // the answer to RCPT
@@ -85,7 +86,8 @@ func (s script) serve(t *testing.T) Settings {
 	return Settings{Host: "127.0.0.1", Port: number, Encryption: EncryptionNone, From: "Steward <no-reply@steward.example>", CommandTimeout: time.Minute}
 }
 
-// With several commands in one go a server may be ready for a content that it takes for nobody. It gets none of the mail, and the refusal is told as without.
+// With several commands in one go a server may be ready for a content that it takes for nobody. It
+// gets none of the mail, and the refusal is told as without.
 func TestRefusedRecipientGetsNoContent(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

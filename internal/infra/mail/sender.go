@@ -9,13 +9,16 @@ import (
 	"github.com/fusionspim/steward/internal/base/clock"
 )
 
-// Sender sends mails over a few connections that it keeps for a while. It is safe for concurrent use.
+// Sender sends mails over a few connections that it keeps for a while. It is safe for concurrent
+// use.
 type Sender struct {
 	settings Settings
 	from     sender
 	now      clock.Clock
 	slots    chan struct{} // one for each mail under way
-	lines    chan struct{} // one for each line; fewer than slots, so that many mails never hold up the one that somebody waits for
+	// one for each line; fewer than slots, so that many mails never hold up the one that somebody
+	// waits for
+	lines chan struct{}
 
 	mu     sync.Mutex
 	unused []*connection // the one that was used last at the end
@@ -23,17 +26,26 @@ type Sender struct {
 	closed bool
 }
 
-// NewSender checks the settings. It does not connect: a mail server that is away must not keep the service from starting.
+// NewSender checks the settings. It does not connect: a mail server that is away must not keep the
+// service from starting.
 func NewSender(settings Settings, now clock.Clock) (*Sender, error) {
 	settings, from, err := settings.complete()
 	if err != nil {
 		return nil, err
 	}
-	return &Sender{settings: settings, from: from, now: now, slots: make(chan struct{}, settings.Connections), lines: make(chan struct{}, max(1, settings.Connections-1))}, nil
+	return &Sender{
+		settings: settings,
+		from:     from,
+		now:      now,
+		slots:    make(chan struct{}, settings.Connections),
+		lines:    make(chan struct{}, max(1, settings.Connections-1)),
+	}, nil
 }
 
-// Compose words a mail when the connection to the mail server stands, so that nothing lies between reading whom it goes to and saying so to the mail server. It is called again if
-// the connection turns out to have been closed at the other end before anything was said. Where no mail is wanted any more, none is sent, and that is no error.
+// Compose words a mail when the connection to the mail server stands, so that nothing lies between
+// reading whom it goes to and saying so to the mail server. It is called again if the connection
+// turns out to have been closed at the other end before anything was said. Where no mail is wanted
+// any more, none is sent, and that is no error.
 type Compose func() (message Message, wanted bool, err error)
 
 // Composed is a mail that is worded already.
@@ -41,11 +53,12 @@ func Composed(message Message) Compose {
 	return func() (Message, bool, error) { return message, true, nil }
 }
 
-// Send hands one mail to the mail server and returns when that has taken it or not. It waits for a connection when all are in use, and for nothing
-// beyond the end of ctx.
+// Send hands one mail to the mail server and returns when that has taken it or not. It waits for a
+// connection when all are in use, and for nothing beyond the end of ctx.
 //
-// messageID is of the form left@right, without angle brackets. The caller keeps it and gives the same at every attempt, so that whoever gets the
-// mail twice can tell: when the connection is lost after the content was sent, nobody on this side knows whether it was taken, and the error is
+// messageID is of the form left@right, without angle brackets. The caller keeps it and gives the
+// same at every attempt, so that whoever gets the mail twice can tell: when the connection is lost
+// after the content was sent, nobody on this side knows whether it was taken, and the error is
 // temporary. Every error is an *Error, or one of compose as it was; see Permanent and Temporary.
 func (s *Sender) Send(ctx context.Context, compose Compose, messageID string) error {
 	select {
@@ -60,8 +73,9 @@ func (s *Sender) Send(ctx context.Context, compose Compose, messageID string) er
 // Line is a place at the mail server for many mails in a row. It is for one goroutine at a time.
 type Line struct{ sender *Sender }
 
-// Line waits for a place for many mails in a row, and for nothing beyond the end of ctx: whoever has it sends without waiting for others. One connection is left to single
-// mails, if there are several. Close gives the place back.
+// Line waits for a place for many mails in a row, and for nothing beyond the end of ctx: whoever
+// has it sends without waiting for others. One connection is left to single mails, if there are
+// several. Close gives the place back.
 func (s *Sender) Line(ctx context.Context) (*Line, error) {
 	select {
 	case s.lines <- struct{}{}:
@@ -111,8 +125,8 @@ func (s *Sender) send(ctx context.Context, compose Compose, messageID string) er
 		}
 		failure, untouched := c.deliver(ctx, s.from.address, message.to, content)
 		s.give(c)
-		// A connection that was unused for a while may have been closed at the other end. Nothing was said yet of this mail, so the next is tried,
-		// and after the last a new one.
+		// A connection that was unused for a while may have been closed at the other end. Nothing
+		// was said yet of this mail, so the next is tried, and after the last a new one.
 		if used && untouched {
 			continue
 		}
@@ -159,7 +173,8 @@ func (s *Sender) give(c *connection) {
 	c.close()
 }
 
-// closeUnused ends the connections that nobody has needed for a while, and looks again as long as there are others.
+// closeUnused ends the connections that nobody has needed for a while, and looks again as long as
+// there are others.
 func (s *Sender) closeUnused() {
 	s.mu.Lock()
 	old := 0
@@ -178,7 +193,8 @@ func (s *Sender) closeUnused() {
 	}
 }
 
-// Close ends the unused connections; those in use end with their mail. Sending afterwards fails with a temporary error.
+// Close ends the unused connections; those in use end with their mail. Sending afterwards fails
+// with a temporary error.
 func (s *Sender) Close() error {
 	s.mu.Lock()
 	if s.closed {

@@ -138,7 +138,8 @@ func TestRefusesAnUnknownCertificate(t *testing.T) {
 	}
 }
 
-// Credentials are ours, not the mail's: a mail must survive a password that was changed at the mail server.
+// Credentials are ours, not the mail's: a mail must survive a password that was changed at the mail
+// server.
 func TestWrongPasswordIsTemporary(t *testing.T) {
 	t.Parallel()
 	there := serve(t, serving{encryption: EncryptionStartTLS, password: "right"})
@@ -369,7 +370,8 @@ func TestUnusedConnectionsAreClosed(t *testing.T) {
 	}
 }
 
-// The server ends a connection that is unused: the next mail finds out, and goes over another one without an error.
+// The server ends a connection that is unused: the next mail finds out, and goes over another one
+// without an error.
 func TestStaleConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	there := serve(t, serving{encryption: EncryptionNone})
@@ -437,7 +439,8 @@ func TestManyAtOnce(t *testing.T) {
 		}
 		seen[m.Header.Get("Message-Id")] = true
 	}
-	if len(seen) != 200 || most > 3 || there.connections() > 9 { // 200 mails, 100 for each connection
+	// 200 mails, 100 for each connection
+	if len(seen) != 200 || most > 3 || there.connections() > 9 {
 		t.Fatalf("%d mails, %d at once, %d connections", len(seen), most, there.connections())
 	}
 }
@@ -518,7 +521,8 @@ func TestNothingIsSentThatWasNotComposed(t *testing.T) {
 	}
 }
 
-// What one alert costs, worded, encoded and taken by a mail server in the same process, over four connections.
+// What one alert costs, worded, encoded and taken by a mail server in the same process, over four
+// connections.
 func BenchmarkSend(b *testing.B) {
 	there := serve(b, serving{encryption: EncryptionNone})
 	there.data = func(_ *smtp.Conn, content io.Reader) error {

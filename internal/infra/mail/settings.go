@@ -20,13 +20,15 @@ type Encryption string
 const (
 	// EncryptionImplicit speaks TLS from the first byte (RFC 8314), as on port 465.
 	EncryptionImplicit Encryption = "implicit"
-	// EncryptionStartTLS begins in the clear and insists on TLS before anything is said, as on port 587. A server that does not offer it is left.
+	// EncryptionStartTLS begins in the clear and insists on TLS before anything is said, as on port
+	// 587. A server that does not offer it is left.
 	EncryptionStartTLS Encryption = "starttls"
 	// EncryptionNone is for a mail server on the same machine, and refused for any other.
 	EncryptionNone Encryption = "none"
 )
 
-// Settings is how mail is sent. ParseURL makes it; what is zero gets the default that is named here.
+// Settings is how mail is sent. ParseURL makes it; what is zero gets the default that is named
+// here.
 type Settings struct {
 	Host       string
 	Port       int
@@ -40,25 +42,30 @@ type Settings struct {
 	PerConnection  int           // mails before a connection is renewed; 100
 	DialTimeout    time.Duration // 5 s
 	CommandTimeout time.Duration // for each answer; 15 s
-	AcceptTimeout  time.Duration // for the answer to a whole mail, during which servers look for spam; 4 × CommandTimeout
-	IdleTimeout    time.Duration // after which an unused connection is closed; 30 s
+	// for the answer to a whole mail, during which servers look for spam; 4 × CommandTimeout
+	AcceptTimeout time.Duration
+	IdleTimeout   time.Duration // after which an unused connection is closed; 30 s
 
 	RootCAs *x509.CertPool // whom to trust instead of the system's authorities; nil: the system's
 }
 
 const mostConnections = 64
 
-// ParseURL reads smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465 (TLS from the start). The ports may be left out. On
-// a loopback host smtp:// is not encrypted. The query takes
+// ParseURL reads smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465 (TLS
+// from the start). The ports may be left out. On a loopback host smtp:// is not encrypted. The
+// query takes
 //
 //	from=Steward <no-reply@steward.example>   starttls=required|off   hello=NAME
 //	connections=4   dial_timeout=5s   command_timeout=15s   idle_timeout=30s
 //
-// starttls=off is refused for a host that is not loopback. Errors name what is wrong and hold neither the URL nor the password.
+// starttls=off is refused for a host that is not loopback. Errors name what is wrong and hold
+// neither the URL nor the password.
 func ParseURL(secret sensitive.String) (Settings, error) {
 	at, err := url.Parse(secret.Reveal())
 	if err != nil { // its text repeats the URL
-		return Settings{}, errors.New("mail: the SMTP URL cannot be read; characters such as @ : / # in a password must be written as %40 %3A %2F %23")
+		return Settings{}, errors.New(
+			"mail: the SMTP URL cannot be read; characters such as @ : / # in a password must be written as %40 %3A %2F %23",
+		)
 	}
 	s := Settings{Host: at.Hostname()}
 	switch at.Scheme {
@@ -73,7 +80,9 @@ func ParseURL(secret sensitive.String) (Settings, error) {
 		return Settings{}, errors.New("mail: the SMTP URL must begin with smtp:// or smtps://")
 	}
 	if at.Opaque != "" || s.Host == "" || at.Fragment != "" || (at.Path != "" && at.Path != "/") {
-		return Settings{}, errors.New("mail: the SMTP URL must be of the form smtp://user:password@host:port?from=address")
+		return Settings{}, errors.New(
+			"mail: the SMTP URL must be of the form smtp://user:password@host:port?from=address",
+		)
 	}
 	if text := at.Port(); text != "" {
 		if s.Port, err = strconv.Atoi(text); err != nil || s.Port < 1 || s.Port > 65535 {
@@ -83,7 +92,9 @@ func ParseURL(secret sensitive.String) (Settings, error) {
 	if at.User != nil {
 		password, has := at.User.Password()
 		if s.User, s.Password = at.User.Username(), sensitive.New(password); s.User == "" || !has || password == "" {
-			return Settings{}, errors.New("mail: the SMTP URL has a user without a password, or a password without a user")
+			return Settings{}, errors.New(
+				"mail: the SMTP URL has a user without a password, or a password without a user",
+			)
 		}
 	}
 	query, err := url.ParseQuery(at.RawQuery)
@@ -119,12 +130,17 @@ func (s *Settings) set(scheme, name, value string) (err error) {
 		case value != "off":
 			err = errors.New("must be required or off")
 		case !isLoopback(s.Host):
-			err = errors.New("off would send passwords and people's addresses over the network in the clear; it is for a loopback host only")
+			err = errors.New(
+				"off would send passwords and people's addresses over the network in the clear; it is for a loopback host only",
+			)
 		default:
 			s.Encryption = EncryptionNone
 		}
 	case "connections":
-		if s.Connections, err = strconv.Atoi(value); err != nil || s.Connections < 1 || s.Connections > mostConnections {
+		if s.Connections, err = strconv.Atoi(
+			value,
+		); err != nil || s.Connections < 1 ||
+			s.Connections > mostConnections {
 			err = fmt.Errorf("must be from 1 to %d", mostConnections)
 		}
 	case "dial_timeout":
@@ -135,7 +151,9 @@ func (s *Settings) set(scheme, name, value string) (err error) {
 		s.IdleTimeout, err = parseTimeout(value)
 	default:
 		// Not by its name, which is the end of the password when that holds a question mark.
-		return errors.New("mail: the SMTP URL has an option that does not exist; a ? in a password must be written as %3F")
+		return errors.New(
+			"mail: the SMTP URL has an option that does not exist; a ? in a password must be written as %3F",
+		)
 	}
 	if err != nil {
 		return fmt.Errorf("mail: the option %q of the SMTP URL %w", name, err)

@@ -1,8 +1,10 @@
 // Package mailjob is how the work in the background sends one mail to one person.
 //
-// Owns: what all such jobs share: the mail is worded when the mail server listens, as things are by then, and sent at once; its Message-ID is the same at every attempt, so that whoever gets it twice can
-// tell; what is refused for good is not tried again.
-// Does not own: what mails say, and whether there is still anything to say (the features); how a mail is written and handed over (mail); alerts, which go out in batches (alert).
+// Owns: what all such jobs share: the mail is worded when the mail server listens, as things are by
+// then, and sent at once; its Message-ID is the same at every attempt, so that whoever gets it
+// twice can tell; what is refused for good is not tried again.
+// Does not own: what mails say, and whether there is still anything to say (the features); how a
+// mail is written and handed over (mail); alerts, which go out in batches (alert).
 package mailjob
 
 import (
@@ -26,11 +28,17 @@ type Mailing struct {
 // Off tells whether no mail is sent.
 func (m Mailing) Off() bool { return m.Sender == nil }
 
-// Word words the mail that a job asks for. Nothing is wanted where nobody is there, or there is nothing to say any more; the job is done then.
+// Word words the mail that a job asks for. Nothing is wanted where nobody is there, or there is
+// nothing to say any more; the job is done then.
 type Word[A jobs.Arguments] func(ctx context.Context, job jobs.Job, asked A) (message mail.Message, wanted bool, err error)
 
-// In words a mail in a transaction of the customer whom the job names, so that whom it goes to can be held until it is worded.
-func In[A jobs.Arguments](db *postgres.DB, customer func(asked A) id.Customer, word func(tx *postgres.Tx, job jobs.Job, asked A) (mail.Message, bool, error)) Word[A] {
+// In words a mail in a transaction of the customer whom the job names, so that whom it goes to can
+// be held until it is worded.
+func In[A jobs.Arguments](
+	db *postgres.DB,
+	customer func(asked A) id.Customer,
+	word func(tx *postgres.Tx, job jobs.Job, asked A) (mail.Message, bool, error),
+) Word[A] {
 	return func(ctx context.Context, job jobs.Job, asked A) (message mail.Message, wanted bool, err error) {
 		err = db.InCustomer(ctx, customer(asked), func(tx *postgres.Tx) (err error) {
 			message, wanted, err = word(tx, job, asked)
@@ -46,8 +54,13 @@ func Handlers[A jobs.Arguments](m Mailing, word Word[A]) []jobs.Handler {
 		return nil
 	}
 	return []jobs.Handler{jobs.Handle(func(ctx context.Context, job jobs.Job, asked A) error {
-		err := m.Sender.Send(ctx, func() (mail.Message, bool, error) { return word(ctx, job, asked) }, m.messageID(asked.Kind(), job))
-		if mail.Permanent(err) { // the mail server refused it, or what it is to say cannot be worded
+		err := m.Sender.Send(
+			ctx,
+			func() (mail.Message, bool, error) { return word(ctx, job, asked) },
+			m.messageID(asked.Kind(), job),
+		)
+		// the mail server refused it, or what it is to say cannot be worded
+		if mail.Permanent(err) {
 			return jobs.Cancel(err)
 		}
 		return err

@@ -15,7 +15,8 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// Person is what somebody who guesses may know about the owner of a password. Every member may be empty.
+// Person is what somebody who guesses may know about the owner of a password. Every member may be
+// empty.
 type Person struct {
 	FirstName    string
 	LastName     string
@@ -25,19 +26,22 @@ type Person struct {
 }
 
 const (
-	// minScore is the least score of zxcvbn, of 0 to 4: 3 is "safely unguessable, moderate protection from offline slow-hash scenario".
+	// minScore is the least score of zxcvbn, of 0 to 4: 3 is "safely unguessable, moderate
+	// protection from offline slow-hash scenario".
 	minScore = 3
-	// judged is how many characters are judged. The estimate takes time that grows with the square of the length, and a password whose first
-	// 72 characters are good is good.
+	// judged is how many characters are judged. The estimate takes time that grows with the square
+	// of the length, and a password whose first 72 characters are good is good.
 	judged = 72
-	// minKnown is how long a known word must be to count: otherwise an Al could not use any word with "al" in it.
+	// minKnown is how long a known word must be to count: otherwise an Al could not use any word
+	// with "al" in it.
 	minKnown = 3
 )
 
 // Rules are what may differ from one account to another.
 type Rules struct {
-	// MinLength is the least number of characters: MinLengthWithSecondFactor for an account that has a second factor. Zero means MinLength, and
-	// less than MinLengthWithSecondFactor means that.
+	// MinLength is the least number of characters: MinLengthWithSecondFactor for an account that
+	// has a second factor. Zero means MinLength, and less than MinLengthWithSecondFactor means
+	// that.
 	MinLength int
 }
 
@@ -46,9 +50,10 @@ func Check(password sensitive.String, about Person, pointer string) error {
 	return CheckWith(password, about, pointer, Rules{})
 }
 
-// CheckWith tells whether a text may become somebody's password: long enough, at most MaxLength characters, not a common one, and hard to guess,
-// also for somebody who knows the person. There are no rules about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is a
-// fault WeakPassword with a member at the pointer, and holds nothing of the password.
+// CheckWith tells whether a text may become somebody's password: long enough, at most MaxLength
+// characters, not a common one, and hard to guess, also for somebody who knows the person. There
+// are no rules about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is a fault
+// WeakPassword with a member at the pointer, and holds nothing of the password.
 func CheckWith(password sensitive.String, about Person, pointer string, rules Rules) error {
 	weak := func(detail string) error { return fault.New(fault.WeakPassword, detail).At(pointer, detail) }
 	least := MinLength
@@ -68,31 +73,48 @@ func CheckWith(password sensitive.String, about Person, pointer string, rules Ru
 		return weak(fmt.Sprintf("The password is too short: use at least %d characters. "+
 			"A few words that have nothing to do with each other are good.", least))
 	case isCommon(commonList, string(normal)):
-		return weak("The password is one that many people use, perhaps with digits or signs added at its end, and is among the first that are tried. " +
-			"Use another: a few words that have nothing to do with each other, and with you, are good.")
+		return weak(
+			"The password is one that many people use, perhaps with digits or signs added at its end, and is among the first that are tried. " +
+				"Use another: a few words that have nothing to do with each other, and with you, are good.",
+		)
 	case score(fold(string(normal)), known(about)) < minScore:
-		return weak("The password is easy to guess. Use no names, addresses, common words in a row, runs or repetitions; " +
-			"a few words that have nothing to do with each other, and with you, are good.")
+		return weak(
+			"The password is easy to guess. Use no names, addresses, common words in a row, runs or repetitions; " +
+				"a few words that have nothing to do with each other, and with you, are good.",
+		)
 	}
 	return nil
 }
 
-// score estimates how hard a folded password is to guess, 0 to 4, with the algorithm of zxcvbn (Wheeler, USENIX Security 2016).
+// score estimates how hard a folded password is to guess, 0 to 4, with the algorithm of zxcvbn
+// (Wheeler, USENIX Security 2016).
 //
-// The library is called piece by piece. Its own search for letters written as digits ("p4$$w0rd") tries every combination of readings, which
-// lets a password made for it take seconds, and leaves out the person's own words; readings does the same with two readings. A repeated
-// block, which the library takes for something new each time, is judged once.
+// The library is called piece by piece. Its own search for letters written as digits ("p4$$w0rd")
+// tries every combination of readings, which lets a password made for it take seconds, and leaves
+// out the person's own words; readings does the same with two readings. A repeated block, which the
+// library takes for something new each time, is judged once.
 func score(password string, known []string) int {
 	password = block(password[:min(len(password), judged)])
 	matches := matching.Omnimatch(password, known, matching.FilterL33tMatcher)
 	for _, reading := range readings(password) {
-		matches = append(matches, matching.Omnimatch(reading, known, matching.FilterL33tMatcher, matching.FilterSpatialMatcher,
-			matching.FilterRepeatMatcher, matching.FilterSequenceMatcher, matching.FilterDateSepMatcher, matching.FilterDateWithoutSepMatcher)...)
+		matches = append(
+			matches,
+			matching.Omnimatch(
+				reading,
+				known,
+				matching.FilterL33tMatcher,
+				matching.FilterSpatialMatcher,
+				matching.FilterRepeatMatcher,
+				matching.FilterSequenceMatcher,
+				matching.FilterDateSepMatcher,
+				matching.FilterDateWithoutSepMatcher,
+			)...)
 	}
 	return scoring.MinimumEntropyMatchSequence(password, matches).Score
 }
 
-// readings returns the password with digits and signs read as the letters that they are often written for; nothing if there are none.
+// readings returns the password with digits and signs read as the letters that they are often
+// written for; nothing if there are none.
 func readings(password string) []string {
 	const common = "@a4a8b(c{c[c<c3e6g9g!i0o$s5s+t7t%x2z"
 	var found []string
@@ -112,8 +134,8 @@ func readings(password string) []string {
 	return found
 }
 
-// block returns the shortest piece that gives the whole text when it is repeated, the last time perhaps in part; the text itself, if it is
-// no repetition.
+// block returns the shortest piece that gives the whole text when it is repeated, the last time
+// perhaps in part; the text itself, if it is no repetition.
 func block(text string) string {
 	for size := 1; size <= len(text)/2; size++ {
 		if text[size:] == text[:len(text)-size] {
@@ -127,8 +149,17 @@ func block(text string) string {
 func known(about Person) []string {
 	local, domain, _ := strings.Cut(about.Email, "@")
 	whole := []string{
-		"fusions", "steward", about.FirstName, about.LastName, about.FirstName + about.LastName, about.LastName + about.FirstName,
-		about.Email, local, domain, about.CustomerSlug, about.CustomerName,
+		"fusions",
+		"steward",
+		about.FirstName,
+		about.LastName,
+		about.FirstName + about.LastName,
+		about.LastName + about.FirstName,
+		about.Email,
+		local,
+		domain,
+		about.CustomerSlug,
+		about.CustomerName,
 	}
 	var words []string
 	add := func(word string) {
@@ -157,8 +188,9 @@ func cut(text string) string {
 	return strings.ToValidUTF8(text[:limit], "")
 }
 
-// fold turns a text into ASCII of one byte for each letter, because the library mixes up bytes and characters outside ASCII. Accents are
-// dropped; the letters of other alphabets are spread over a to z, which keeps runs, repetitions and the person's own name recognisable.
+// fold turns a text into ASCII of one byte for each letter, because the library mixes up bytes and
+// characters outside ASCII. Accents are dropped; the letters of other alphabets are spread over a
+// to z, which keeps runs, repetitions and the person's own name recognisable.
 func fold(text string) string {
 	var folded strings.Builder
 	for _, r := range norm.NFKD.String(text) {

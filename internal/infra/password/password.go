@@ -1,12 +1,13 @@
 // Package password keeps passwords: what may be one, how it is stored, how it is compared.
 //
-// Owns: the rules for a new password, the list of common ones, the hash (Argon2id, RFC 9106) and its text, and how many hashes are worked on at
-// once.
-// Does not own: whose password it is, whether there is a second factor (the caller says so by Rules), how often somebody may try (httpapi's
-// limits), and where the hash is stored (user).
+// Owns: the rules for a new password, the list of common ones, the hash (Argon2id, RFC 9106) and
+// its text, and how many hashes are worked on at once.
+// Does not own: whose password it is, whether there is a second factor (the caller says so by
+// Rules), how often somebody may try (httpapi's limits), and where the hash is stored (user).
 //
-// A password is text, not bytes: it is normalised to NFKC whenever it is set or compared, because one keyboard sends an é as one character
-// and another as two. Nothing else is changed, and every character counts.
+// A password is text, not bytes: it is normalised to NFKC whenever it is set or compared, because
+// one keyboard sends an é as one character and another as two. Nothing else is changed, and every
+// character counts.
 package password
 
 import (
@@ -27,42 +28,51 @@ import (
 )
 
 const (
-	// MinLength is the least number of characters of a new password: Unicode code points after normalisation. It is what NIST SP 800-63B-4,
-	// section 3.1.1.2, asks where a password may be the only factor.
+	// MinLength is the least number of characters of a new password: Unicode code points after
+	// normalisation. It is what NIST SP 800-63B-4, section 3.1.1.2, asks where a password may be
+	// the only factor.
 	MinLength = 15
-	// MinLengthWithSecondFactor is the least number of characters where a second factor is asked for as well (the same section). No rule may ask
-	// for less.
+	// MinLengthWithSecondFactor is the least number of characters where a second factor is asked
+	// for as well (the same section). No rule may ask for less.
 	MinLengthWithSecondFactor = 8
 	// MaxLength is the greatest number of characters.
 	MaxLength = 128
-	// maxBytes bounds the work of normalising. No text of MaxLength characters has more, however it is spelt: the longest canonical spelling of
-	// one character has 12 bytes.
+	// maxBytes bounds the work of normalising. No text of MaxLength characters has more, however it
+	// is spelt: the longest canonical spelling of one character has 12 bytes.
 	maxBytes = 2048
 
-	queuePerWorker = 16              // with the default parameters, at most some 1.6 seconds
-	retryAfter     = 2 * time.Second // by then, with the default parameters, the whole queue has been worked off
+	queuePerWorker = 16 // with the default parameters, at most some 1.6 seconds
+	// by then, with the default parameters, the whole queue has been worked off
+	retryAfter = 2 * time.Second
 )
 
-// ErrUnusable is returned by Hash for what cannot be a password at all: nothing, too much, or no text. Check says so to people beforehand.
+// ErrUnusable is returned by Hash for what cannot be a password at all: nothing, too much, or no
+// text. Check says so to people beforehand.
 var ErrUnusable = errors.New("password: empty, too long, or not UTF-8")
 
 // Options say how much is hashed at once.
 type Options struct {
-	Workers int // hashes worked on at once; zero means one for each core, and more only makes all of them slower
-	Queue   int // callers that may wait for a worker; zero means 16 for each worker. Beyond it, callers are sent away with a 503
+	// hashes worked on at once; zero means one for each core, and more only makes all of them
+	// slower
+	Workers int
+	// callers that may wait for a worker; zero means 16 for each worker. Beyond it, callers are
+	// sent away with a 503
+	Queue int
 }
 
 // Hasher hashes and compares. Safe for concurrent use.
 //
-// Every hash takes its share of memory and a core for up to a tenth of a second. Without a limit, 64 sign-ins at once took 3 GiB and nobody
-// was done in time; therefore the limit is part of the hash and not left to the callers.
+// Every hash takes its share of memory and a core for up to a tenth of a second. Without a limit,
+// 64 sign-ins at once took 3 GiB and nobody was done in time; therefore the limit is part of the
+// hash and not left to the callers.
 type Hasher struct {
 	parameters Parameters
 	inside     chan struct{} // one element for each caller inside, working or waiting
 	working    chan struct{} // one element for each caller working
 }
 
-// NewHasher makes a hasher. It returns an error for parameters that do not validate and for negative options.
+// NewHasher makes a hasher. It returns an error for parameters that do not validate and for
+// negative options.
 func NewHasher(parameters Parameters, options Options) (*Hasher, error) {
 	if err := parameters.Validate(); err != nil {
 		return nil, err
@@ -75,7 +85,8 @@ func newHasher(parameters Parameters, options Options) (*Hasher, error) {
 		return nil, errors.New("password: the numbers of workers and of waiting callers cannot be negative")
 	}
 	if options.Workers == 0 {
-		options.Workers = runtime.GOMAXPROCS(0) // the cores that this container may use, not those that the machine has
+		// the cores that this container may use, not those that the machine has
+		options.Workers = runtime.GOMAXPROCS(0)
 	}
 	if options.Queue == 0 {
 		options.Queue = queuePerWorker * options.Workers
@@ -87,8 +98,9 @@ func newHasher(parameters Parameters, options Options) (*Hasher, error) {
 	}, nil
 }
 
-// Hash returns the text to store for a password: a PHC string with a fresh salt, at most maxEncoded bytes. It returns ErrUnusable; a fault
-// ServiceUnavailable when too many are waiting; and the context's error when the context ends while waiting.
+// Hash returns the text to store for a password: a PHC string with a fresh salt, at most maxEncoded
+// bytes. It returns ErrUnusable; a fault ServiceUnavailable when too many are waiting; and the
+// context's error when the context ends while waiting.
 func (h *Hasher) Hash(ctx context.Context, password sensitive.String) (encoded string, err error) {
 	normal, ok := normalise(password)
 	if !ok {
@@ -102,11 +114,12 @@ func (h *Hasher) Hash(ctx context.Context, password sensitive.String) (encoded s
 	return made.encode(), nil
 }
 
-// Verify tells whether the password is the one that was hashed, and whether it should be hashed anew because it was hashed with other
-// parameters than today's (only ever when ok). An empty text is an account that has no password yet: the work is done, and ok is false.
+// Verify tells whether the password is the one that was hashed, and whether it should be hashed
+// anew because it was hashed with other parameters than today's (only ever when ok). An empty text
+// is an account that has no password yet: the work is done, and ok is false.
 //
-// What cannot be a password is never the right one and gives false without any work, for every account alike. Other errors are those of
-// Hash, and ErrEncoded for a text that Hash has not made.
+// What cannot be a password is never the right one and gives false without any work, for every
+// account alike. Other errors are those of Hash, and ErrEncoded for a text that Hash has not made.
 func (h *Hasher) Verify(ctx context.Context, encoded string, password sensitive.String) (ok, rehash bool, err error) {
 	if encoded == "" {
 		return false, false, h.VerifyNothing(ctx, password)
@@ -129,8 +142,9 @@ func (h *Hasher) Verify(ctx context.Context, encoded string, password sensitive.
 	return true, stored.parameters != h.parameters || len(stored.salt) != saltSize || len(stored.key) != keySize, nil
 }
 
-// VerifyNothing takes as long as Verify takes for a wrong password, for the sign-in to an account that does not exist: the time of the
-// answer then does not tell whether it does. It waits in the same queue and returns the same errors.
+// VerifyNothing takes as long as Verify takes for a wrong password, for the sign-in to an account
+// that does not exist: the time of the answer then does not tell whether it does. It waits in the
+// same queue and returns the same errors.
 func (h *Hasher) VerifyNothing(ctx context.Context, password sensitive.String) error {
 	normal, usable := normalise(password)
 	if !usable {
@@ -141,12 +155,21 @@ func (h *Hasher) VerifyNothing(ctx context.Context, password sensitive.String) e
 }
 
 // work waits for a worker and runs Argon2id. Once begun, the work cannot be interrupted.
-func (h *Hasher) work(ctx context.Context, password []byte, parameters Parameters, salt []byte, size uint32) ([]byte, error) {
+func (h *Hasher) work(
+	ctx context.Context,
+	password []byte,
+	parameters Parameters,
+	salt []byte,
+	size uint32,
+) ([]byte, error) {
 	select {
 	case h.inside <- struct{}{}:
 		defer func() { <-h.inside }()
 	default:
-		full := fault.New(fault.ServiceUnavailable, "Too many sign-ins are being worked on. Try again in a few seconds.")
+		full := fault.New(
+			fault.ServiceUnavailable,
+			"Too many sign-ins are being worked on. Try again in a few seconds.",
+		)
 		full.RetryAfter = retryAfter
 		return nil, full
 	}
@@ -161,7 +184,8 @@ func (h *Hasher) work(ctx context.Context, password []byte, parameters Parameter
 	return argon2.IDKey(password, salt, parameters.Iterations, parameters.MemoryKiB, parameters.Parallelism, size), nil
 }
 
-// normalise returns the bytes that are hashed for a password: NFKC (UAX #15), as NIST SP 800-63B-4 asks; ok is false when it cannot be one.
+// normalise returns the bytes that are hashed for a password: NFKC (UAX #15), as NIST SP 800-63B-4
+// asks; ok is false when it cannot be one.
 func normalise(password sensitive.String) (normal []byte, ok bool) {
 	text := password.Reveal()
 	if text == "" || len(text) > maxBytes || !utf8.ValidString(text) {

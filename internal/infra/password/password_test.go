@@ -17,7 +17,8 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// quick is a hasher that is far too weak to be made outside this package, so that tests may hash often.
+// quick is a hasher that is far too weak to be made outside this package, so that tests may hash
+// often.
 func quick(t testing.TB, options Options) *Hasher {
 	t.Helper()
 	hasher, err := newHasher(Parameters{MemoryKiB: 64, Iterations: 1, Parallelism: 1}, options)
@@ -123,7 +124,8 @@ func TestUnusable(t *testing.T) {
 			}
 		})
 	}
-	// The longest that there can be, in its longest spelling: 128 syllables of three letters, three bytes each.
+	// The longest that there can be, in its longest spelling: 128 syllables of three letters, three
+	// bytes each.
 	if _, err := hasher.Hash(t.Context(), sensitive.New(norm.NFD.String(strings.Repeat("각", MaxLength)))); err != nil {
 		t.Errorf("128 syllables, decomposed: %v", err)
 	}
@@ -410,7 +412,8 @@ func BenchmarkHash(b *testing.B) {
 	}
 }
 
-// BenchmarkCheck judges the costliest kind of password that is known: one that keeps to its neighbours on the keyboard.
+// BenchmarkCheck judges the costliest kind of password that is known: one that keeps to its
+// neighbours on the keyboard.
 func BenchmarkCheck(b *testing.B) {
 	password := sensitive.New("x" + strings.Repeat("Zaq1Xsw2Cde3", 6))
 	b.ReportAllocs()

@@ -13,12 +13,14 @@ import (
 
 // Parameters of Argon2id: what one guess costs.
 type Parameters struct {
-	MemoryKiB   uint32 // KiB of memory
-	Iterations  uint32 // passes over it
-	Parallelism uint8  // lanes, each a goroutine of its own; one leaves the cores to the other callers
+	MemoryKiB  uint32 // KiB of memory
+	Iterations uint32 // passes over it
+	// lanes, each a goroutine of its own; one leaves the cores to the other callers
+	Parallelism uint8
 }
 
-// DefaultParameters are 46 MiB and one pass: the first line of the OWASP Password Storage Cheat Sheet, 0.03 to 0.1 seconds on a core.
+// DefaultParameters are 46 MiB and one pass: the first line of the OWASP Password Storage Cheat
+// Sheet, 0.03 to 0.1 seconds on a core.
 func DefaultParameters() Parameters {
 	return Parameters{MemoryKiB: 46 * 1024, Iterations: 1, Parallelism: 1}
 }
@@ -26,15 +28,17 @@ func DefaultParameters() Parameters {
 // ErrParameters is returned by Validate.
 var ErrParameters = errors.New("password: the Argon2id parameters are too weak or too costly")
 
-// Ceilings, for settings and for stored hashes: a hash that somebody wrote into the database must not make us take gigabytes or minutes.
+// Ceilings, for settings and for stored hashes: a hash that somebody wrote into the database must
+// not make us take gigabytes or minutes.
 const (
 	maxMemoryKiB   = 256 * 1024
 	maxIterations  = 10
 	maxParallelism = 8
 )
 
-// Validate returns ErrParameters for less than one of the equivalent minima of the OWASP Password Storage Cheat Sheet (46 MiB in one pass,
-// 19 MiB in two, 12 in three, 9 in four, 7 in five) and for more than 256 MiB, ten passes or eight lanes.
+// Validate returns ErrParameters for less than one of the equivalent minima of the OWASP Password
+// Storage Cheat Sheet (46 MiB in one pass, 19 MiB in two, 12 in three, 9 in four, 7 in five) and
+// for more than 256 MiB, ten passes or eight lanes.
 func (p Parameters) Validate() error {
 	if !p.bounded() || p.MemoryKiB < floor(p.Iterations) {
 		return fmt.Errorf("%w: m=%d,t=%d,p=%d", ErrParameters, p.MemoryKiB, p.Iterations, p.Parallelism)
@@ -60,16 +64,19 @@ func floor(iterations uint32) uint32 {
 	}
 }
 
-// bounded tells whether Argon2id is defined for the parameters (RFC 9106, section 3.1) and we can afford them.
+// bounded tells whether Argon2id is defined for the parameters (RFC 9106, section 3.1) and we can
+// afford them.
 func (p Parameters) bounded() bool {
 	return p.Parallelism >= 1 && p.Parallelism <= maxParallelism && p.Iterations >= 1 && p.Iterations <= maxIterations &&
-		p.MemoryKiB >= 8*uint32(p.Parallelism) && p.MemoryKiB <= maxMemoryKiB
+		p.MemoryKiB >= 8*uint32(p.Parallelism) &&
+		p.MemoryKiB <= maxMemoryKiB
 }
 
 // phc is one stored hash.
 //
-// Its text is the PHC string format (https://github.com/P-H-C/phc-string-format), which other programs read and write too:
-// $argon2id$v=19$m=47104,t=1,p=1$<salt>$<key>, both in standard base64 without padding.
+// Its text is the PHC string format (https://github.com/P-H-C/phc-string-format), which other
+// programs read and write too: $argon2id$v=19$m=47104,t=1,p=1$<salt>$<key>, both in standard base64
+// without padding.
 type phc struct {
 	parameters Parameters
 	salt       []byte
@@ -86,7 +93,8 @@ const (
 	maxEncoded               = 256 // bytes
 )
 
-// ErrEncoded is returned for a stored text that is not a hash of ours. It holds nothing of the text.
+// ErrEncoded is returned for a stored text that is not a hash of ours. It holds nothing of the
+// text.
 var ErrEncoded = errors.New("password: the stored text is not an Argon2id hash in its canonical form")
 
 func (h phc) encode() string {
@@ -95,8 +103,9 @@ func (h phc) encode() string {
 		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.key))
 }
 
-// decode reads the canonical text: what it read must encode to the same text again, so that leading zeros, signs, line breaks, left-over
-// bits and another order are all refused without a rule for each.
+// decode reads the canonical text: what it read must encode to the same text again, so that leading
+// zeros, signs, line breaks, left-over bits and another order are all refused without a rule for
+// each.
 func decode(text string) (phc, error) {
 	if len(text) > maxEncoded {
 		return phc{}, ErrEncoded
@@ -118,11 +127,16 @@ func decode(text string) (phc, error) {
 		return phc{}, ErrEncoded // not theirs, which quote the text
 	}
 	read := phc{
-		parameters: Parameters{MemoryKiB: uint32(memory), Iterations: uint32(iterations), Parallelism: uint8(parallelism)},
-		salt:       salt,
-		key:        key,
+		parameters: Parameters{
+			MemoryKiB:   uint32(memory),
+			Iterations:  uint32(iterations),
+			Parallelism: uint8(parallelism),
+		},
+		salt: salt,
+		key:  key,
 	}
-	if !read.parameters.bounded() || len(salt) < minSaltSize || len(salt) > maxSaltSize || len(key) < minKeySize || len(key) > maxKeySize ||
+	if !read.parameters.bounded() || len(salt) < minSaltSize || len(salt) > maxSaltSize || len(key) < minKeySize ||
+		len(key) > maxKeySize ||
 		read.encode() != text {
 		return phc{}, ErrEncoded
 	}

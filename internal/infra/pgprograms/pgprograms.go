@@ -34,7 +34,8 @@ type Programs struct {
 	Major int    // 15 for 15.18
 }
 
-// Path returns the file of one of the programs, such as psql. It does not check that the file exists.
+// Path returns the file of one of the programs, such as psql. It does not check that the file
+// exists.
 func (p Programs) Path(name string) string { return filepath.Join(p.Dir, name) }
 
 // Finder is where to look for the programs. Nothing is cached: programs may be installed meanwhile.
@@ -77,8 +78,9 @@ func (f Finder) OfMajor(major int) (Programs, bool) {
 	return found, found.Dir != ""
 }
 
-// find returns the first programs whose version is accepted, or none and a sentence about those that
-// are too old. It asks as few programs as possible for their version: each takes some milliseconds.
+// find returns the first programs whose version is accepted, or none and a sentence about those
+// that are too old. It asks as few programs as possible for their version: each takes some
+// milliseconds.
 func (f Finder) find(accept func(major int) bool) (_ Programs, tooOld string) {
 	for _, dir := range f.candidates() {
 		major, err := askVersion(filepath.Join(dir, "postgres"))
@@ -141,8 +143,8 @@ func isProgram(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
-// versionInPath guesses a version from the end of a path, such as 15/bin. It is for sorting only: the
-// programs are asked later.
+// versionInPath guesses a version from the end of a path, such as 15/bin. It is for sorting only:
+// the programs are asked later.
 func versionInPath(path string) int {
 	n, _ := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(path))
 	return n
@@ -200,7 +202,8 @@ func advice(goos, osRelease string) string {
 	return how + fmt.Sprintf(" (version %d or newer), or put its bin directory on PATH", OldestMajor)
 }
 
-// linuxFamily returns the words of ID and ID_LIKE in an os-release file, or none without such a file.
+// linuxFamily returns the words of ID and ID_LIKE in an os-release file, or none without such a
+// file.
 func linuxFamily(osRelease string) []string {
 	text, err := os.ReadFile(osRelease)
 	if err != nil {
@@ -223,7 +226,8 @@ func Environment() []string {
 		"LC_ALL=C",
 		"TZ=UTC", // else initdb compares hundreds of time zones to name the machine's
 	}
-	for _, name := range []string{"PATH", "TMPDIR", "LD_LIBRARY_PATH"} { // for a PostgreSQL in an unusual place
+	// for a PostgreSQL in an unusual place
+	for _, name := range []string{"PATH", "TMPDIR", "LD_LIBRARY_PATH"} {
 		if value, ok := os.LookupEnv(name); ok {
 			environment = append(environment, name+"="+value)
 		}

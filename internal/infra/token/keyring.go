@@ -24,7 +24,8 @@ const Type = "at+jwt"
 // ErrKey is returned for a key that is not an Ed25519 key. It never holds the key.
 var ErrKey = errors.New("token: not an Ed25519 key")
 
-// SigningKey is a private key that signs access tokens. The zero value is no key. Printing one shows its id alone.
+// SigningKey is a private key that signs access tokens. The zero value is no key. Printing one
+// shows its id alone.
 type SigningKey struct {
 	id      string
 	private ed25519.PrivateKey
@@ -38,7 +39,8 @@ func NewSigningKey() SigningKey {
 	return key
 }
 
-// SigningKeyFromSeed restores a key from the 32 bytes that Seed returned (RFC 8032, section 5.1.5). Any other size is ErrKey.
+// SigningKeyFromSeed restores a key from the 32 bytes that Seed returned (RFC 8032, section 5.1.5).
+// Any other size is ErrKey.
 func SigningKeyFromSeed(seed []byte) (SigningKey, error) {
 	if len(seed) != ed25519.SeedSize {
 		return SigningKey{}, ErrKey
@@ -61,7 +63,8 @@ func (k SigningKey) Public() ed25519.PublicKey {
 	return k.private.Public().(ed25519.PublicKey)
 }
 
-// Seed returns the 32 bytes from which the key can be restored, nil for no key. They are the secret: seal them before they are stored.
+// Seed returns the 32 bytes from which the key can be restored, nil for no key. They are the
+// secret: seal them before they are stored.
 func (k SigningKey) Seed() []byte {
 	if k.IsZero() {
 		return nil
@@ -78,10 +81,12 @@ func (k SigningKey) Format(state fmt.State, _ rune) { _, _ = state.Write([]byte(
 // LogValue implements slog.LogValuer.
 func (k SigningKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// KeyID names a public key by what it is: the base64url SHA-256 thumbprint of its JWK (RFC 7638, and RFC 8037 section 2 for the members).
-// One key therefore has one id everywhere, and one id never means two keys.
+// KeyID names a public key by what it is: the base64url SHA-256 thumbprint of its JWK (RFC 7638,
+// and RFC 8037 section 2 for the members). One key therefore has one id everywhere, and one id
+// never means two keys.
 func KeyID(public ed25519.PublicKey) string {
-	// RFC 7638, section 3: the required members, sorted, without white space. Base64url needs no escaping in JSON.
+	// RFC 7638, section 3: the required members, sorted, without white space. Base64url needs no
+	// escaping in JSON.
 	thumbprint := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + encoding.EncodeToString(public) + `"}`))
 	return encoding.EncodeToString(thumbprint[:])
 }
@@ -105,14 +110,22 @@ type JWKS struct {
 func NewJWK(public ed25519.PublicKey) JWK { return jwkOf(KeyID(public), public) }
 
 func jwkOf(keyID string, public ed25519.PublicKey) JWK {
-	return JWK{KeyType: "OKP", Curve: "Ed25519", X: encoding.EncodeToString(public), KeyID: keyID, Algorithm: Algorithm, Use: "sig"}
+	return JWK{
+		KeyType:   "OKP",
+		Curve:     "Ed25519",
+		X:         encoding.EncodeToString(public),
+		KeyID:     keyID,
+		Algorithm: Algorithm,
+		Use:       "sig",
+	}
 }
 
-// Keyring is the set of keys whose tokens count, and the one among them that signs. Whoever loads keys from the database replaces the whole
-// set now and then; every Authority that was made with the ring sees the new set at once. Safe for concurrent use.
+// Keyring is the set of keys whose tokens count, and the one among them that signs. Whoever loads
+// keys from the database replaces the whole set now and then; every Authority that was made with
+// the ring sees the new set at once. Safe for concurrent use.
 //
-// To rotate: publish the new key as a verification key until every replica has loaded it, then sign with it, and keep the old one for
-// verification until the last token that it signed has expired.
+// To rotate: publish the new key as a verification key until every replica has loaded it, then sign
+// with it, and keep the old one for verification until the last token that it signed has expired.
 type Keyring struct {
 	replacing sync.Mutex // held while a new set is made; readers never wait
 	set       atomic.Pointer[keySet]
@@ -125,25 +138,29 @@ type keySet struct {
 	signing  SigningKey // zero while nothing signs
 }
 
-// verificationKey is one public key for as long as it is in the ring. A key that leaves and comes back is another verificationKey.
+// verificationKey is one public key for as long as it is in the ring. A key that leaves and comes
+// back is another verificationKey.
 type verificationKey struct {
 	id     string
 	public ed25519.PublicKey
 	header string // the only first part that a token of this key may have, base64url
-	// withdrawn becomes true when the key leaves the ring, and never false again. Remembered verifications look here, so that a withdrawn
-	// key takes all of them with it, those included that are being written down at that moment.
+	// withdrawn becomes true when the key leaves the ring, and never false again. Remembered
+	// verifications look here, so that a withdrawn key takes all of them with it, those included
+	// that are being written down at that moment.
 	withdrawn atomic.Bool
 }
 
-// NewKeyring returns a ring without keys: nothing is issued and nothing verifies until Replace was called.
+// NewKeyring returns a ring without keys: nothing is issued and nothing verifies until Replace was
+// called.
 func NewKeyring() *Keyring {
 	ring := &Keyring{}
 	ring.set.Store(&keySet{})
 	return ring
 }
 
-// Replace swaps the whole set at once. The signing key verifies too; it may be the zero value in a process that only verifies. A key that
-// is not an Ed25519 key is ErrKey, and the set stays as it was.
+// Replace swaps the whole set at once. The signing key verifies too; it may be the zero value in a
+// process that only verifies. A key that is not an Ed25519 key is ErrKey, and the set stays as it
+// was.
 func (k *Keyring) Replace(signing SigningKey, verifying ...ed25519.PublicKey) error {
 	k.replacing.Lock()
 	defer k.replacing.Unlock()
@@ -184,7 +201,8 @@ func (k *Keyring) Signing() (keyID string, ok bool) {
 	return signing.ID(), !signing.IsZero()
 }
 
-// JWKS returns the public keys of the ring, ordered by id, so that the same set gives the same document.
+// JWKS returns the public keys of the ring, ordered by id, so that the same set gives the same
+// document.
 func (k *Keyring) JWKS() JWKS {
 	set := k.set.Load()
 	keys := make([]JWK, 0, len(set.byID))
@@ -195,7 +213,8 @@ func (k *Keyring) JWKS() JWKS {
 	return JWKS{Keys: keys}
 }
 
-// headerOf returns the first part of the tokens of a key: its members, their order and their spelling are fixed.
+// headerOf returns the first part of the tokens of a key: its members, their order and their
+// spelling are fixed.
 func headerOf(keyID string) string {
 	header, err := json.Marshal(struct {
 		Algorithm string `json:"alg"`
@@ -208,5 +227,6 @@ func headerOf(keyID string) string {
 	return encoding.EncodeToString(header)
 }
 
-// encoding is base64url without padding (RFC 7515, section 2), with left-over bits refused. It skips line breaks; decode does not.
+// encoding is base64url without padding (RFC 7515, section 2), with left-over bits refused. It
+// skips line breaks; decode does not.
 var encoding = base64.RawURLEncoding.Strict()

@@ -11,11 +11,12 @@ const (
 	shards     = 32
 )
 
-// fingerprint is the SHA-256 of a token's text: what is remembered cannot be turned back into a token.
+// fingerprint is the SHA-256 of a token's text: what is remembered cannot be turned back into a
+// token.
 type fingerprint = [sha256.Size]byte
 
-// fingerprintOf takes the fingerprint of a token. A token of the usual length is copied to the stack, which saves the only allocation on
-// the way of a remembered token.
+// fingerprintOf takes the fingerprint of a token. A token of the usual length is copied to the
+// stack, which saves the only allocation on the way of a remembered token.
 func fingerprintOf(token string) fingerprint {
 	var usual [1024]byte
 	if len(token) > len(usual) {
@@ -24,11 +25,13 @@ func fingerprintOf(token string) fingerprint {
 	return sha256.Sum256(usual[:copy(usual[:], token)])
 }
 
-// memory remembers tokens that were verified in full, because checking a signature costs a hundred times what a look-up does. Only good
-// tokens are ever remembered, so nobody without one can fill it.
+// memory remembers tokens that were verified in full, because checking a signature costs a hundred
+// times what a look-up does. Only good tokens are ever remembered, so nobody without one can fill
+// it.
 //
-// It is bounded without a list of uses: each shard has a young and an old half. When the young half is full, or as old as a token gets, it
-// becomes the old half, and what was the old half is dropped as a whole. A token that was dropped too early is verified again.
+// It is bounded without a list of uses: each shard has a young and an old half. When the young half
+// is full, or as old as a token gets, it becomes the old half, and what was the old half is dropped
+// as a whole. A token that was dropped too early is verified again.
 type memory struct {
 	shards   [shards]shard
 	half     int           // entries in one half of one shard

@@ -17,51 +17,65 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// The opaque secrets and their forms. All of them are letters and digits with underscores between the parts, so that a double click selects
-// the whole, and begin with a fixed word, so that scanners for leaked secrets find them.
+// The opaque secrets and their forms. All of them are letters and digits with underscores between
+// the parts, so that a double click selects the whole, and begin with a fixed word, so that
+// scanners for leaked secrets find them.
 //
 //	API key        stw_<32 hexadecimal digits: key id>_<43: secret of 32 bytes><6: checksum>                   86 characters
 //	refresh token  str_<86: customer id of 16 bytes, session id of 16, secret of 32><6: checksum>              96 characters
 //	cookie         stc_<the same>                                                                              96 characters
 //	mailed link    stl_<the same, with a user id in place of the session id>                                   96 characters
 //
-// Everything but the hexadecimal digits is base62 of fixed width. The checksum is the CRC-32 (IEEE) of everything before it: it proves
-// nothing, but a mistyped or invented text is turned away without asking the database. What is stored is the SHA-256 of the whole text; the
-// secret has 256 random bits, so a slow hash would add nothing.
+// Everything but the hexadecimal digits is base62 of fixed width. The checksum is the CRC-32 (IEEE)
+// of everything before it: it proves nothing, but a mistyped or invented text is turned away
+// without asking the database. What is stored is the SHA-256 of the whole text; the secret has 256
+// random bits, so a slow hash would add nothing.
 const (
 	apiKeyPrefix  = "stw_"
 	refreshPrefix = "str_"
 	cookiePrefix  = "stc_"
 	linkPrefix    = "stl_"
 
-	secretSize     = 32                                                               // bytes
-	secretWidth    = 43                                                               // characters: 62^43 > 256^32
-	bearerSize     = 16 + 16 + secretSize                                             // bytes
-	bearerWidth    = 86                                                               // characters: 62^86 > 256^64
-	checksumWidth  = 6                                                                // characters: 62^6 > 2^32
-	keyIDWidth     = 32                                                               // characters
-	apiKeyLength   = len(apiKeyPrefix) + keyIDWidth + 1 + secretWidth + checksumWidth // characters
-	bearerLength   = len(refreshPrefix) + bearerWidth + checksumWidth                 // characters; all prefixes are of one length
+	secretSize = 32 // bytes
+	// characters: 62^43 > 256^32
+	secretWidth = 43
+	bearerSize  = 16 + 16 + secretSize // bytes
+	// characters: 62^86 > 256^64
+	bearerWidth = 86
+	// characters: 62^6 > 2^32
+	checksumWidth = 6
+	keyIDWidth    = 32                                                               // characters
+	apiKeyLength  = len(apiKeyPrefix) + keyIDWidth + 1 + secretWidth + checksumWidth // characters
+	// characters; all prefixes are of one length
+	bearerLength   = len(refreshPrefix) + bearerWidth + checksumWidth
 	base62Alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// ErrMalformed is returned for a text that cannot be an opaque secret of ours, or not of the kind asked for. It never holds the text.
+// ErrMalformed is returned for a text that cannot be an opaque secret of ours, or not of the kind
+// asked for. It never holds the text.
 var ErrMalformed = errors.New("token: not a secret of ours")
 
-// NewAPIKey makes the text of an API key, which is shown once, and the hash under which it is stored.
+// NewAPIKey makes the text of an API key, which is shown once, and the hash under which it is
+// stored.
 func NewAPIKey(keyID id.APIKey) (text sensitive.String, hash []byte) {
-	return finish(apiKeyPrefix + hex.EncodeToString(keyID.UUID[:]) + "_" + toBase62(randomBytes(secretSize), secretWidth))
+	return finish(
+		apiKeyPrefix + hex.EncodeToString(keyID.UUID[:]) + "_" + toBase62(randomBytes(secretSize), secretWidth),
+	)
 }
 
-// ParseAPIKey reads the text of an API key: the key that it claims to be, and the hash to compare with the stored one by SameHash. Anything
-// that NewAPIKey cannot have made is ErrMalformed.
+// ParseAPIKey reads the text of an API key: the key that it claims to be, and the hash to compare
+// with the stored one by SameHash. Anything that NewAPIKey cannot have made is ErrMalformed.
 func ParseAPIKey(text string) (keyID id.APIKey, hash []byte, err error) {
 	if !wellFormed(text, apiKeyPrefix, apiKeyLength) {
 		return id.APIKey{}, nil, ErrMalformed
 	}
 	digits, secret := text[len(apiKeyPrefix):len(apiKeyPrefix)+keyIDWidth], text[len(apiKeyPrefix)+keyIDWidth:]
 	var raw [16]byte
-	if _, err := hex.Decode(raw[:], []byte(digits)); err != nil || digits != strings.ToLower(digits) || secret[0] != '_' {
+	if _, err := hex.Decode(
+		raw[:],
+		[]byte(digits),
+	); err != nil || digits != strings.ToLower(digits) ||
+		secret[0] != '_' {
 		return id.APIKey{}, nil, ErrMalformed
 	}
 	if _, ok := fromBase62(secret[1:1+secretWidth], secretSize); !ok {
@@ -74,47 +88,49 @@ func ParseAPIKey(text string) (keyID id.APIKey, hash []byte, err error) {
 	return keyID, hashOf(text), nil
 }
 
-// NewRefresh makes a refresh token of a session, and the hash under which it is stored. The text names the customer, so that the session can
-// be looked up where only that customer's rows are seen, and the session, so that a token used twice ends the right one.
+// NewRefresh makes a refresh token of a session, and the hash under which it is stored. The text
+// names the customer, so that the session can be looked up where only that customer's rows are
+// seen, and the session, so that a token used twice ends the right one.
 func NewRefresh(customer id.Customer, session id.Session) (text sensitive.String, hash []byte) {
 	return newBearer(refreshPrefix, customer.UUID, session.UUID)
 }
 
-// ParseRefresh reads a refresh token: whose it claims to be, and the hash to compare with the stored one by SameHash. Anything that
-// NewRefresh cannot have made is ErrMalformed.
+// ParseRefresh reads a refresh token: whose it claims to be, and the hash to compare with the
+// stored one by SameHash. Anything that NewRefresh cannot have made is ErrMalformed.
 func ParseRefresh(text string) (customer id.Customer, session id.Session, hash []byte, err error) {
 	customer.UUID, session.UUID, hash, err = parseBearer(refreshPrefix, text)
 	return customer, session, hash, err
 }
 
-// NewCookie makes the value of the cookie that carries a session in a browser, and the hash under which it is stored. It needs no quoting in
-// a cookie (RFC 6265, section 4.1.1).
+// NewCookie makes the value of the cookie that carries a session in a browser, and the hash under
+// which it is stored. It needs no quoting in a cookie (RFC 6265, section 4.1.1).
 func NewCookie(customer id.Customer, session id.Session) (text sensitive.String, hash []byte) {
 	return newBearer(cookiePrefix, customer.UUID, session.UUID)
 }
 
-// ParseCookie reads the value of a cookie: whose session it claims to be, and the hash to compare with the stored one by SameHash. Anything
-// that NewCookie cannot have made is ErrMalformed.
+// ParseCookie reads the value of a cookie: whose session it claims to be, and the hash to compare
+// with the stored one by SameHash. Anything that NewCookie cannot have made is ErrMalformed.
 func ParseCookie(text string) (customer id.Customer, session id.Session, hash []byte, err error) {
 	customer.UUID, session.UUID, hash, err = parseBearer(cookiePrefix, text)
 	return customer, session, hash, err
 }
 
-// NewLink makes the token of a link that is mailed to somebody, and the hash under which it is stored. It needs no escaping anywhere in a URL.
-// What it is for, until when, and that it is used once only is kept with the hash, not in the text, so that no holder can change it.
+// NewLink makes the token of a link that is mailed to somebody, and the hash under which it is
+// stored. It needs no escaping anywhere in a URL. What it is for, until when, and that it is used
+// once only is kept with the hash, not in the text, so that no holder can change it.
 func NewLink(customer id.Customer, user id.User) (text sensitive.String, hash []byte) {
 	return newBearer(linkPrefix, customer.UUID, user.UUID)
 }
 
-// ParseLink reads the token of a mailed link: whom it claims to be for, and the hash to compare with the stored one by SameHash. Anything that
-// NewLink cannot have made is ErrMalformed.
+// ParseLink reads the token of a mailed link: whom it claims to be for, and the hash to compare
+// with the stored one by SameHash. Anything that NewLink cannot have made is ErrMalformed.
 func ParseLink(text string) (customer id.Customer, user id.User, hash []byte, err error) {
 	customer.UUID, user.UUID, hash, err = parseBearer(linkPrefix, text)
 	return customer, user, hash, err
 }
 
-// newBearer makes a secret that names a customer and something of that customer's. The prefix says what, and is under the checksum and the
-// hash: a text of one kind is none of another.
+// newBearer makes a secret that names a customer and something of that customer's. The prefix says
+// what, and is under the checksum and the hash: a text of one kind is none of another.
 func newBearer(prefix string, customer, of uuid.UUID) (text sensitive.String, hash []byte) {
 	content := make([]byte, 0, bearerSize)
 	content = append(content, customer[:]...)
@@ -139,7 +155,8 @@ func parseBearer(prefix, text string) (customer, of uuid.UUID, hash []byte, err 
 	return customer, of, hashOf(text), nil
 }
 
-// SameHash compares a stored hash with a presented one in constant time. Two empty ones are not the same: a row without a hash lets nobody in.
+// SameHash compares a stored hash with a presented one in constant time. Two empty ones are not the
+// same: a row without a hash lets nobody in.
 func SameHash(stored, presented []byte) bool {
 	return len(stored) == sha256.Size && subtle.ConstantTimeCompare(stored, presented) == 1
 }
@@ -174,14 +191,16 @@ func randomBytes(n int) []byte {
 	return drawn
 }
 
-// As many digits of base62 as fit into 64 bits are a chunk: big numbers are reckoned with once for each chunk, not for each digit.
+// As many digits of base62 as fit into 64 bits are a chunk: big numbers are reckoned with once for
+// each chunk, not for each digit.
 const (
 	base62      = uint64(len(base62Alphabet))
 	chunkDigits = 10
 	chunkBase   = base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62
 )
 
-// toBase62 writes a big-endian number with the given number of digits; width must be enough for every number of that many bytes.
+// toBase62 writes a big-endian number with the given number of digits; width must be enough for
+// every number of that many bytes.
 func toBase62(number []byte, width int) string {
 	digits := bytes.Repeat([]byte{base62Alphabet[0]}, width)
 	rest, base, remainder := new(big.Int).SetBytes(number), new(big.Int).SetUint64(chunkBase), new(big.Int)
@@ -195,11 +214,13 @@ func toBase62(number []byte, width int) string {
 	return string(digits)
 }
 
-// fromBase62 reads what toBase62 wrote for a number of size bytes. Digits beyond that size are refused: one number has one text.
+// fromBase62 reads what toBase62 wrote for a number of size bytes. Digits beyond that size are
+// refused: one number has one text.
 func fromBase62(digits string, size int) ([]byte, bool) {
 	number, base, summand := new(big.Int), new(big.Int).SetUint64(chunkBase), new(big.Int)
 	for len(digits) > 0 {
-		width := (len(digits)-1)%chunkDigits + 1 // the first chunk may be shorter, the others are whole
+		// the first chunk may be shorter, the others are whole
+		width := (len(digits)-1)%chunkDigits + 1
 		chunk := uint64(0)
 		for i := range width {
 			digit := strings.IndexByte(base62Alphabet, digits[i])

@@ -43,7 +43,8 @@ func TestAPIKeyRoundTrip(t *testing.T) {
 	})
 }
 
-// bearer is one kind of secret that names a customer and something of that customer's, without the types of the identifiers.
+// bearer is one kind of secret that names a customer and something of that customer's, without the
+// types of the identifiers.
 type bearer struct {
 	name, prefix string
 	create       func(customer, of uuid.UUID) (sensitive.String, []byte)
@@ -117,7 +118,8 @@ func drawID[T id.ID[K], K any](t *rapid.T) T {
 	return T{UUID: uuid.UUID(raw)}
 }
 
-// spoil changes, adds or drops one character. One changed character is one burst of at most eight bits, which a CRC-32 always sees.
+// spoil changes, adds or drops one character. One changed character is one burst of at most eight
+// bits, which a CRC-32 always sees.
 func spoil(t *rapid.T, text string) string {
 	at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
 	switch rapid.SampledFrom([]string{"change", "add", "drop"}).Draw(t, "how") {

@@ -1,15 +1,19 @@
-// Package token makes and checks what a caller shows to be let in: access tokens, and the opaque texts of refresh tokens, cookies, mailed
-// links and API keys.
+// Package token makes and checks what a caller shows to be let in: access tokens, and the opaque
+// texts of refresh tokens, cookies, mailed links and API keys.
 //
-// Owns: the form of each, the keys that sign access tokens while they are in memory, and the memory of tokens already verified.
-// Does not own: where signing keys are kept (loaded by somebody else into a Keyring), whether a session, a user or an API key still counts
-// (session, user, apikey: a good token of an ended session is still a good token here), what a link is for and until when (user), and the HTTP
+// Owns: the form of each, the keys that sign access tokens while they are in memory, and the memory
+// of tokens already verified.
+// Does not own: where signing keys are kept (loaded by somebody else into a Keyring), whether a
+// session, a user or an API key still counts (session, user, apikey: a good token of an ended
+// session is still a good token here), what a link is for and until when (user), and the HTTP
 // header, the cookie or the mail that carries them.
 //
-// An access token is a JWT (RFC 7519, RFC 9068) signed with Ed25519. Nobody but Steward makes or reads one, so Steward takes one form only,
-// to the byte, rather than everything that the standards allow: the header is compared with the headers of the known keys and never
-// interpreted, and the claims must be spelt as Issue spells them. This closes the family of attacks on JWT that live in the freedom of the
-// format (RFC 8725): a chosen algorithm, a critical extension, a second spelling of a member, a missing one.
+// An access token is a JWT (RFC 7519, RFC 9068) signed with Ed25519. Nobody but Steward makes or
+// reads one, so Steward takes one form only, to the byte, rather than everything that the standards
+// allow: the header is compared with the headers of the known keys and never interpreted, and the
+// claims must be spelt as Issue spells them. This closes the family of attacks on JWT that live in
+// the freedom of the format (RFC 8725): a chosen algorithm, a critical extension, a second spelling
+// of a member, a missing one.
 package token
 
 import (
@@ -33,9 +37,11 @@ const (
 	MaxLength = 4096
 	// DefaultLifetime is how long an access token counts.
 	DefaultLifetime = 10 * time.Minute
-	// MaxLifetime is the longest lifetime that can be set. A token cannot be taken back by itself, so it must not live long.
+	// MaxLifetime is the longest lifetime that can be set. A token cannot be taken back by itself,
+	// so it must not live long.
 	MaxLifetime = time.Hour
-	// skew is how far the clock of another replica, which issued a token, may be ahead of ours. There is none after the expiry.
+	// skew is how far the clock of another replica, which issued a token, may be ahead of ours.
+	// There is none after the expiry.
 	skew = 5 * time.Second
 
 	maxSetting     = 256 // bytes of an issuer or an audience
@@ -44,8 +50,9 @@ const (
 )
 
 var (
-	// ErrInvalid is returned for every access token that does not count. The reason is in the error's text for the log; it holds nothing of
-	// the token. A caller is told none of it: the answer is the same 401 for every reason.
+	// ErrInvalid is returned for every access token that does not count. The reason is in the
+	// error's text for the log; it holds nothing of the token. A caller is told none of it: the
+	// answer is the same 401 for every reason.
 	ErrInvalid = errors.New("token: not a valid access token")
 	// ErrNoSigningKey is returned by Issue while the ring has no signing key.
 	ErrNoSigningKey = errors.New("token: there is no key to sign with")
@@ -61,7 +68,8 @@ type Claims struct {
 	User     id.User        // sub
 	Session  id.Session     // sid
 	Role     principal.Role // role
-	ClientID string         // client_id: the application that signed in; optional, printable ASCII of at most 64 bytes
+	// client_id: the application that signed in; optional, printable ASCII of at most 64 bytes
+	ClientID string
 
 	// What follows is set by Issue, whatever it holds before.
 	IssuedAt  time.Time // iat, UTC, whole seconds
@@ -84,7 +92,8 @@ type Authority struct {
 	memory   *memory
 }
 
-// New makes an authority, or returns ErrSettings. An empty issuer or audience is an error, because it would switch off their check.
+// New makes an authority, or returns ErrSettings. An empty issuer or audience is an error, because
+// it would switch off their check.
 func New(settings Settings, keys *Keyring, now clock.Clock) (*Authority, error) {
 	if settings.Lifetime == 0 {
 		settings.Lifetime = DefaultLifetime
@@ -102,13 +111,15 @@ func New(settings Settings, keys *Keyring, now clock.Clock) (*Authority, error) 
 	return &Authority{settings: settings, keys: keys, now: now, memory: newMemory(memorySize, settings.Lifetime)}, nil
 }
 
-// Lifetime is how long a new token counts: expires_in of the answer that carries one (RFC 6749, section 5.1).
+// Lifetime is how long a new token counts: expires_in of the answer that carries one (RFC 6749,
+// section 5.1).
 func (a *Authority) Lifetime() time.Duration { return a.settings.Lifetime }
 
-// Issue makes a token for the person and the session in the claims, counting from now. It returns ErrClaims for claims without a user, a
-// customer, a session or a known role, and ErrNoSigningKey.
+// Issue makes a token for the person and the session in the claims, counting from now. It returns
+// ErrClaims for claims without a user, a customer, a session or a known role, and ErrNoSigningKey.
 func (a *Authority) Issue(claims Claims) (string, error) {
-	if claims.Customer.IsZero() || claims.User.IsZero() || claims.Session.IsZero() || !claims.Role.Valid() || !validClientID(claims.ClientID) {
+	if claims.Customer.IsZero() || claims.User.IsZero() || claims.Session.IsZero() || !claims.Role.Valid() ||
+		!validClientID(claims.ClientID) {
 		return "", ErrClaims
 	}
 	set := a.keys.set.Load()
@@ -135,8 +146,8 @@ func (a *Authority) Issue(claims Claims) (string, error) {
 	return signed + "." + encoding.EncodeToString(signature), nil
 }
 
-// Verify returns what a token says, if it counts now, and otherwise ErrInvalid. A token that was verified before is remembered by its hash
-// until it expires or its key leaves the ring.
+// Verify returns what a token says, if it counts now, and otherwise ErrInvalid. A token that was
+// verified before is remembered by its hash until it expires or its key leaves the ring.
 func (a *Authority) Verify(token string) (Claims, error) {
 	if token == "" || len(token) > MaxLength {
 		return Claims{}, refuse("empty or too long")
@@ -161,7 +172,8 @@ func (a *Authority) verify(token string, now time.Time) (Claims, *verificationKe
 	if !ok {
 		return Claims{}, nil, refuse("not three parts")
 	}
-	// A header is right when it is the very header that a known key puts on its tokens. It is not decoded, so it cannot choose anything.
+	// A header is right when it is the very header that a known key puts on its tokens. It is not
+	// decoded, so it cannot choose anything.
 	key := a.keys.set.Load().byHeader[header]
 	if key == nil {
 		return Claims{}, nil, refuse("the header is of no known key")
@@ -173,7 +185,11 @@ func (a *Authority) verify(token string, now time.Time) (Claims, *verificationKe
 	if !ok {
 		return Claims{}, nil, refuse("the signature is not base64url")
 	}
-	if err := jwt.SigningMethodEdDSA.Verify(token[:len(header)+1+len(payload)], signatureBytes, key.public); err != nil {
+	if err := jwt.SigningMethodEdDSA.Verify(
+		token[:len(header)+1+len(payload)],
+		signatureBytes,
+		key.public,
+	); err != nil {
 		return Claims{}, nil, refuse("the signature does not match")
 	}
 	text, ok := decode(payload)
@@ -222,8 +238,9 @@ func (a *Authority) encode(claims Claims) ([]byte, error) {
 	})
 }
 
-// decodeClaims reads claims and checks all of them but the times. Go's decoder takes members in any case, twice, unknown or missing; so what
-// it made of the text is encoded again and must give the same text.
+// decodeClaims reads claims and checks all of them but the times. Go's decoder takes members in any
+// case, twice, unknown or missing; so what it made of the text is encoded again and must give the
+// same text.
 func (a *Authority) decodeClaims(text []byte) (Claims, error) {
 	var from wire
 	if json.Unmarshal(text, &from) != nil { // its error may quote a value
@@ -242,7 +259,10 @@ func (a *Authority) decodeClaims(text []byte) (Claims, error) {
 		return Claims{}, refuse("no time, or an impossible one")
 	}
 	claims := Claims{
-		Role: from.Role, ClientID: from.ClientID, IssuedAt: time.Unix(from.IssuedAt, 0).UTC(), ExpiresAt: time.Unix(from.ExpiresAt, 0).UTC(),
+		Role:      from.Role,
+		ClientID:  from.ClientID,
+		IssuedAt:  time.Unix(from.IssuedAt, 0).UTC(),
+		ExpiresAt: time.Unix(from.ExpiresAt, 0).UTC(),
 	}
 	tokenID, err := uuid.Parse(from.ID)
 	if err != nil || tokenID == uuid.Nil {
@@ -269,12 +289,14 @@ func (a *Authority) decodeClaims(text []byte) (Claims, error) {
 const maxUnix = 253402300799
 
 func validClientID(clientID string) bool {
-	return len(clientID) <= maxClientID && !strings.ContainsFunc(clientID, func(r rune) bool { return r <= ' ' || r > '~' })
+	return len(clientID) <= maxClientID &&
+		!strings.ContainsFunc(clientID, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // decode reads base64url without padding in its one canonical spelling.
 func decode(text string) ([]byte, bool) {
-	if strings.ContainsAny(text, "\r\n") { // the decoder would skip them, which gives one token many spellings
+	// the decoder would skip them, which gives one token many spellings
+	if strings.ContainsAny(text, "\r\n") {
 		return nil, false
 	}
 	decoded, err := encoding.DecodeString(text)

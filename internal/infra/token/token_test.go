@@ -78,7 +78,8 @@ func someClaims() token.Claims {
 
 func encode(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// sign makes a token of any header and payload with the known key, as somebody could who had it but not our manners.
+// sign makes a token of any header and payload with the known key, as somebody could who had it but
+// not our manners.
 func (b *bench) sign(header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
 	return signed + "." + encode(string(ed25519.Sign(ed25519.NewKeyFromSeed(b.key.Seed()), []byte(signed))))
@@ -187,7 +188,8 @@ func TestAttacks(t *testing.T) {
 		text := replaced(t, b.payload(), fmt.Sprintf(`"iat":%d`, now), fmt.Sprintf(`"iat":%v`, issuedAt))
 		return b.sign(b.header(), replaced(t, text, fmt.Sprintf(`"exp":%d`, now+600), fmt.Sprintf(`"exp":%v`, expiresAt)))
 	}
-	// The last character of a signature carries four bits that must be zero: another character there is another spelling of the same bytes.
+	// The last character of a signature carries four bits that must be zero: another character
+	// there is another spelling of the same bytes.
 	last := strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", good[len(good)-1])
 	sloppy := good[:len(good)-1] + string("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[last+1])
 	// S + L is a second valid scalar for naive verifiers (RFC 8032, section 8.4).
@@ -326,14 +328,16 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// addOrder adds the order of the group to the scalar of a signature: numerically another signature, congruent to the first.
+// addOrder adds the order of the group to the scalar of a signature: numerically another signature,
+// congruent to the first.
 func addOrder(t testing.TB, text string) []byte {
 	t.Helper()
 	signature, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	order := []byte{0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 31: 0x10} // little-endian
+	// little-endian
+	order := []byte{0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 31: 0x10}
 	carry := 0
 	for i := range order {
 		sum := int(signature[32+i]) + int(order[i]) + carry
@@ -603,7 +607,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzVerifyClaims signs whatever it finds, so that the claims are reached, and demands that nothing but one spelling is taken.
+// FuzzVerifyClaims signs whatever it finds, so that the claims are reached, and demands that
+// nothing but one spelling is taken.
 func FuzzVerifyClaims(f *testing.F) {
 	b := newBench(f)
 	f.Add(b.payload())

@@ -14,7 +14,9 @@ import (
 const RecoveryCodes = 10
 
 const (
-	recoverySize  = 10 // bytes: 80 bits, so that a quick hash is enough and guessing is hopeless even for somebody who has the hashes
+	// bytes: 80 bits, so that a quick hash is enough and guessing is hopeless even for somebody who
+	// has the hashes
+	recoverySize  = 10
 	recoveryWidth = 16 // characters of base32, without loss
 	recoveryGroup = 4  // characters between two hyphens
 	maxRecovery   = 64 // bytes of a recovery code as somebody types it
@@ -27,8 +29,9 @@ const (
 // ErrRecoveryCode is returned for a text that is no recovery code of ours. It never holds the text.
 var ErrRecoveryCode = errors.New("totp: not a recovery code")
 
-// NewRecoveryCodes makes n codes that each stand for the second factor once: 16 characters in groups of four, such as 7KQ2-M0XB-95TD-HR3W. They
-// are shown once; the hashes, in the same order, are what is stored, 32 bytes each, found again by HashRecoveryCode.
+// NewRecoveryCodes makes n codes that each stand for the second factor once: 16 characters in
+// groups of four, such as 7KQ2-M0XB-95TD-HR3W. They are shown once; the hashes, in the same order,
+// are what is stored, 32 bytes each, found again by HashRecoveryCode.
 func NewRecoveryCodes(n int) (codes []sensitive.String, hashes [][]byte) {
 	for range n {
 		var raw [recoverySize]byte
@@ -40,9 +43,10 @@ func NewRecoveryCodes(n int) (codes []sensitive.String, hashes [][]byte) {
 	return codes, hashes
 }
 
-// HashRecoveryCode returns the hash under which a recovery code is stored, however it is typed: case, spaces and hyphens do not matter, and
-// letters that look like digits are taken for them. Anything that NewRecoveryCodes cannot have made is ErrRecoveryCode, in particular a code
-// of an authenticator: no text is both.
+// HashRecoveryCode returns the hash under which a recovery code is stored, however it is typed:
+// case, spaces and hyphens do not matter, and letters that look like digits are taken for them.
+// Anything that NewRecoveryCodes cannot have made is ErrRecoveryCode, in particular a code of an
+// authenticator: no text is both.
 func HashRecoveryCode(text string) ([]byte, error) {
 	if len(text) > maxRecovery {
 		return nil, ErrRecoveryCode

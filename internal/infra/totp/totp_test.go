@@ -77,7 +77,8 @@ func TestWindowAndReplay(t *testing.T) {
 	}
 }
 
-// Among a million codes, two neighbouring steps have the same now and then; these do. It must not count twice.
+// Among a million codes, two neighbouring steps have the same now and then; these do. It must not
+// count twice.
 func TestACodeThatTwoStepsHaveCountsOnce(t *testing.T) {
 	const step = 910737
 	now := time.Unix(step*30, 0)
@@ -115,7 +116,8 @@ func TestSecretsThatAreNotOursLetNobodyIn(t *testing.T) {
 		"\n" + strings.Repeat("\n", 31), strings.Repeat("=", 32),
 	} {
 		secret := sensitive.New(text)
-		for _, code := range []string{"287082", "755224", "328482", "812658"} { // the last two: an empty secret's first codes
+		// the last two: an empty secret's first codes
+		for _, code := range []string{"287082", "755224", "328482", "812658"} {
 			if _, ok := totp.Verify(secret, code, time.Unix(59, 0), -1); ok {
 				t.Errorf("%q lets in", text)
 			}
