@@ -24,7 +24,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// format names the form of a bundle. It changes when a program that reads bundles would have to.
+// format is the version of a bundle's format. It changes when a program that reads bundles would
+// have to.
 const format = "steward-bundle/1"
 
 // manifest says what is in a bundle, and what is not and why.
@@ -62,7 +63,7 @@ type manifestWithheld struct {
 	Explanation string        `json:"explanation"`
 }
 
-// elsewhere says what is held where it cannot be told whose it is.
+// elsewhere returns what is stored where the rows of a person cannot be found.
 func (s *Service) elsewhere() (sentences []string) {
 	for _, store := range s.stores {
 		if store.Elsewhere != "" {
@@ -72,10 +73,10 @@ func (s *Service) elsewhere() (sentences []string) {
 	return append(sentences, "What the employer keeps about the person in its own systems is the employer's to tell.")
 }
 
-// store is a store as the bundle of a person shows it.
+// store is a declared table as the bundle of a person shows it.
 type store struct{ postgres.Store }
 
-// columns are what the store shows, as a list of a statement.
+// columns returns the columns that the bundle shows, as the list of a select statement.
 func (s store) columns() string {
 	var list []string
 	for _, name := range s.ShownToPerson() {
@@ -87,7 +88,7 @@ func (s store) columns() string {
 	return strings.Join(list, ", ")
 }
 
-// members are the names under which the store shows them, in their order.
+// members returns the names of these columns, in the same order.
 func (s store) members() []string {
 	names := s.ShownToPerson()
 	for _, derived := range s.Derived {
@@ -96,13 +97,13 @@ func (s store) members() []string {
 	return names
 }
 
-// held is what one store holds of the person.
+// held are the rows of a person in one table.
 type held struct {
 	store
 	rows []json.RawMessage
 }
 
-// gather reads everything that is held of a person, store by store.
+// gather reads all rows of a person, table by table.
 func (s *Service) gather(tx *postgres.Tx, user id.User) ([]held, error) {
 	var all []held
 	for _, declared := range inventory.ForPeople(s.stores) {
@@ -112,7 +113,8 @@ func (s *Service) gather(tx *postgres.Tx, user id.User) ([]held, error) {
 			return nil, err
 		}
 		if len(rows) > maxRowsOfOneStore {
-			return nil, fault.Because(fmt.Errorf("subjectrequest: the store %s holds more than %d rows of one person", store.Table, maxRowsOfOneStore),
+			return nil, fault.Because(
+				fmt.Errorf("subjectrequest: %s has more than %d rows of one person", store.Table, maxRowsOfOneStore),
 				fault.BundleTooLarge, "More is held of the person than one bundle takes.")
 		}
 		all = append(all, held{store, rows})
@@ -120,7 +122,7 @@ func (s *Service) gather(tx *postgres.Tx, user id.User) ([]held, error) {
 	return all, nil
 }
 
-// assemble puts everything that is held of a person into a zip file.
+// assemble returns a zip file with all rows of a person.
 func (s *Service) assemble(tx *postgres.Tx, of Request, user id.User) ([]byte, error) {
 	employer, err := customer.GetTx(tx)
 	if err != nil {
@@ -132,15 +134,16 @@ func (s *Service) assemble(tx *postgres.Tx, of Request, user id.User) ([]byte, e
 	}
 	about := manifest{
 		Format: format, RequestID: of.ID.String(), Kind: of.Kind, MadeAt: tx.Now.UTC(), Person: user.String(),
-		Customer: manifestCustomer{ID: employer.ID.String(), Name: employer.Name}, Files: []string{"index.html", "manifest.json", "data.json"}, Elsewhere: s.elsewhere(),
+		Customer: manifestCustomer{ID: employer.ID.String(), Name: employer.Name},
+		Files:    []string{"index.html", "manifest.json", "data.json"}, Elsewhere: s.elsewhere(),
 	}
-	for _, one := range all {
+	for _, h := range all {
 		entry := manifestStore{
-			Store: one.Table, Title: one.Title, Purpose: one.Purpose, Kept: one.Keep.Words, Rows: len(one.rows), File: "csv/" + one.Table + ".csv", Members: one.members(),
-			Withheld: []manifestWithheld{},
+			Store: h.Table, Title: h.Title, Purpose: h.Purpose, Kept: h.Keep.Words, Rows: len(h.rows),
+			File: "csv/" + h.Table + ".csv", Members: h.members(), Withheld: []manifestWithheld{},
 		}
-		for _, withheld := range one.WithheldFromPerson() {
-			entry.Withheld = append(entry.Withheld, manifestWithheld{withheld.Column, withheld.Why, withheld.Why.Explained()})
+		for _, w := range h.WithheldFromPerson() {
+			entry.Withheld = append(entry.Withheld, manifestWithheld{w.Column, w.Why, w.Why.Explained()})
 		}
 		about.Stores = append(about.Stores, entry)
 		about.Files = append(about.Files, entry.File)
@@ -149,13 +152,13 @@ func (s *Service) assemble(tx *postgres.Tx, of Request, user id.User) ([]byte, e
 	file.add("index.html", func(w io.Writer) error { return writePage(w, about, all) })
 	file.add("manifest.json", func(w io.Writer) error { return writeIndented(w, about) })
 	file.add("data.json", func(w io.Writer) error { return writeData(w, about, all) })
-	for _, one := range all {
-		file.add("csv/"+one.Table+".csv", one.writeTable)
+	for _, h := range all {
+		file.add("csv/"+h.Table+".csv", h.writeTable)
 	}
 	return file.close()
 }
 
-// archive is a zip file in the making. The first failure is the one that close tells.
+// archive writes a zip file. close returns the first error.
 type archive struct {
 	content bytes.Buffer
 	zip     *zip.Writer
@@ -166,8 +169,10 @@ type archive struct {
 func newArchive(at time.Time) *archive {
 	a := &archive{at: at.UTC()}
 	a.zip = zip.NewWriter(&a.content)
-	// The best that can be had fast: what takes the longest is compressing, and the transaction has a time.
-	a.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
+	// Compressing takes the longest, and the time of the transaction is limited.
+	a.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		return flate.NewWriter(w, flate.BestSpeed)
+	})
 	return a
 }
 
@@ -201,7 +206,8 @@ func writeIndented(w io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// writeData writes every row of every store as one JSON document, a row to a line. The rows are JSON as they come, and go out as they are.
+// writeData writes every row of every table as one JSON document, a row per line. PostgreSQL has
+// rendered the rows as JSON.
 func writeData(w io.Writer, about manifest, all []held) error {
 	head, err := json.Marshal(struct {
 		Format string    `json:"format"`
@@ -212,14 +218,14 @@ func writeData(w io.Writer, about manifest, all []held) error {
 		return err
 	}
 	out := bufio.NewWriter(w)
-	_, _ = out.Write(head[:len(head)-1]) // the writer keeps its first failure for Flush
+	_, _ = out.Write(head[:len(head)-1]) // Flush returns the writer's first error
 	_, _ = out.WriteString(`,"stores":{`)
-	for i, one := range all {
+	for i, h := range all {
 		if i > 0 {
 			_ = out.WriteByte(',')
 		}
-		_, _ = out.WriteString("\n\"" + one.Table + "\":[")
-		for j, row := range one.rows {
+		_, _ = out.WriteString("\n\"" + h.Table + "\":[")
+		for j, row := range h.rows {
 			if j > 0 {
 				_ = out.WriteByte(',')
 			}
@@ -232,7 +238,7 @@ func writeData(w io.Writer, about manifest, all []held) error {
 	return out.Flush()
 }
 
-// writeTable writes the rows of a store as CSV (RFC 4180).
+// writeTable writes the rows as CSV (RFC 4180).
 func (h held) writeTable(w io.Writer) error {
 	names := h.members()
 	table := csv.NewWriter(w)
@@ -245,7 +251,7 @@ func (h held) writeTable(w io.Writer) error {
 			return err
 		}
 		for i := range cells {
-			cells[i] = inert(cells[i])
+			cells[i] = escapeFormula(cells[i])
 		}
 		if err := table.Write(cells); err != nil {
 			return err
@@ -255,16 +261,18 @@ func (h held) writeTable(w io.Writer) error {
 	return table.Error()
 }
 
-// inert keeps a spreadsheet from taking a text for a formula, by an apostrophe before it. The JSON file has the text as it is.
-func inert(cell string) string {
+// escapeFormula keeps a spreadsheet from evaluating a text as a formula, by an apostrophe before
+// it. The JSON file has the text as it is.
+func escapeFormula(cell string) string {
 	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 		return "'" + cell
 	}
 	return cell
 }
 
-// cellsOf writes the members of a row as texts; what is null is empty. A row comes from row_to_json: one object, its members in the order of the columns, without blanks
-// between them. Reading it as that is many times faster than as any JSON, and there may be a great many rows.
+// cellsOf returns the members of a row as texts, null as an empty one. A row is from row_to_json:
+// one object, its members in the order of the columns, without spaces between them. Parsing just
+// that is many times faster than parsing any JSON, and there may be very many rows.
 func cellsOf(row json.RawMessage, names []string) ([]string, error) {
 	cells := make([]string, len(names))
 	rest := row
@@ -274,7 +282,7 @@ func cellsOf(row json.RawMessage, names []string) ([]string, error) {
 			before = '{'
 		}
 		if len(rest) < len(name)+5 || rest[0] != before || string(rest[1:len(name)+4]) != `"`+name+`":` {
-			return nil, fmt.Errorf("request: a row lacks %s", name)
+			return nil, fmt.Errorf("subjectrequest: a row lacks %s", name)
 		}
 		rest = rest[len(name)+4:]
 		value := rest[:lengthOf(rest)]
@@ -292,12 +300,13 @@ func cellsOf(row json.RawMessage, names []string) ([]string, error) {
 		}
 	}
 	if string(rest) != "}" {
-		return nil, errors.New("request: a row has more members than its store")
+		return nil, errors.New("subjectrequest: a row has more members than its store")
 	}
 	return cells, nil
 }
 
-// lengthOf measures the value at the beginning of a text: up to the comma or the brace that is in no text, list or object of the value's own.
+// lengthOf returns the length of the JSON value that a text begins with: up to the comma or brace
+// that is outside the value's strings, arrays and objects.
 func lengthOf(text []byte) int {
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
@@ -321,43 +330,43 @@ func lengthOf(text []byte) int {
 //go:embed page.html
 var pageText string
 
-// pageStore is a store as the page for people shows it.
+// pageStore is a table as the page for people shows it.
 type pageStore struct {
 	manifestStore
 	Held   int         // rows
 	Fields []pageField // of a store with one row
-	Rows   [][]string  // of the others
-	More   int         // rows that are in the files alone
+	Rows   [][]string  // of a store with several
+	More   int         // rows that only the files contain
 }
 
 type pageField struct{ Name, Value string }
 
-// writePage writes what people read: one page that needs nothing from elsewhere.
+// writePage writes the page that people read. It refers to no other resource.
 func writePage(w io.Writer, about manifest, all []held) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
 		"words":  func(name string) string { return strings.ReplaceAll(name, "_", " ") },
-		"moment": func(at time.Time) string { return at.UTC().Format("2 January 2006, 15:04 UTC") },
+		"moment": func(at time.Time) string { return at.UTC().Format(timeFormat) },
 	}).Parse(pageText)
 	if err != nil {
 		return err
 	}
 	stores := make([]pageStore, len(all))
-	for i, one := range all {
-		shown := pageStore{manifestStore: about.Stores[i], Held: len(one.rows)}
-		rows := one.rows
+	for i, h := range all {
+		shown := pageStore{manifestStore: about.Stores[i], Held: len(h.rows)}
+		rows := h.rows
 		if len(rows) > maxRowsShownToPeople { // the newest ones: ids and times ascend
 			shown.More = len(rows) - maxRowsShownToPeople
 			rows = rows[shown.More:]
 		}
 		for _, row := range rows {
-			cells, err := cellsOf(row, one.members())
+			cells, err := cellsOf(row, h.members())
 			if err != nil {
 				return err
 			}
 			shown.Rows = append(shown.Rows, cells)
 		}
-		if len(one.rows) == 1 {
-			for j, name := range one.members() {
+		if len(h.rows) == 1 {
+			for j, name := range h.members() {
 				shown.Fields = append(shown.Fields, pageField{name, shown.Rows[0][j]})
 			}
 		}
@@ -369,7 +378,7 @@ func writePage(w io.Writer, about manifest, all []held) error {
 	}{about, stores})
 }
 
-// encryptTo makes an age file of the content.
+// encryptTo encrypts the content to the recipient, as an age file.
 func encryptTo(recipient string, content []byte) ([]byte, error) {
 	to, err := ParseRecipient(recipient)
 	if err != nil {

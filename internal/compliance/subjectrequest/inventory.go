@@ -5,11 +5,12 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Stores declares what this package keeps.
+// Stores declares the tables of this package.
 func Stores() []postgres.Store {
 	return []postgres.Store{
 		{
-			Table: "data_subject_requests", Title: "Requests like this one",
+			Table:   "data_subject_requests",
+			Title:   "Requests like this one",
 			Purpose: "So that they are answered in time.",
 			Whose:   inventory.OfPeople,
 			Person:  inventory.PersonIn("user_id"),
@@ -30,11 +31,17 @@ func Stores() []postgres.Store {
 			Key:    []string{"id"},
 			Refers: []string{"customers"},
 			Access: inventory.Access{App: "select insert update", Platform: "select update"},
-			Keep:   postgres.Retention{Words: "90 days after they are closed", After: identityKept, From: "closed_at", Sweeps: []postgres.Sweep{forget}},
-			Erase:  postgres.Erasure{How: inventory.Null, Count: countOpen, Remove: closeRequests},
+			Keep: postgres.Retention{
+				Words:  "90 days after they are closed",
+				After:  identityKept,
+				From:   "closed_at",
+				Sweeps: []postgres.Sweep{anonymise},
+			},
+			Erase: postgres.Erasure{How: inventory.Null, Count: countOpen, Remove: withdrawOfErased},
 		},
 		{
-			Table: "request_bundles", Title: "Bundles like this one",
+			Table:   "request_bundles",
+			Title:   "Bundles like this one",
 			Purpose: "So that they can be collected.",
 			Whose:   inventory.OfPeople,
 			Person:  inventory.PersonIn("user_id"),
@@ -47,8 +54,13 @@ func Stores() []postgres.Store {
 			Key:    []string{"request_id"},
 			Refers: []string{"data_subject_requests"},
 			Access: inventory.Access{App: "select insert delete", Platform: "select delete"},
-			Keep:   postgres.Retention{Words: "14 days, or until they are collected", After: bundleKept, From: "created_at", Sweeps: []postgres.Sweep{expireBundles}},
-			Erase:  postgres.Erasure{How: inventory.Delete},
+			Keep: postgres.Retention{
+				Words:  "14 days, or until they are collected",
+				After:  bundleKept,
+				From:   "created_at",
+				Sweeps: []postgres.Sweep{deleteExpiredBundles},
+			},
+			Erase: postgres.Erasure{How: inventory.Delete},
 		},
 	}
 }

@@ -1,8 +1,11 @@
-// Package subjectrequest is data-subject requests: what a person asks of the own data, filed by the customer, carried out by an operator.
+// Package subjectrequest implements data-subject requests: what people ask about their own data.
+// The customer files them, an operator fulfils them.
 //
-// Owns: the requests with their states, terms and reminders; the bundles in which a person's data is handed over, and the inventory that says what goes into one.
-// Does not own: what is done to a person. Erasing, correcting, disabling and opting out are the very operations of package user that a customer has, and a bundle
-// is read from where each feature keeps its rows.
+// Owns: the requests with their states, due times and reminders, and the bundles that contain a
+// person's data.
+// Does not own: the operations on a person. Erasing, correcting, disabling and opting out are the
+// same operations of package user that a customer has, and a bundle is read from the tables that
+// each feature declares.
 //
 //	            ┌──▶ withdrawn (by the customer, or because the person was erased)
 //	received ───┼──▶ fulfilled ──▶ (access, portability) a bundle, for 14 days
@@ -10,7 +13,8 @@
 //	    ▼       ▲
 //	acknowledged┘
 //
-// A request is the only way to an export, and the only way in which an operator sees a person: while it is open, and with an entry in the customer's trail each time.
+// A request is the only way to an export, and the only way in which an operator sees a person:
+// while it is open, and with an entry in the customer's trail each time.
 package subjectrequest
 
 import (
@@ -36,10 +40,11 @@ const (
 	Objection     Kind = "objection"
 )
 
-// makesBundle tells whether a bundle comes of it.
+// makesBundle reports whether a request of the kind is answered with a bundle.
 func (k Kind) makesBundle() bool { return k == Access || k == Portability }
 
-// changesAccount tells whether fulfilling changes more of an account than whether alerts are sent.
+// changesAccount reports whether fulfilling changes more of an account than whether alerts are
+// sent.
 func (k Kind) changesAccount() bool { return k == Erasure || k == Rectification || k == Restriction }
 
 // State is how far a request is. The set is closed.
@@ -56,7 +61,8 @@ const (
 
 func (s State) open() bool { return s == Received || s == Acknowledged }
 
-// Reason is why a request ended without being fulfilled. The set is closed: a free text would be one more thing that is kept about a person.
+// Reason is why a request was closed without being fulfilled. The set is closed: a free text would
+// be more personal data.
 type Reason string
 
 // The reasons. All but the last are an operator's, for a rejection.
@@ -67,10 +73,10 @@ const (
 	LegalObligation     Reason = "legal_obligation"
 	RightsOfOthers      Reason = "rights_of_others"
 	NotApplicable       Reason = "not_applicable"
-	PersonErased        Reason = "person_erased" // of a withdrawal: there is nobody any more whom it could be about
+	PersonErased        Reason = "person_erased" // of a withdrawal: the person no longer exists
 )
 
-// How long things last, and how much a bundle takes.
+// Periods, and limits of a bundle.
 const (
 	bundleKept           = 14 * 24 * time.Hour
 	identityKept         = 90 * 24 * time.Hour // after a request was closed
@@ -81,7 +87,7 @@ const (
 	maxRowsShownToPeople = 1_000 // of one store, on the page for people; the files hold all
 )
 
-// Corrections are what a person is to be called; nil leaves a member as it is.
+// Corrections are the new values of a rectification; nil leaves a member unchanged.
 type Corrections struct {
 	FirstName *string
 	LastName  *string
@@ -94,13 +100,13 @@ func (c Corrections) empty() bool { return c.FirstName == nil && c.LastName == n
 type Request struct {
 	ID             id.DataRequest
 	Customer       id.Customer
-	UserID         *id.User // nil once the request has forgotten the person
+	UserID         *id.User // nil once the request was anonymised
 	Kind           Kind
 	State          State
 	Reason         *Reason
 	Corrections    *Corrections // of a rectification that is open
 	Recipient      *string      // the public key that the bundle is encrypted to
-	ReceiptID      *id.Receipt  // of the erasure that came of it
+	ReceiptID      *id.Receipt  // of an erasure that is fulfilled
 	ReceivedAt     time.Time
 	AcknowledgedAt *time.Time
 	DueAt          time.Time
@@ -110,13 +116,13 @@ type Request struct {
 	UpdatedAt      time.Time
 }
 
-// Bundle is what is known of a bundle without opening it.
+// Bundle is the metadata of a bundle.
 type Bundle struct {
 	ExpiresAt   time.Time
 	CollectedAt *time.Time
 }
 
-// Person is whom an open request is about, as an operator sees it.
+// Person is the person that an open request is about, as operators see it.
 type Person struct {
 	FirstName string
 	LastName  string
@@ -131,13 +137,13 @@ type New struct {
 	Recipient   *string
 }
 
-// Filed is a request after it was filed, and whether there was an open one already that this one joined.
+// Filed is a request after it was filed. Joined reports whether it joined one that was open.
 type Filed struct {
 	Request
 	Joined bool
 }
 
-// Collected is a bundle that is handed over.
+// Collected is the content of a bundle.
 type Collected struct {
 	Content   []byte
 	Encrypted bool // to the recipient: an age file; otherwise a zip file
@@ -150,7 +156,8 @@ type Filter struct {
 	UserID *id.User
 }
 
-// dueAfter is one month on by the calendar (GDPR, article 12(3); Regulation 1182/71, article 3): the same day of the next month, or its last where it has no such day.
+// dueAfter returns when a request is due: a calendar month later (GDPR, article 12(3); Regulation
+// 1182/71, article 3), on the same day of the next month, or on its last where it has no such day.
 func dueAfter(received time.Time) time.Time {
 	received = received.UTC()
 	year, month, day := received.Date()
@@ -161,7 +168,7 @@ func dueAfter(received time.Time) time.Time {
 	return time.Date(year, month+1, day, hour, minute, second, received.Nanosecond(), time.UTC)
 }
 
-// clean brings a request to the form in which it is kept.
+// clean validates a request and returns it in the form in which it is stored.
 func (n New) clean() (New, error) {
 	malformed := func(pointer, detail string) error {
 		return fault.New(fault.MalformedRequest, "The members do not go together.").At(pointer, detail)
@@ -186,7 +193,8 @@ func (n New) clean() (New, error) {
 	return n, nil
 }
 
-// clean holds the corrections against the rules for names and addresses now, so that it is who files them that hears of it.
+// clean validates the corrections by the rules for names and addresses when they are filed, so that
+// the caller who files them gets the fault.
 func (c Corrections) clean() (out Corrections, err error) {
 	if c.FirstName != nil {
 		name, err := user.CleanName(*c.FirstName, "/corrections/first_name")
@@ -212,11 +220,13 @@ func (c Corrections) clean() (out Corrections, err error) {
 	return out, nil
 }
 
-// ParseRecipient reads the public key that a bundle is to be encrypted to.
+// ParseRecipient parses the public key that a bundle is to be encrypted to. Fault:
+// InvalidRecipient.
 func ParseRecipient(text string) (age.Recipient, error) {
 	to, err := age.ParseX25519Recipient(text)
 	if err != nil {
-		return nil, fault.New(fault.InvalidRecipient, "Nothing can be encrypted to this recipient.").At("/recipient", "must be the public key of an age key pair")
+		return nil, fault.New(fault.InvalidRecipient, "Nothing can be encrypted to this recipient.").
+			At("/recipient", "must be the public key of an age key pair")
 	}
 	return to, nil
 }

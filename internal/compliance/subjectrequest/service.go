@@ -19,10 +19,10 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// sealLabel is what bundles without a recipient are sealed under.
+// sealLabel binds sealed bundles to their use: those without a recipient.
 const sealLabel = "request bundle"
 
-// Service is data-subject requests as callers use them. Safe for concurrent use.
+// Service implements the use cases of data-subject requests. Safe for concurrent use.
 type Service struct {
 	db        *postgres.DB
 	customers *customer.Service
@@ -34,56 +34,74 @@ type Service struct {
 	stores    []postgres.Store
 }
 
-// NewService makes the service. The stores are all that there are: bundles show what their declarations say.
-func NewService(db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, book *ledger.Ledger, queue *jobs.Queue, mailing mailjob.Mailing,
-	stores []postgres.Store,
+// NewService returns the service. The stores are those of the whole service: bundles contain what
+// their declarations say.
+func NewService(
+	db *postgres.DB, customers *customer.Service, users *user.Service, box *seal.Box, ledger *ledger.Ledger,
+	queue *jobs.Queue, mailing mailjob.Mailing, stores []postgres.Store,
 ) *Service {
-	return &Service{db: db, customers: customers, users: users, box: box, ledger: book, queue: queue, mailing: mailing, stores: stores}
+	return &Service{
+		db: db, customers: customers, users: users, box: box, ledger: ledger, queue: queue, mailing: mailing,
+		stores: stores,
+	}
 }
 
-// note records that a request is in another state now, or was filed again.
-func note(tx *postgres.Tx, caller principal.Principal, of Request, changed ...string) error {
+// recordUpdate records in the trail that a request changed its state, or was filed again.
+func recordUpdate(tx *postgres.Tx, caller principal.Principal, of Request, changed ...string) error {
 	details := map[string]any{"state": of.State, "kind": of.Kind}
 	if of.Reason != nil {
 		details["reason"] = *of.Reason
 	}
-	return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.DataRequestUpdated, Target: audit.OnDataRequest(of.ID), Changed: changed, Details: details})
+	return audit.AppendTx(
+		tx,
+		audit.Act{
+			Caller:  caller,
+			Action:  audit.DataRequestUpdated,
+			Target:  audit.OnDataRequest(of.ID),
+			Changed: changed,
+			Details: details,
+		},
+	)
 }
 
-// File files a request of a person, of which operators are told by mail, or joins it to the open one of the same person and kind: what it says besides is taken over, and the term stays that of the first.
-// Faults: ResourceNotFound and UserRedacted for the person, MalformedRequest, InvalidRecipient, InvalidName, InvalidEmail.
-func (s *Service) File(ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Filed]) (filed Filed, err error) {
-	if in, err = in.clean(); err != nil {
+// File files a request of a person and notifies operators by mail, or joins it to the open one of
+// the same person and kind: what it asks for besides is added, and the due time stays that of the
+// first.
+//
+// Faults: ResourceNotFound and UserRedacted for the person, MalformedRequest, InvalidRecipient,
+// InvalidName, InvalidEmail.
+func (s *Service) File(
+	ctx context.Context, caller principal.Principal, in New, once *idempotency.Once[Filed],
+) (Filed, error) {
+	in, err := in.clean()
+	if err != nil {
 		return Filed{}, err
 	}
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		filed, err = once.Do(tx, func() (Filed, id.User, error) {
-			filed, err := file(tx, caller, in)
-			if err == nil && !filed.Joined {
-				err = s.announceTx(tx, filed.Request)
-			}
-			return filed, in.UserID, err
-		})
-		return err
+	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Filed, id.User, error) {
+		filed, err := file(tx, caller, in)
+		if err == nil && !filed.Joined {
+			err = s.announceTx(tx, filed.Request)
+		}
+		return filed, in.UserID, err
 	})
-	return filed, err
 }
 
 func file(tx *postgres.Tx, caller principal.Principal, in New) (Filed, error) {
-	// The person's lock is also that of the person's requests: of two at once, the second sees what the first filed.
+	// The lock on the person also serialises the person's requests: of two at once, the second sees
+	// what the first filed.
 	if err := user.HoldLivingTx(tx, in.UserID); err != nil {
 		return Filed{}, err
 	}
-	open, there, err := lockOpen(tx, in.UserID, in.Kind)
+	open, exists, err := lockOpen(tx, in.UserID, in.Kind)
 	switch {
 	case err != nil:
 		return Filed{}, err
-	case !there:
-		made, err := insert(tx, in)
+	case !exists:
+		created, err := insert(tx, in)
 		if err != nil {
 			return Filed{}, err
 		}
-		return Filed{Request: made}, note(tx, caller, made, "state")
+		return Filed{Request: created}, recordUpdate(tx, caller, created, "state")
 	}
 	var changed []string
 	if !in.Corrections.empty() {
@@ -95,43 +113,41 @@ func file(tx *postgres.Tx, caller principal.Principal, in New) (Filed, error) {
 	if len(changed) == 0 {
 		return Filed{Request: open, Joined: true}, nil
 	}
-	if open, err = join(tx, open, in); err != nil {
+	if open, err = merge(tx, open, in); err != nil {
 		return Filed{}, err
 	}
-	return Filed{Request: open, Joined: true}, note(tx, caller, open, changed...)
+	return Filed{Request: open, Joined: true}, recordUpdate(tx, caller, open, changed...)
 }
 
-// List returns the requests of the caller's customer, newest first: at most limit of those made before the one named, or from the newest on.
-func (s *Service) List(ctx context.Context, caller principal.Principal, filter Filter, before id.DataRequest, limit int) (found []Request, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = list(tx, filter, before, limit)
-		return err
+// List returns the requests of the caller's customer, newest first: at most limit of those older
+// than before, or of all where before is zero.
+func (s *Service) List(
+	ctx context.Context, caller principal.Principal, filter Filter, before id.DataRequest, limit int,
+) ([]Request, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) ([]Request, error) {
+		return list(tx, filter, before, limit)
 	})
-	return found, err
 }
 
 // Get returns a request of the caller's customer. Fault: ResourceNotFound.
-func (s *Service) Get(ctx context.Context, caller principal.Principal, request id.DataRequest) (found Request, err error) {
-	err = s.db.InCustomerAutocommit(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		found, err = get(tx, request)
-		return err
-	})
-	return found, err
+func (s *Service) Get(ctx context.Context, caller principal.Principal, request id.DataRequest) (Request, error) {
+	return postgres.Read(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (Request, error) { return get(tx, request) })
 }
 
-// Withdraw takes an open request back. Once more changes nothing. Faults: ResourceNotFound, PreconditionFailed, RequestClosed.
-func (s *Service) Withdraw(ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition, once *idempotency.Once[Request]) (after Request, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		after, err = once.Do(tx, func() (Request, id.User, error) {
-			after, err := withdraw(tx, caller, request, condition)
-			return after, subject(after), err
-		})
-		return err
+// Withdraw withdraws an open request. Withdrawing it again changes nothing. Faults:
+// ResourceNotFound, PreconditionFailed, RequestClosed.
+func (s *Service) Withdraw(
+	ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition,
+	once *idempotency.Once[Request],
+) (Request, error) {
+	return idempotency.WriteAbout(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (Request, id.User, error) {
+		after, err := withdraw(tx, caller, request, condition)
+		return after, subject(after), err
 	})
-	return after, err
 }
 
-// subject is the person whom an answer about a request tells of, if it still knows.
+// subject returns the person that an answer about a request is about, or zero once the request was
+// anonymised.
 func subject(of Request) id.User {
 	if of.UserID == nil {
 		return id.User{}
@@ -139,7 +155,12 @@ func subject(of Request) id.User {
 	return *of.UserID
 }
 
-func withdraw(tx *postgres.Tx, caller principal.Principal, request id.DataRequest, condition version.Condition) (Request, error) {
+func withdraw(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	request id.DataRequest,
+	condition version.Condition,
+) (Request, error) {
 	found, err := lock(tx, request)
 	switch {
 	case err != nil:
@@ -151,23 +172,27 @@ func withdraw(tx *postgres.Tx, caller principal.Principal, request id.DataReques
 	case !found.State.open():
 		return Request{}, closed()
 	}
-	if found, err = finish(tx, request, Withdrawn, nil); err != nil {
+	if found, err = closeRequest(tx, request, Withdrawn, nil); err != nil {
 		return Request{}, err
 	}
-	return found, note(tx, caller, found, "state")
+	return found, recordUpdate(tx, caller, found, "state")
 }
 
-// Collect hands a bundle over. One without a recipient is handed over once. A caller who only looks gets the same and leaves it as it is.
-// Faults: ResourceNotFound for a request of which no bundle comes, BundleNotReady, BundleGone.
-func (s *Service) Collect(ctx context.Context, caller principal.Principal, request id.DataRequest, look bool) (collected Collected, err error) {
-	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
-		collected, err = s.collect(tx, caller, request, look)
-		return err
+// Collect returns a bundle. One without a recipient can be collected once, and is deleted then.
+// With peek, the answer is the same and nothing changes.
+//
+// Faults: ResourceNotFound for a request of a kind that has no bundle, BundleNotReady, BundleGone.
+func (s *Service) Collect(
+	ctx context.Context, caller principal.Principal, request id.DataRequest, peek bool,
+) (Collected, error) {
+	return postgres.Write(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (Collected, error) {
+		return s.collect(tx, caller, request, peek)
 	})
-	return collected, err
 }
 
-func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request id.DataRequest, look bool) (Collected, error) {
+func (s *Service) collect(
+	tx *postgres.Tx, caller principal.Principal, request id.DataRequest, peek bool,
+) (Collected, error) {
 	found, err := lock(tx, request)
 	switch {
 	case err != nil:
@@ -177,12 +202,15 @@ func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request i
 	case found.State != Fulfilled:
 		return Collected{}, fault.New(fault.BundleNotReady, "The request is not fulfilled.")
 	}
-	content, there, err := bundleOf(tx, request)
+	content, exists, err := bundleOf(tx, request)
 	if err != nil {
 		return Collected{}, err
 	}
-	if !there {
-		return Collected{}, fault.New(fault.BundleGone, "The bundle was collected, is past its time, or went with its person.")
+	if !exists {
+		return Collected{}, fault.New(
+			fault.BundleGone,
+			"The bundle was collected, is past its time, or went with its person.",
+		)
 	}
 	collected := Collected{Content: content, Encrypted: found.Recipient != nil}
 	if !collected.Encrypted {
@@ -190,14 +218,14 @@ func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request i
 			return Collected{}, err
 		}
 	}
-	if look {
+	if peek {
 		return collected, nil
 	}
 	if !collected.Encrypted {
-		if _, err := dropBundle(tx, request); err != nil {
+		if _, err := deleteBundle(tx, request); err != nil {
 			return Collected{}, err
 		}
-		// A database that is restored has the bundle again, and must not hand it over a second time.
+		// A restored database contains the bundle again, and must not return it a second time.
 		if err := s.ledger.AppendTx(tx, ledger.Entry{Kind: ledger.BundleCollected, Subject: request.UUID}); err != nil {
 			return Collected{}, err
 		}
@@ -205,10 +233,13 @@ func (s *Service) collect(tx *postgres.Tx, caller principal.Principal, request i
 	if err := markCollected(tx, request); err != nil {
 		return Collected{}, err
 	}
-	return collected, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.DataRequestCollected, Target: audit.OnDataRequest(request)})
+	return collected, audit.AppendTx(
+		tx,
+		audit.Act{Caller: caller, Action: audit.DataRequestCollected, Target: audit.OnDataRequest(request)},
+	)
 }
 
-// ReplayTx takes a bundle away once more that the ledger says was handed over. One that is made after the restore is another order's.
+// ReplayTx deletes a bundle again that was collected according to the ledger.
 func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	_, err := lock(tx, entry.DataRequest())
 	if fault.Is(err, fault.ResourceNotFound) {
@@ -216,82 +247,80 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	} else if err != nil {
 		return "", err
 	}
-	dropped, err := dropBundle(tx, entry.DataRequest())
-	if err != nil || !dropped {
+	deleted, err := deleteBundle(tx, entry.DataRequest())
+	if err != nil || !deleted {
 		return ledger.AlreadyDone, err
 	}
 	if err := markCollected(tx, entry.DataRequest()); err != nil {
 		return "", err
 	}
-	return ledger.Done, audit.AppendTx(tx, audit.Act{Action: audit.DataRequestCollected, Target: audit.OnDataRequest(entry.DataRequest()), Details: entry.Details()})
+	return ledger.Done, audit.AppendTx(
+		tx,
+		audit.Act{
+			Action:  audit.DataRequestCollected,
+			Target:  audit.OnDataRequest(entry.DataRequest()),
+			Details: entry.Details(),
+		},
+	)
 }
 
-// ListAll returns the requests of all customers without whom they are about, newest first: at most limit of those made before the one named, or from the newest on.
-func (s *Service) ListAll(ctx context.Context, filter Filter, before id.DataRequest, limit int) (found []Request, err error) {
+// ListAll returns the requests of all customers without the persons that they are about, newest
+// first: at most limit of those older than before, or of all where before is zero.
+func (s *Service) ListAll(ctx context.Context, filter Filter, before id.DataRequest, limit int) ([]Request, error) {
 	filter.UserID = nil
-	err = s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		found, err = listAll(tx, filter, before, limit)
-		return err
+	return postgres.Platform(ctx, s.db, func(tx *postgres.Tx) ([]Request, error) {
+		return listAll(tx, filter, before, limit)
 	})
-	return found, err
 }
 
-// Look shows an operator a request, and while it is open the person and what is to be corrected. The look is in the customer's trail. Fault: ResourceNotFound.
-func (s *Service) Look(ctx context.Context, caller principal.Principal, request id.DataRequest) (found Request, person *Person, err error) {
+// View returns a request to an operator, and while it is open also the person and what is to be
+// corrected. The view is recorded in the customer's trail. Fault: ResourceNotFound.
+func (s *Service) View(
+	ctx context.Context, caller principal.Principal, request id.DataRequest,
+) (found Request, person *Person, err error) {
 	err = s.inCustomerOf(ctx, request, func(tx *postgres.Tx) error {
 		if found, err = get(tx, request); err != nil {
 			return err
 		}
 		person = nil
 		if found.State.open() {
-			known, there, err := user.CredentialsTx(tx, *found.UserID)
+			account, exists, err := user.CredentialsTx(tx, *found.UserID)
 			if err != nil {
 				return err
 			}
-			if there {
-				person = &Person{known.FirstName, known.LastName, known.Email}
+			if exists {
+				person = &Person{account.FirstName, account.LastName, account.Email}
 			}
 		}
-		return audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.DataRequestViewed, Target: audit.OnDataRequest(request)})
+		return audit.AppendTx(
+			tx,
+			audit.Act{Caller: caller, Action: audit.DataRequestViewed, Target: audit.OnDataRequest(request)},
+		)
 	})
 	return found, person, err
 }
 
-// inCustomerOf opens the door of the customer whose request it is.
+// inCustomerOf runs work in a transaction of the customer whose request it is.
 func (s *Service) inCustomerOf(ctx context.Context, request id.DataRequest, work func(tx *postgres.Tx) error) error {
-	var of id.Customer
-	err := s.db.InPlatform(ctx, func(tx *postgres.Tx) (err error) {
-		of, err = customerOf(tx, request)
-		return err
-	})
+	of, err := postgres.Platform(
+		ctx,
+		s.db,
+		func(tx *postgres.Tx) (id.Customer, error) { return customerOf(tx, request) },
+	)
 	if err != nil {
 		return err
 	}
 	return s.db.InCustomer(ctx, of, work)
 }
 
-// act lets an operator act on a request that is open and as it was seen.
-func (s *Service) act(ctx context.Context, request id.DataRequest, condition version.Condition, once *idempotency.Once[Request],
+// act runs an operator's act on a request that is open and has the version that the operator saw.
+func (s *Service) act(
+	ctx context.Context, request id.DataRequest, condition version.Condition, once *idempotency.Once[Request],
 	do func(tx *postgres.Tx, found Request) (Request, error),
 ) (after Request, err error) {
 	err = s.inCustomerOf(ctx, request, func(tx *postgres.Tx) error {
 		after, err = once.Do(tx, func() (Request, id.User, error) {
-			seen, err := get(tx, request)
-			if err != nil {
-				return Request{}, id.User{}, err
-			}
-			// The order of locks is that of an erasure: customer, user, request. A bundle takes a while to put together, and needs none of the customer's.
-			if seen.State.open() && seen.Kind.changesAccount() {
-				if err := customer.LockTx(tx); err != nil {
-					return Request{}, id.User{}, err
-				}
-			}
-			if seen.State.open() {
-				if err := user.HoldLivingTx(tx, *seen.UserID); err != nil && !fault.Is(err, fault.ResourceNotFound) && !fault.Is(err, fault.UserRedacted) {
-					return Request{}, id.User{}, err // who was erased a moment ago has taken the request along
-				}
-			}
-			found, err := lock(tx, request)
+			found, err := lockForAct(tx, request)
 			switch {
 			case err != nil:
 			case !condition.MetBy(found.Version):
@@ -301,15 +330,43 @@ func (s *Service) act(ctx context.Context, request id.DataRequest, condition ver
 			default:
 				found, err = do(tx, found)
 			}
-			return found, id.User{}, err // what operators are answered tells nothing of the person
+			// the answer to an operator contains nothing about the person
+			return found, id.User{}, err
 		})
 		return err
 	})
 	return after, err
 }
 
-// Acknowledge tells the customer that an operator has taken a request on. Once more changes nothing. Faults: ResourceNotFound, PreconditionFailed, RequestClosed.
-func (s *Service) Acknowledge(ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition, once *idempotency.Once[Request]) (Request, error) {
+// lockForAct locks what an act on a request changes, and the request. The order of locks is that of
+// an erasure: customer, user, request. Assembling a bundle takes a while, and does without the lock
+// of the customer.
+func lockForAct(tx *postgres.Tx, request id.DataRequest) (Request, error) {
+	seen, err := get(tx, request)
+	if err != nil {
+		return Request{}, err
+	}
+	if seen.State.open() && seen.Kind.changesAccount() {
+		if err := customer.LockTx(tx); err != nil {
+			return Request{}, err
+		}
+	}
+	if seen.State.open() {
+		err := user.HoldLivingTx(tx, *seen.UserID)
+		// An erasure a moment ago has also closed the request.
+		if err != nil && !fault.Is(err, fault.ResourceNotFound) && !fault.Is(err, fault.UserRedacted) {
+			return Request{}, err
+		}
+	}
+	return lock(tx, request)
+}
+
+// Acknowledge records that an operator has begun to work on a request. Acknowledging it again
+// changes nothing. Faults: ResourceNotFound, PreconditionFailed, RequestClosed.
+func (s *Service) Acknowledge(
+	ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition,
+	once *idempotency.Once[Request],
+) (Request, error) {
 	return s.act(ctx, request, condition, once, func(tx *postgres.Tx, found Request) (Request, error) {
 		if found.State == Acknowledged {
 			return found, nil
@@ -318,38 +375,46 @@ func (s *Service) Acknowledge(ctx context.Context, caller principal.Principal, r
 		if err != nil {
 			return Request{}, err
 		}
-		return after, note(tx, caller, after, "state")
+		return after, recordUpdate(tx, caller, after, "state")
 	})
 }
 
-// Reject ends a request without doing what it asks. Faults: those of Acknowledge.
-func (s *Service) Reject(ctx context.Context, caller principal.Principal, request id.DataRequest, reason Reason, condition version.Condition, once *idempotency.Once[Request]) (Request, error) {
+// Reject closes a request without doing what it asks for. Faults: those of Acknowledge.
+func (s *Service) Reject(
+	ctx context.Context, caller principal.Principal, request id.DataRequest, reason Reason,
+	condition version.Condition, once *idempotency.Once[Request],
+) (Request, error) {
 	return s.act(ctx, request, condition, once, func(tx *postgres.Tx, _ Request) (Request, error) {
-		after, err := finish(tx, request, Rejected, &reason)
+		after, err := closeRequest(tx, request, Rejected, &reason)
 		if err != nil {
 			return Request{}, err
 		}
-		return after, note(tx, caller, after, "state")
+		return after, recordUpdate(tx, caller, after, "state")
 	})
 }
 
-// Fulfil does what a request asks, and closes it, in one transaction. Faults: those of Acknowledge, those of the operation on the user that it stands for, BundleTooLarge.
-func (s *Service) Fulfil(ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition, once *idempotency.Once[Request]) (Request, error) {
+// Fulfil does what a request asks for, and closes it, in one transaction. Faults: those of
+// Acknowledge, those of the operation on the user that it stands for, BundleTooLarge.
+func (s *Service) Fulfil(
+	ctx context.Context, caller principal.Principal, request id.DataRequest, condition version.Condition,
+	once *idempotency.Once[Request],
+) (Request, error) {
 	return s.act(ctx, request, condition, once, func(tx *postgres.Tx, found Request) (Request, error) {
-		// First closed, then done: an erasure closes what is open of its person.
-		after, err := finish(tx, request, Fulfilled, nil)
+		// Close it first: an erasure withdraws the open requests of its person.
+		after, err := closeRequest(tx, request, Fulfilled, nil)
 		if err != nil {
 			return Request{}, err
 		}
-		if after, err = s.carryOut(tx, caller, found, after); err != nil {
+		if after, err = s.execute(tx, caller, found, after); err != nil {
 			return Request{}, err
 		}
-		return after, note(tx, caller, after, "state")
+		return after, recordUpdate(tx, caller, after, "state")
 	})
 }
 
-// carryOut does what a request asks. It gets the request as it was before it was closed, and after.
-func (s *Service) carryOut(tx *postgres.Tx, caller principal.Principal, open, after Request) (Request, error) {
+// execute does what a request asks for. Its arguments are the request before and after it was
+// closed.
+func (s *Service) execute(tx *postgres.Tx, caller principal.Principal, open, after Request) (Request, error) {
 	person := *open.UserID
 	switch open.Kind {
 	case Access, Portability:
@@ -357,7 +422,7 @@ func (s *Service) carryOut(tx *postgres.Tx, caller principal.Principal, open, af
 		if err != nil {
 			return Request{}, err
 		}
-		return putBundle(tx, open, person, content)
+		return insertBundle(tx, open, person, content)
 	case Erasure:
 		receipt, err := s.users.EraseTx(tx, caller, person)
 		if err != nil {
@@ -365,9 +430,10 @@ func (s *Service) carryOut(tx *postgres.Tx, caller principal.Principal, open, af
 		}
 		return setReceipt(tx, open.ID, receipt.ID)
 	case Rectification:
-		patch := user.Patch{FirstName: open.Corrections.FirstName, LastName: open.Corrections.LastName, Email: open.Corrections.Email}
-		_, err := s.users.UpdateTx(tx, caller, person, patch)
-		return after, atCorrections(err)
+		_, err := s.users.UpdateTx(tx, caller, person, user.Patch{
+			FirstName: open.Corrections.FirstName, LastName: open.Corrections.LastName, Email: open.Corrections.Email,
+		})
+		return after, withoutMembers(err)
 	case Restriction:
 		disabled := user.Disabled
 		_, err := s.users.UpdateTx(tx, caller, person, user.Patch{Status: &disabled})
@@ -379,7 +445,7 @@ func (s *Service) carryOut(tx *postgres.Tx, caller principal.Principal, open, af
 	return after, nil
 }
 
-// bundle makes what is kept of a bundle: encrypted to the recipient, or sealed.
+// bundle returns a bundle as it is stored: encrypted to the recipient, or sealed.
 func (s *Service) bundle(tx *postgres.Tx, of Request, person id.User) ([]byte, error) {
 	content, err := s.assemble(tx, of, person)
 	if err != nil {
@@ -391,8 +457,9 @@ func (s *Service) bundle(tx *postgres.Tx, of Request, person id.User) ([]byte, e
 	return s.box.Seal(sealLabel, content, of.ID.UUID[:]), nil
 }
 
-// atCorrections takes away where a fault points to: the operator's request has no such member.
-func atCorrections(err error) error {
+// withoutMembers removes the members that a fault points to: the operator's request has none of
+// them.
+func withoutMembers(err error) error {
 	var f *fault.Fault
 	if errors.As(err, &f) {
 		f.Members = nil
@@ -400,19 +467,19 @@ func atCorrections(err error) error {
 	return err
 }
 
-// closeRequests ends every open request of the people: nobody is left whom it could be about. A request to
-// erase that is being fulfilled is closed already.
-func closeRequests(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
-	ended, err := closeOf(tx, people)
+// withdrawOfErased withdraws every open request of people who are being erased. The request for the
+// erasure itself is closed by then.
+func withdrawOfErased(tx *postgres.Tx, people []id.User) (map[id.User]int64, error) {
+	withdrawn, err := withdrawAllOf(tx, people)
 	if err != nil {
 		return nil, err
 	}
-	removed := make(map[id.User]int64)
-	for _, one := range ended {
-		if err := note(tx, principal.Principal{Customer: tx.Customer}, one, "state"); err != nil {
+	counts := make(map[id.User]int64)
+	for _, request := range withdrawn {
+		if err := recordUpdate(tx, principal.Principal{Customer: tx.Customer}, request, "state"); err != nil {
 			return nil, err
 		}
-		removed[*one.UserID]++
+		counts[*request.UserID]++
 	}
-	return removed, nil
+	return counts, nil
 }

@@ -203,7 +203,7 @@ func (h handlers) GetDataSubjectRequestAsOperator(
 	ctx context.Context,
 	asked api.GetDataSubjectRequestAsOperatorRequestObject,
 ) (api.GetDataSubjectRequestAsOperatorResponseObject, error) {
-	found, person, err := h.features.Requests.Look(ctx, caller(ctx), id.DataRequest{UUID: asked.ID})
+	found, person, err := h.features.Requests.View(ctx, caller(ctx), id.DataRequest{UUID: asked.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,6 @@ var proseNotSwept = []string{
 	"internal/app",
 	"internal/compliance/offboarding",
 	"internal/compliance/replay",
-	"internal/compliance/subjectrequest",
 	"internal/dev/devmail",
 	"internal/dev/devpg",
 	"internal/infra/blob",
