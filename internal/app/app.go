@@ -298,7 +298,7 @@ func (a *App) start(ctx context.Context) (err error) {
 	if a.workers > 0 {
 		a.work.Go(func() { a.Webhooks.Dispatch(ctx) })
 		a.every(ctx, alertsEvery, "taking up alerts", a.Alerts.PickUpDue)
-		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.LookAfter)
+		a.every(ctx, endsEvery, "looking after offboardings", a.Offboardings.RunDue)
 		a.every(ctx, receiptsEvery, "bringing erasure receipts forward", a.Receipts.Tend)
 	}
 	a.every(ctx, compareEvery, "comparing the database with the ledger", a.CompareLedger)

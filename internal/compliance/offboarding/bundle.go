@@ -21,12 +21,13 @@ import (
 )
 
 const (
-	// format names the form of a bundle. It changes when a program that reads bundles would have to.
+	// format is the version of a bundle's format. It changes when a program that reads bundles
+	// would have to.
 	format = "steward-customer-bundle/1"
 
 	prefix     = "offboardings/" // of the names of objects
 	keyLabel   = "offboarding bundle"
-	rowsRead   = 1000 // in one statement
+	rowsRead   = 1000 // by one statement
 	makeWithin = 30 * time.Minute
 )
 
@@ -36,7 +37,8 @@ func objectName(of id.Customer, bundle id.Bundle) string {
 	return folder(of) + bundle.String() + ".age"
 }
 
-// manifest says what is in a bundle, and what is not and why. It is written last, when everything is counted.
+// manifest says what is in a bundle, and what is not and why. It is written last, when all rows are
+// counted.
 type manifest struct {
 	Format        string          `json:"format"`
 	OffboardingID string          `json:"offboarding_id"`
@@ -67,9 +69,11 @@ type manifestWithheld struct {
 	Explanation string        `json:"explanation"`
 }
 
-const note = "The stores were read one after the other while the customer worked on, between begun_at and made_at. Each file has one JSON object in a line for each row."
+const note = "The stores were read one after the other while the customer worked on, between begun_at and made_at. " +
+	"Each file has one JSON object in a line for each row."
 
-// makeBundle makes a bundle and puts it in the place of the one before. Memory is bounded however much there is: what is read goes through compression and encryption into the store.
+// makeBundle makes a bundle that replaces the one before. Memory is bounded: rows are streamed
+// through compression and encryption into the blob store.
 func (s *Service) makeBundle(ctx context.Context, of Offboarding) error {
 	ctx, cancel := context.WithTimeout(ctx, makeWithin)
 	defer cancel()
@@ -83,26 +87,27 @@ func (s *Service) makeBundle(ctx context.Context, of Offboarding) error {
 	go func() { writer.CloseWithError(s.write(ctx, of, to, writer, counted)) }()
 	name := objectName(of.Customer, made.ID)
 	if err := s.objects.Create(ctx, name, reader); err != nil {
-		_ = reader.CloseWithError(err) // so that nobody goes on writing
+		_ = reader.CloseWithError(err) // ends the writer
 		return err
 	}
 	if made.MadeAt, made.Size = s.db.Now(), counted.plain; of.Recipient != nil {
 		made.Size = counted.encrypted
 	}
 	err = s.db.InCustomer(ctx, of.Customer, func(tx *postgres.Tx) error {
-		_, err := putBundle(tx, of, made, sealed)
+		_, err := setBundle(tx, of, made, sealed)
 		return err
 	})
-	if fault.Is(err, fault.ResourceNotFound) { // it was cancelled, or somebody was erased
+	if fault.Is(err, fault.ResourceNotFound) { // it was cancelled, or a person was erased
 		return s.objects.Delete(ctx, name)
 	}
 	if err != nil {
 		return err
 	}
-	return s.dropObjects(ctx, of.Customer, name)
+	return s.deleteBundles(ctx, of.Customer, name)
 }
 
-// recipient says what a bundle is encrypted to: the customer's key, or one that is made for this bundle and kept sealed.
+// recipient returns what a bundle is encrypted to: the customer's key, or one that is made for this
+// bundle and stored sealed.
 func (s *Service) recipient(of Offboarding, bundle id.Bundle) (to age.Recipient, sealed []byte, err error) {
 	if of.Recipient != nil {
 		to, err = subjectrequest.ParseRecipient(*of.Recipient)
@@ -115,7 +120,7 @@ func (s *Service) recipient(of Offboarding, bundle id.Bundle) (to age.Recipient,
 	return identity.Recipient(), s.box.Seal(keyLabel, []byte(identity.String()), bundle.UUID[:]), nil
 }
 
-// counter counts what passes.
+// counter counts the bytes of a bundle.
 type counter struct{ plain, encrypted int64 }
 
 type counting struct {
@@ -130,15 +135,20 @@ func (c counting) Write(content []byte) (int, error) {
 	return n, err
 }
 
-func (s *Service) write(ctx context.Context, of Offboarding, to age.Recipient, into io.Writer, counted *counter) error {
+func (s *Service) write(
+	ctx context.Context, of Offboarding, to age.Recipient, into io.Writer, counted *counter,
+) error {
 	encrypted, err := age.Encrypt(counting{into, &counted.encrypted}, to)
 	if err != nil {
 		return err
 	}
 	file := zip.NewWriter(counting{encrypted, &counted.plain})
-	file.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
+	file.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		return flate.NewWriter(w, flate.BestSpeed)
+	})
 	about := manifest{
-		Format: format, OffboardingID: of.ID.String(), Customer: manifestOf{of.Customer.String(), of.Slug, of.Name}, BegunAt: s.db.Now(), Note: note, Stores: []manifestStore{},
+		Format: format, OffboardingID: of.ID.String(), Customer: manifestOf{of.Customer.String(), of.Slug, of.Name},
+		BegunAt: s.db.Now(), Note: note, Stores: []manifestStore{},
 	}
 	for _, store := range s.leaving {
 		if store.Leave.NoCopy {
@@ -165,12 +175,15 @@ func (s *Service) write(ctx context.Context, of Offboarding, to age.Recipient, i
 	return errors.Join(file.Close(), encrypted.Close())
 }
 
-func (s *Service) writeStore(ctx context.Context, of id.Customer, store postgres.Store, file *zip.Writer) (entry manifestStore, err error) {
+func (s *Service) writeStore(
+	ctx context.Context, of id.Customer, store postgres.Store, file *zip.Writer,
+) (entry manifestStore, err error) {
 	entry = manifestStore{
-		Store: store.Table, File: "stores/" + store.Table + ".jsonl", Members: store.ShownToCustomer(), Withheld: []manifestWithheld{},
+		Store: store.Table, File: "stores/" + store.Table + ".jsonl", Members: store.ShownToCustomer(),
+		Withheld: []manifestWithheld{},
 	}
-	for _, one := range store.WithheldFromCustomer() {
-		entry.Withheld = append(entry.Withheld, manifestWithheld{one.Column, one.Why, one.Why.Explained()})
+	for _, w := range store.WithheldFromCustomer() {
+		entry.Withheld = append(entry.Withheld, manifestWithheld{w.Column, w.Why, w.Why.Explained()})
 	}
 	into, err := file.CreateHeader(&zip.FileHeader{Name: entry.File, Method: zip.Deflate, Modified: s.db.Now()})
 	if err != nil {
@@ -198,21 +211,26 @@ func (s *Service) writeStore(ctx context.Context, of id.Customer, store postgres
 			}
 		}
 		entry.Rows += int64(len(rows))
-		if count = len(rows); len(store.Key) == 0 { // there is one row
+		if count = len(rows); len(store.Key) == 0 { // a store of one row
 			break
 		}
 	}
 	return entry, nil
 }
 
-// open opens a bundle as it is handed over: as it is where it is encrypted to the customer's key, and decrypted otherwise.
+// open opens a bundle for the customer: as it is where it is encrypted to the customer's key, and
+// decrypted otherwise.
 func (s *Service) open(ctx context.Context, of Offboarding, sealed []byte) (io.ReadCloser, error) {
 	content, err := s.objects.Open(ctx, objectName(of.Customer, of.Bundle.ID))
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil, err
 	}
 	if err != nil {
-		f := fault.Because(err, fault.ServiceUnavailable, "The store of bundles does not answer just now. Try again in a moment.")
+		f := fault.Because(
+			err,
+			fault.ServiceUnavailable,
+			"The store of bundles does not answer. Try again in a moment.",
+		)
 		f.RetryAfter = 5 * time.Second
 		return nil, f
 	}
@@ -236,18 +254,20 @@ func (s *Service) decrypt(bundle id.Bundle, content io.Reader, sealed []byte) (i
 	}
 	identity, err := age.ParseX25519Identity(string(text))
 	if err != nil {
-		return nil, errors.New("offboarding: the key of a bundle is none") // the library's error repeats it
+		// the library's error repeats it
+		return nil, errors.New("offboarding: the key of a bundle is invalid")
 	}
 	return age.Decrypt(content, identity)
 }
 
-// dropObjects removes every bundle that there is of a customer but one, also those that the database does not know of.
-func (s *Service) dropObjects(ctx context.Context, of id.Customer, but string) error {
-	return s.dropAll(ctx, folder(of), but)
+// deleteBundles deletes every bundle of a customer but one, also those that the database does not
+// refer to.
+func (s *Service) deleteBundles(ctx context.Context, of id.Customer, but string) error {
+	return s.deleteObjects(ctx, folder(of), but)
 }
 
-// dropAll removes every object of a folder but one.
-func (s *Service) dropAll(ctx context.Context, folder, but string) error {
+// deleteObjects deletes every object of a folder but one.
+func (s *Service) deleteObjects(ctx context.Context, folder, but string) error {
 	var names []string
 	for info, err := range s.objects.List(ctx, folder, "") {
 		if err != nil {

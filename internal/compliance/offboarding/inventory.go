@@ -5,11 +5,12 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Stores declares what this package keeps.
+// Stores declares the tables and objects of this package.
 func Stores() []postgres.Store {
 	return []postgres.Store{
 		{
-			Table: "offboardings", Title: "Contracts that end or have ended",
+			Table:   "offboardings",
+			Title:   "Contracts that end or have ended",
 			Purpose: "So that the end of a contract can be ordered, followed and proved.",
 			Whose:   inventory.OfCustomers,
 			Columns: []inventory.Columns{
@@ -41,17 +42,32 @@ func Stores() []postgres.Store {
 				inventory.State("deleted_in"),
 				inventory.Time("live_complete_at", "final_at"),
 			},
-			Key:    []string{"id"},
-			Access: inventory.Access{App: "select insert update", Platform: "select update", Offboarder: "select update"},
-			Keep:   postgres.Retention{Words: "for good"},
-			Erase:  postgres.Erasure{How: inventory.Null, As: "offboarding_bundles", Count: countBundle, Remove: remakeBundle},
-			Leave:  inventory.Leaving{Stays: "the record that the customer is gone; it holds ids, times, counts, and what the business was called"},
+			Key: []string{"id"},
+			Access: inventory.Access{
+				App:        "select insert update",
+				Platform:   "select update",
+				Offboarder: "select update",
+			},
+			Keep: postgres.Retention{Words: "for good"},
+			Erase: postgres.Erasure{
+				How:    inventory.Null,
+				As:     "offboarding_bundles",
+				Count:  countBundle,
+				Remove: remakeBundle,
+			},
+			Leave: inventory.Leaving{
+				Stays: "the record that the customer is gone; it holds ids, times, counts, " +
+					"and what the business was called",
+			},
 		},
 		{
-			Objects: prefix + inventory.EachCustomer, Title: "The bundle of a customer that leaves",
+			Objects: prefix + inventory.EachCustomer,
+			Title:   "The bundle of a customer that leaves",
 			Purpose: "So that the customer gets everything back.",
 			Whose:   inventory.OfCustomers,
-			Keep:    postgres.Retention{Words: "until the next bundle, a cancellation or the end; it is made again when a person is erased"},
+			Keep: postgres.Retention{
+				Words: "until the next bundle, a cancellation or the end; it is made again when a person is erased",
+			},
 		},
 	}
 }

@@ -1,17 +1,21 @@
-// Package offboarding is the end of a contract: a customer is handed what is its own, and then everything of it is deleted.
+// Package offboarding ends contracts: a customer gets a copy of its data, and then all of it is
+// deleted.
 //
-// Owns: the offboardings with their states, the notices and the bundle that come before the end, deleting a customer from every store, and the record of it, which outlives the
-// customer.
-// Does not own: what the stores are for (the features), and carrying a deletion out again that a restore has lost (replay, which has it done here).
+// Owns: the offboardings with their states, the notices and the bundle before the deletion, the
+// deletion of a customer from every store, and the record of it, which outlives the customer.
+// Does not own: what the stores are for (the features), and which deletions a restore has lost
+// (replay, which calls this package for each).
 //
 //	requested ──▶ approved ──▶ deleting ──▶ deleted
 //	    │   by another │   when the
 //	    │   operator   │   wait is over
 //	    └──────────────┴──▶ cancelled
 //
-// While it is approved, the customer works on as always. From the moment that the state is deleting, the database shows the service nothing of the customer and takes nothing for it: that
-// ends sign-ins, sessions, keys and jobs on every replica, without anybody looking for them. Then the ledger is told, and only then rows are deleted, batch by batch, each with its count.
-// It may be broken off at any moment and is gone on with by whichever replica looks next.
+// While an offboarding is approved, everything works as before for the customer. Once it is
+// deleting, row security hides the customer's rows from the service and rejects new ones: that ends
+// sign-ins, sessions, keys and jobs on every replica at once. Then the ledger records it, and only
+// then rows are deleted, in batches that are counted. A deletion that is interrupted is continued
+// by the replica that leases it next.
 package offboarding
 
 import (
@@ -23,7 +27,7 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// DefaultWait is how long an offboarding waits after its approval unless the settings say otherwise.
+// DefaultWait is the time from the approval to the deletion unless the settings say otherwise.
 const DefaultWait = 30 * 24 * time.Hour
 
 // State is how far an offboarding is. The set is closed.
@@ -42,7 +46,7 @@ const (
 type Offboarding struct {
 	ID              id.Offboarding
 	Customer        id.Customer
-	Slug            string // these two as they were when it was begun
+	Slug            string // this and the name as they were when it was begun
 	Name            string
 	State           State
 	RequestedAt     time.Time
@@ -57,7 +61,7 @@ type Offboarding struct {
 	DeletedAt       *time.Time
 	LiveCompleteAt  *time.Time        // no dead row of the customer is left in the live database
 	FinalAt         *time.Time        // no backup is left that may hold anything of the customer
-	Removed         []receipt.Removed // so far, by store
+	Removed         []receipt.Removed // rows so far, by store
 	BackupsExpireAt *time.Time
 	Recipient       *string // that the next bundle is encrypted to
 	BundleWantedAt  *time.Time
@@ -69,32 +73,33 @@ type Offboarding struct {
 	notices int
 }
 
-// Bundle is what is known of a bundle without opening it.
+// Bundle is the metadata of a bundle.
 type Bundle struct {
 	ID          id.Bundle
 	MadeAt      time.Time
-	Size        int64   // as it is handed over
-	Recipient   *string // nil: it is encrypted with a key of the service's own
+	Size        int64   // in bytes, as it is collected
+	Recipient   *string // nil: it is encrypted with a key of the service
 	CollectedAt *time.Time
 }
 
-// Collected is a bundle that is handed over.
+// Collected is a bundle with its content.
 type Collected struct {
 	Bundle
 	Offboarding id.Offboarding
-	Content     io.ReadCloser // nil for who only looks
+	Content     io.ReadCloser // nil for a peek
 }
 
 // Filter chooses offboardings; the zero value chooses all.
 type Filter struct{ State State }
 
-// notices that administrators are sent before the end, besides the one at the approval.
+// Notices that administrators get before the end, besides the one at the approval.
 const (
 	reminder   = 1
 	lastNotice = 2
 )
 
-// noticeAt says when the notice of a number is due: a fourth of the wait before the end, and a thirtieth; of thirty days a week before, and a day.
+// noticeAt returns when the notice of a number is due: a quarter of the wait before the end, and a
+// thirtieth. Of thirty days, that is about a week before, and a day.
 func (o Offboarding) noticeAt(number int) time.Time {
 	wait := o.DeletesAt.Sub(*o.ApprovedAt)
 	if number == lastNotice {
@@ -103,7 +108,7 @@ func (o Offboarding) noticeAt(number int) time.Time {
 	return o.DeletesAt.Add(-wait / 4)
 }
 
-// next says when somebody has to look after an offboarding that waits.
+// next returns when an approved offboarding is due next.
 func (o Offboarding) next() time.Time {
 	if o.notices < lastNotice {
 		return o.noticeAt(o.notices + 1)
@@ -111,7 +116,7 @@ func (o Offboarding) next() time.Time {
 	return *o.DeletesAt
 }
 
-// certificate is what is certified of an offboarding that is done.
+// certificate returns what is certified of a completed offboarding.
 func (o Offboarding) certificate() receipt.Certificate {
 	return receipt.Certificate{
 		ID: o.ID, Customer: receipt.Customer{ID: o.Customer, Slug: o.Slug, Name: o.Name},
@@ -123,13 +128,13 @@ func (o Offboarding) certificate() receipt.Certificate {
 }
 
 func notFound() error {
-	return fault.New(fault.ResourceNotFound, "No offboarding of such a customer was begun.")
+	return fault.New(fault.ResourceNotFound, "No offboarding of this customer was begun.")
 }
 
 func stale() error {
 	return fault.New(fault.PreconditionFailed, "The offboarding has changed. Fetch it again before you act on it.")
 }
 
-func elsewhere(state State) error {
+func wrongState(state State) error {
 	return fault.New(fault.OffboardingState, "The offboarding is in the state "+string(state)+".")
 }

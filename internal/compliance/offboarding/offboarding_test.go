@@ -43,17 +43,17 @@ func TestNoticesSayWhatHappensAndWhen(t *testing.T) {
 	}
 	titles := map[string]bool{}
 	for _, about := range []subject{ofApproval, ofReminder, ofEnd, ofCancellation} {
-		notice := wording(of, about, "Acme")
-		text := strings.Join(notice.Paragraphs, " ")
+		notice := text(of, about, "Acme")
+		paragraphs := strings.Join(notice.Paragraphs, " ")
 		if titles[notice.Title] || notice.Title == "" || notice.CustomerName != "Acme" ||
-			!strings.Contains(text, "Acme") {
+			!strings.Contains(paragraphs, "Acme") {
 			t.Errorf("%v: %+v", about, notice)
 		}
 		titles[notice.Title] = true
 		ends := about != ofCancellation
-		if strings.Contains(text, "31 March 2026, 12:00 UTC") != ends ||
-			strings.Contains(text, of.ID.String()) != ends {
-			t.Errorf("%v: %s", about, text)
+		if strings.Contains(paragraphs, "31 March 2026, 12:00 UTC") != ends ||
+			strings.Contains(paragraphs, of.ID.String()) != ends {
+			t.Errorf("%v: %s", about, paragraphs)
 		}
 	}
 }
@@ -81,7 +81,8 @@ func TestACertificateSaysWhatWasDone(t *testing.T) {
 		RequestedBy: id.New[id.User](), ApprovedBy: new(id.New[id.User]()), DeletedAt: new(time.Unix(0, 0)),
 	}
 	got := of.certificate()
-	if got.ID != of.ID || got.Customer.ID != of.Customer || got.Customer.Slug != "acme" || got.RequestedBy != of.RequestedBy ||
+	if got.ID != of.ID || got.Customer.ID != of.Customer || got.Customer.Slug != "acme" ||
+		got.RequestedBy != of.RequestedBy ||
 		got.ApprovedBy != of.ApprovedBy ||
 		got.DeletedAt != of.DeletedAt {
 		t.Errorf("%+v", got)
@@ -106,7 +107,9 @@ func newFixture(t *testing.T) *fixture {
 			return err
 		})
 	}
-	for email, operator := range map[string]*principal.Principal{"a@fusions.example": &f.first, "b@fusions.example": &f.second} {
+	for email, operator := range map[string]*principal.Principal{
+		"a@fusions.example": &f.first, "b@fusions.example": &f.second,
+	} {
 		f.do(t, f.fusions, func(tx *postgres.Tx) error {
 			made, err := user.CreateTx(tx, principal.Principal{}, user.New{
 				FirstName: "Ada", LastName: "Lovelace", Email: email, Role: principal.Operator,
@@ -211,7 +214,7 @@ func TestTheDoorForDeletingOpensForCustomersBeingDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Clock.Advance(DefaultWait - time.Second)
-	if early, err := f.s.begin(t.Context(), approved); early || err != nil {
+	if early, err := f.s.beginDeletion(t.Context(), approved); early || err != nil {
 		t.Errorf("the deletion begins before its time: %t, %v", early, err)
 	}
 	f.Clock.Advance(time.Second)
@@ -227,7 +230,7 @@ func TestTheDoorForDeletingOpensForCustomersBeingDeleted(t *testing.T) {
 	if n := seen(); n != 0 {
 		t.Errorf("before the deletion %d entries are seen", n)
 	}
-	if started, err := f.s.begin(t.Context(), approved); !started || err != nil {
+	if started, err := f.s.beginDeletion(t.Context(), approved); !started || err != nil {
 		t.Errorf("the deletion begins at its time: %t, %v", started, err)
 	}
 	if _, err := f.s.Cancel(t.Context(), f.first, f.acme, version.Condition{}, nil); err == nil {

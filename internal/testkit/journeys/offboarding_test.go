@@ -48,7 +48,7 @@ func offboarded(t *testing.T, s *apptest.Service, of apptest.Customer, is func(n
 	t.Helper()
 	deadline := time.Now().Add(steps.Patience)
 	for {
-		if err := s.Offboardings.LookAfter(t.Context()); err != nil {
+		if err := s.Offboardings.RunDue(t.Context()); err != nil {
 			t.Logf("looking after offboardings: %v", err)
 		}
 		now, err := s.Offboardings.Newest(t.Context(), of.ID)
@@ -677,7 +677,7 @@ func TestADeletionIsGoneOnWith(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 6 { // replicas that die: their contexts end in the middle, and their leases with the clock
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+60*i)*time.Millisecond)
-		group.Go(func() { _ = e.Offboardings.LookAfter(ctx) })
+		group.Go(func() { _ = e.Offboardings.RunDue(ctx) })
 		group.Wait()
 		cancel()
 		e.Database.Clock.Advance(offboarding.Lease)
@@ -705,7 +705,7 @@ func TestTwoReplicasDeleteAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for _, replica := range []*apptest.Service{e.Service, other, e.Service} {
 		group.Go(func() {
-			if err := replica.Offboardings.LookAfter(t.Context()); err != nil {
+			if err := replica.Offboardings.RunDue(t.Context()); err != nil {
 				t.Logf("a replica gave way: %v", err)
 			}
 		})
@@ -735,7 +735,7 @@ func TestCancellationAndDeletionMeet(t *testing.T) {
 	var group sync.WaitGroup
 	var cancelled error
 	group.Go(func() {
-		if err := e.Offboardings.LookAfter(t.Context()); err != nil {
+		if err := e.Offboardings.RunDue(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -962,7 +962,7 @@ func TestALedgerAheadOfADeletionDoesNoHarm(t *testing.T) {
 	steps.Execute(t, e.conn, `
 		create function refuse() returns trigger language plpgsql as 'begin raise exception ''not now''; end';
 		create trigger refuse before insert on ledger_applied for each row execute function refuse()`)
-	if err := e.Offboardings.LookAfter(t.Context()); err == nil {
+	if err := e.Offboardings.RunDue(t.Context()); err == nil {
 		t.Fatal("the ledger was told, and the database did not mind")
 	}
 	now, err := e.Offboardings.Newest(t.Context(), e.leaving.ID)
