@@ -9,7 +9,8 @@ import (
 func Stores() []postgres.Store {
 	return []postgres.Store{
 		{
-			Table: "events", Title: "Events for the customer",
+			Table:   "events",
+			Title:   "Events for the customer",
 			Purpose: "So that the systems of the customer hear of changes.",
 			Whose:   inventory.OfCustomers,
 			Columns: []inventory.Columns{
@@ -23,7 +24,12 @@ func Stores() []postgres.Store {
 			Key:    []string{"number"},
 			Refers: []string{"customers"},
 			Access: inventory.Access{App: "select insert", Platform: "select delete"},
-			Keep:   postgres.Retention{Words: "90 days", After: retention, From: "created_at", Sweeps: []postgres.Sweep{expire}},
+			Keep: postgres.Retention{
+				Words:  "90 days",
+				After:  retention,
+				From:   "created_at",
+				Sweeps: []postgres.Sweep{deleteExpired},
+			},
 		},
 	}
 }

@@ -76,16 +76,16 @@ func LastTx(tx *postgres.Tx) (number int64, err error) {
 	return number, err
 }
 
-// expire deletes events that are past their time. One that is still to be delivered goes after its
-// deliveries.
-func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+// deleteExpired deletes at most limit events that have expired. One that is still to be delivered
+// is deleted after its deliveries.
+func deleteExpired(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
+	return tx.Exec(`
 		delete from events where (customer_id, number) in (
 			select e.customer_id, e.number from events e
-			where e.created_at < ? and not exists (select from webhook_deliveries d where d.customer_id = e.customer_id and d.number = e.number) limit ?)`,
-		Oldest(now), limit)
-	return done.RowsAffected, done.Error
+			where e.created_at < $1 and not exists (
+				select from webhook_deliveries d where d.customer_id = e.customer_id and d.number = e.number)
+			limit $2)`, Oldest(now), limit)
 }
 
-// Oldest is when the oldest event was made that is kept.
+// Oldest returns the time since which events are kept.
 func Oldest(now time.Time) time.Time { return now.Add(-retention) }
