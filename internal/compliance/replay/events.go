@@ -12,7 +12,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// notice asks for a mail to one administrator about the corrections that are lost.
+// notice is the job that mails one administrator about the corrections that are lost.
 type notice struct {
 	Customer id.Customer `json:"customer_id"`
 	User     id.User     `json:"user_id"`
@@ -21,23 +21,29 @@ type notice struct {
 // Kind implements jobs.Arguments.
 func (notice) Kind() string { return "corrections_lost" }
 
-// Policy implements the treatment of these jobs: one mail tells of all, however many batches find some.
+// Policy implements jobs.Arguments. One mail is about all corrections, however many batches find
+// some.
 func (notice) Policy() jobs.Policy { return jobs.Policy{Queue: jobs.Mail, Unique: true} }
 
-// tell has the customer's administrators told.
-func (c *Runner) tell(tx *postgres.Tx) error {
-	return user.NotifyAdministratorsTx(tx, c.mailing, c.queue, func(administrator id.User) jobs.Arguments { return notice{tx.Customer, administrator} })
+// notify enqueues a mail to each of the customer's administrators.
+func (r *Runner) notify(tx *postgres.Tx) error {
+	return user.NotifyAdministratorsTx(tx, r.mailing, r.queue, func(administrator id.User) jobs.Arguments {
+		return notice{tx.Customer, administrator}
+	})
 }
 
-// Handlers are how this package's jobs are done.
-func (c *Runner) Handlers() []jobs.Handler {
-	return mailjob.Handlers(c.mailing, mailjob.In(c.db, func(asked notice) id.Customer { return asked.Customer }, c.word))
+// Handlers returns the handlers of this package's jobs.
+func (r *Runner) Handlers() []jobs.Handler {
+	return mailjob.Handlers(
+		r.mailing,
+		mailjob.In(r.db, func(asked notice) id.Customer { return asked.Customer }, r.render),
+	)
 }
 
-// word words a mail, unless nothing is lost any more.
-func (c *Runner) word(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.Message, wanted bool, err error) {
-	to, there, err := user.HoldAddresseeTx(tx, asked.User)
-	if err != nil || !there {
+// render renders a mail. None is sent when no correction is lost any more.
+func (r *Runner) render(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.Message, wanted bool, err error) {
+	to, exists, err := user.HoldAddresseeTx(tx, asked.User)
+	if err != nil || !exists {
 		return mail.Message{}, false, err
 	}
 	count, err := user.LostCorrectionsTx(tx)
@@ -55,9 +61,11 @@ func (c *Runner) word(tx *postgres.Tx, _ jobs.Job, asked notice) (message mail.M
 	message, err = mail.NewNotice(to.Email, mail.Notice{
 		CustomerName: of.Name, Title: "Please look at corrections that may be lost",
 		Paragraphs: []string{
-			"Our database had to be brought back from a backup. Since that backup was made, the name or the address of " + people +
-				" corrected at " + of.Name + ", and those corrections are lost. Erasures, opt-outs and revoked access were carried out again and are not affected.",
-			"The users concerned carry the member correction_lost_at. Please send their names and addresses once more; the mark goes away by itself.",
+			"Our database had to be restored from a backup. Since that backup was made, the name or the address of " +
+				people + " corrected at " + of.Name + ", and those corrections are lost. Erasures, opt-outs and " +
+				"revoked access were replayed and are not affected.",
+			"The users concerned have the member correction_lost_at. Please send their names and addresses again; " +
+				"the member disappears by itself.",
 		},
 	})
 	return message, true, err

@@ -5,7 +5,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Stores declares what this package keeps.
+// Stores declares the tables of this package.
 func Stores() []postgres.Store {
 	return []postgres.Store{
 		{

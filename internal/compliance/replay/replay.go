@@ -1,9 +1,13 @@
-// Package replay carries out once more what a restore of the database has lost, or a crash has left open.
+// Package replay replays entries of the ledger that a restore of the database has lost, or that a
+// crash has left unapplied.
 //
-// Owns: the order in which that is done, what of before a restore is dropped, the list of what was done, and telling a customer's administrators of corrections that are lost.
-// Does not own: what is to be carried out (ledger), how each act is (the features, by the code that did it the first time), and keeping the service closed (app).
+// Owns: the order of the entries, what is dropped after a restore, the list of replays, and
+// notifying a customer's administrators of corrections that are lost.
+// Does not own: which entries are missing (ledger), how each is applied (the features), and keeping
+// the service closed meanwhile (app).
 //
-// Everything here may be broken off and begun anew: each entry is carried out in the transaction that remembers it as applied.
+// A replay can be interrupted and started again at any time: each entry is applied in the
+// transaction that records it as applied.
 package replay
 
 import (
@@ -42,7 +46,7 @@ const (
 	dropBatch = 5000
 )
 
-// Runner carries entries out once more. Safe for concurrent use.
+// Runner replays entries. Safe for concurrent use.
 type Runner struct {
 	db           *postgres.DB
 	customers    *customer.Service
@@ -54,40 +58,47 @@ type Runner struct {
 	stores       []postgres.Store
 }
 
-// New makes a conductor. The stores are all that there are; some are dropped after a restore.
-func New(db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service, offboardings *offboarding.Service, queue *jobs.Queue, mailing mailjob.Mailing,
-	stores []postgres.Store,
+// New returns a runner. The stores are those of the whole service: after a restore, rows are
+// dropped as their declarations say.
+func New(
+	db *postgres.DB, customers *customer.Service, users *user.Service, links *passwordlink.Service,
+	offboardings *offboarding.Service, queue *jobs.Queue, mailing mailjob.Mailing, stores []postgres.Store,
 ) *Runner {
-	return &Runner{db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue, mailing: mailing, stores: stores}
+	return &Runner{
+		db: db, customers: customers, users: users, links: links, offboardings: offboardings, queue: queue,
+		mailing: mailing, stores: stores,
+	}
 }
 
-// Replay is one time that entries were carried out again, by one replica.
+// Replay is one run over missing entries, by one replica.
 type Replay struct {
 	ID         id.Replay
 	StartedAt  time.Time
-	FinishedAt *time.Time // nil: it goes on, or was broken off and another one went on
-	Restored   bool       // an earlier state of the database had been brought back; otherwise a crash had left something open
-	From, To   int64      // what was looked at: the entries behind the first number, up to the second
+	FinishedAt *time.Time // nil: it is running, or was interrupted and another one continued
+	Restored   bool       // the database was restored; otherwise a crash had left entries unapplied
+	From, To   int64      // the numbers of the entries: after From, up to and including To
 	Outcomes   map[ledger.Kind]map[ledger.Outcome]int
-	Dropped    map[string]int64 // of before the restore, by store
+	Dropped    map[string]int64 // rows that were dropped, by store
 }
 
-// Entries is how many were carried out, or found to be carried out.
+// Entries returns how many entries were replayed, whatever their outcome.
 func (r Replay) Entries() (count int) {
-	for _, of := range r.Outcomes {
-		for _, one := range of {
-			count += one
+	for _, outcomes := range r.Outcomes {
+		for _, n := range outcomes {
+			count += n
 		}
 	}
 	return count
 }
 
-// LostCorrections is how many people were marked because a correction of them is lost.
+// LostCorrections returns how many users were marked because a correction of theirs is lost.
 func (r Replay) LostCorrections() int { return r.Outcomes[ledger.Correction][ledger.Done] }
 
 // LogValue implements slog.LogValuer.
 func (r Replay) LogValue() slog.Value {
-	attributes := []slog.Attr{slog.String("id", r.ID.String()), slog.Int("entries", r.Entries()), slog.Bool("restored", r.Restored)}
+	attributes := []slog.Attr{
+		slog.String("id", r.ID.String()), slog.Int("entries", r.Entries()), slog.Bool("restored", r.Restored),
+	}
 	if r.FinishedAt != nil {
 		attributes = append(attributes, slog.Float64("seconds", r.FinishedAt.Sub(r.StartedAt).Seconds()))
 	}
@@ -102,32 +113,35 @@ func (r Replay) LogValue() slog.Value {
 	return slog.GroupValue(attributes...)
 }
 
-// List returns what was carried out again, newest first: at most limit of those before the one named, or from the newest on.
-func (c *Runner) List(ctx context.Context, before id.Replay, limit int) (replays []Replay, err error) {
-	err = c.db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		replays, err = list(tx, before, limit)
-		return err
-	})
-	return replays, err
+// List returns the replays, newest first: at most limit of those older than before, or of all where
+// before is zero.
+func (r *Runner) List(ctx context.Context, before id.Replay, limit int) ([]Replay, error) {
+	return postgres.Platform(ctx, r.db, func(tx *postgres.Tx) ([]Replay, error) { return list(tx, before, limit) })
 }
 
-// Run carries out what a survey found missing. After a restore, everything that stood for a moment of before is dropped first: sessions, mailed links, remembered answers,
-// jobs that are not done, and mails about alerts that are not sent. What is done is written down as it goes, and at its end in the trail of Fusions.
-func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
+// Run replays the entries that a survey found missing. After a restore, it first drops what was
+// valid for a short time before it: sessions, mailed links, idempotency answers, unfinished jobs,
+// and unsent mails about alerts. The progress is stored, and at the end the trail of Fusions
+// records the replay.
+func (r *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, err error) {
 	made = Replay{
-		ID: id.New[id.Replay](), StartedAt: c.db.Now(), Restored: survey.Restored, From: survey.AppliedThrough(), To: survey.Head.Number, Outcomes: make(outcomes), Dropped: map[string]int64{},
+		ID: id.New[id.Replay](), StartedAt: r.db.Now(), Restored: survey.Restored,
+		From: survey.AppliedThrough(), To: survey.Head.Number,
+		Outcomes: make(outcomes), Dropped: map[string]int64{},
 	}
-	noted := func() error { // only once there is something to tell, for what fails at once is tried again and again
-		return c.db.InPlatform(ctx, func(tx *postgres.Tx) error { return keep(tx, made) })
+	// It is first saved after some progress: what fails at once is retried again and again.
+	saveProgress := func() error {
+		return r.db.InPlatform(ctx, func(tx *postgres.Tx) error { return save(tx, made) })
 	}
 	if survey.Restored {
-		if made.Dropped, err = c.drop(ctx); err != nil {
+		if made.Dropped, err = r.drop(ctx); err != nil {
 			return made, err
 		}
-		if err := survey.RecordOrigin(ctx, c.db); err != nil { // so that what follows is not dropped again, should this be broken off
+		// From here on, an interruption does not drop rows again that were added since.
+		if err := survey.RecordOrigin(ctx, r.db); err != nil {
 			return made, err
 		}
-		if err := noted(); err != nil {
+		if err := saveProgress(); err != nil {
 			return made, err
 		}
 	}
@@ -135,66 +149,71 @@ func (c *Runner) Run(ctx context.Context, survey *ledger.Survey) (made Replay, e
 		if err != nil {
 			return made, err
 		}
-		if err := c.carryOut(ctx, chunk, &made); err != nil {
+		if err := r.replayChunk(ctx, chunk, &made); err != nil {
 			if made.Entries() > 0 {
-				err = errors.Join(err, noted())
+				err = errors.Join(err, saveProgress())
 			}
 			return made, err
 		}
-		if err := survey.AdvancePast(ctx, c.db, chunk); err != nil {
+		if err := survey.AdvancePast(ctx, r.db, chunk); err != nil {
 			return made, err
 		}
-		if err := noted(); err != nil {
+		if err := saveProgress(); err != nil {
 			return made, err
 		}
 	}
-	if err := c.record(ctx, made); err != nil {
+	if err := r.record(ctx, made); err != nil {
 		return made, err
 	}
-	made.FinishedAt = new(c.db.Now())
+	made.FinishedAt = new(r.db.Now())
 	if made.FinishedAt.Before(made.StartedAt) { // the clock was set back meanwhile
 		made.FinishedAt = &made.StartedAt
 	}
-	return made, noted()
+	return made, saveProgress()
 }
 
-// record has the trail of Fusions tell of a replay. Each act is in the trail of its customer besides.
-func (c *Runner) record(ctx context.Context, made Replay) error {
-	operators, known, err := c.customers.Find(ctx, customer.OperatorsSlug)
-	if err != nil || !known {
+// record records a replay in the trail of Fusions. Each entry is also recorded in the trail of its
+// customer.
+func (r *Runner) record(ctx context.Context, made Replay) error {
+	operators, exists, err := r.customers.Find(ctx, customer.OperatorsSlug)
+	if err != nil || !exists {
 		return err
 	}
 	cause := "crash"
 	if made.Restored {
 		cause = "restore"
 	}
-	return c.db.InCustomer(ctx, operators.ID, func(tx *postgres.Tx) error {
+	return r.db.InCustomer(ctx, operators.ID, func(tx *postgres.Tx) error {
 		return audit.AppendTx(tx, audit.Act{
-			Caller: principal.Principal{Customer: operators.ID}, Action: audit.LedgerReplayed, Target: audit.OnReplay(made.ID),
-			Details: map[string]any{"cause": cause, "entries": made.Entries(), "lost_corrections": made.LostCorrections(), "ledger_from": made.From, "ledger_to": made.To},
+			Caller: principal.Principal{Customer: operators.ID},
+			Action: audit.LedgerReplayed, Target: audit.OnReplay(made.ID),
+			Details: map[string]any{
+				"cause": cause, "entries": made.Entries(), "lost_corrections": made.LostCorrections(),
+				"ledger_from": made.From, "ledger_to": made.To,
+			},
 		})
 	})
 }
 
-// carryOut does the entries of each customer in their order, and several customers at once.
-func (c *Runner) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
+// replayChunk replays the entries of each customer in their order, and several customers at once.
+func (r *Runner) replayChunk(ctx context.Context, chunk ledger.Chunk, made *Replay) error {
 	type work struct {
 		of      id.Customer
 		entries []ledger.NumberedEntry
 	}
-	todo := make(chan work, len(chunk.Customers))
+	queue := make(chan work, len(chunk.Customers))
 	for of, entries := range chunk.Customers {
-		todo <- work{of, entries}
+		queue <- work{of, entries}
 	}
-	close(todo)
+	close(queue)
 	var mu sync.Mutex
 	var failed error
 	var group sync.WaitGroup
 	for range min(workers, len(chunk.Customers)) {
 		group.Go(func() {
-			for one := range todo {
-				for entries := range slices.Chunk(one.entries, batch) {
-					outcomes, err := c.carryOutFor(ctx, one.of, entries)
+			for w := range queue {
+				for entries := range slices.Chunk(w.entries, batch) {
+					outcomes, err := r.replayBatch(ctx, w.of, entries)
 					mu.Lock()
 					if err != nil && failed == nil {
 						failed = err
@@ -218,86 +237,102 @@ func (c *Runner) carryOut(ctx context.Context, chunk ledger.Chunk, made *Replay)
 	return failed
 }
 
-// outcome is what became of one entry.
+// outcome is the outcome of one entry.
 type outcome struct {
 	kind ledger.Kind
 	is   ledger.Outcome
 }
 
 func (r *Replay) add(outcomes []outcome) {
-	for _, one := range outcomes {
-		if r.Outcomes[one.kind] == nil {
-			r.Outcomes[one.kind] = make(map[ledger.Outcome]int)
+	for _, o := range outcomes {
+		if r.Outcomes[o.kind] == nil {
+			r.Outcomes[o.kind] = make(map[ledger.Outcome]int)
 		}
-		r.Outcomes[one.kind][one.is]++
+		r.Outcomes[o.kind][o.is]++
 	}
 }
 
-// carryOutFor does some entries of one customer in one transaction. Where one of them is the end of the customer, it alone is carried out, in as many transactions as it takes: what the others
-// are about is deleted with everything else.
-func (c *Runner) carryOutFor(ctx context.Context, of id.Customer, entries []ledger.NumberedEntry) (outcomes []outcome, err error) {
+// replayBatch replays some entries of one customer in one transaction. Where one of them is the
+// deletion of the customer, only that one is replayed, in as many transactions as it takes: what
+// the others are about is deleted with it.
+func (r *Runner) replayBatch(
+	ctx context.Context, of id.Customer, entries []ledger.NumberedEntry,
+) (outcomes []outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ends := make(map[int64]ledger.Outcome)
+	deletions := make(map[int64]ledger.Outcome)
 	for _, entry := range entries {
 		if entry.Kind == ledger.Offboarding {
-			if ends[entry.Number], err = c.offboardings.Again(ctx, entry.Entry); err != nil {
+			if deletions[entry.Number], err = r.offboardings.Replay(ctx, entry.Entry); err != nil {
 				return nil, err
 			}
 		}
 	}
-	err = c.db.InCustomer(ctx, of, func(tx *postgres.Tx) error {
-		outcomes = outcomes[:0]
+	return postgres.Write(ctx, r.db, of, func(tx *postgres.Tx) ([]outcome, error) {
 		if err := customer.LockTx(tx); err != nil {
-			return err
+			return nil, err
 		}
 		open, err := ledger.UnappliedTx(tx, entries)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		_, missing := customer.GetTx(tx)
-		gone := fault.Is(missing, fault.ResourceNotFound) // or not there yet
-		if missing != nil && !gone {
-			return missing
+		_, err = customer.GetTx(tx)
+		// or the database is older than the customer
+		absent := fault.Is(err, fault.ResourceNotFound)
+		if err != nil && !absent {
+			return nil, err
 		}
-		lost := false
-		if len(ends) > 0 || gone {
-			for _, entry := range open {
-				is, ended := ends[entry.Number]
-				switch {
-				case ended:
-				case gone && len(ends) == 0:
-					is = ledger.Absent
-				default:
-					is = ledger.Superseded
-				}
-				outcomes = append(outcomes, outcome{entry.Kind, is})
-			}
-			return ledger.MarkAppliedTx(tx, open)
+		var outcomes []outcome
+		if len(deletions) > 0 || absent {
+			outcomes = outcomesWithout(open, deletions)
+		} else if outcomes, err = r.replayInWaves(tx, open); err != nil {
+			return nil, err
 		}
-		for _, wave := range waves(open) {
-			became, err := c.replay(tx, wave)
-			if err != nil {
-				return err
-			}
-			for i, entry := range wave {
-				outcomes = append(outcomes, outcome{entry.Kind, became[i]})
-				lost = lost || entry.Kind == ledger.Correction && became[i] == ledger.Done
-			}
-		}
-		if lost {
-			if err := c.tell(tx); err != nil {
-				return err
-			}
-		}
-		return ledger.MarkAppliedTx(tx, open)
+		return outcomes, ledger.MarkAppliedTx(tx, open)
 	})
+}
+
+// outcomesWithout returns the outcomes of entries of a customer that does not exist, or of which
+// deletions were replayed.
+func outcomesWithout(entries []ledger.NumberedEntry, deletions map[int64]ledger.Outcome) (outcomes []outcome) {
+	for _, entry := range entries {
+		is, ok := deletions[entry.Number]
+		switch {
+		case ok:
+		case len(deletions) == 0:
+			is = ledger.Absent
+		default:
+			is = ledger.Superseded
+		}
+		outcomes = append(outcomes, outcome{entry.Kind, is})
+	}
+	return outcomes
+}
+
+// replayInWaves replays entries, and notifies the customer's administrators of corrections that are
+// lost.
+func (r *Runner) replayInWaves(tx *postgres.Tx, entries []ledger.NumberedEntry) (outcomes []outcome, err error) {
+	lost := false
+	for _, wave := range waves(entries) {
+		ofWave, err := r.replay(tx, wave)
+		if err != nil {
+			return nil, err
+		}
+		for i, entry := range wave {
+			outcomes = append(outcomes, outcome{entry.Kind, ofWave[i]})
+			lost = lost || entry.Kind == ledger.Correction && ofWave[i] == ledger.Done
+		}
+	}
+	if lost {
+		err = r.notify(tx)
+	}
 	return outcomes, err
 }
 
-// waves splits the entries of a customer into parts that are carried out one after the other. The first has the first entry on each subject, the second what is next on
-// it, and so on: what is to be done to one does not depend on what is done to another, and a part takes few round trips however much is in it.
+// waves splits the entries of a customer into parts that are replayed one after the other. The
+// first part has the first entry on each subject, the second part the next, and so on: entries on
+// different subjects are independent, and a part takes few round trips whatever its size.
 func waves(entries []ledger.NumberedEntry) (parts [][]ledger.NumberedEntry) {
 	depth := make(map[uuid.UUID]int)
 	for _, entry := range entries {
@@ -311,8 +346,8 @@ func waves(entries []ledger.NumberedEntry) (parts [][]ledger.NumberedEntry) {
 	return parts
 }
 
-// replay carries out entries of which each is on somebody, or on something, of its own.
-func (c *Runner) replay(tx *postgres.Tx, entries []ledger.NumberedEntry) ([]ledger.Outcome, error) {
+// replay replays entries on different subjects.
+func (r *Runner) replay(tx *postgres.Tx, entries []ledger.NumberedEntry) ([]ledger.Outcome, error) {
 	outcomes := make([]ledger.Outcome, len(entries))
 	var people []ledger.Entry
 	var places []int
@@ -337,47 +372,52 @@ func (c *Runner) replay(tx *postgres.Tx, entries []ledger.NumberedEntry) ([]ledg
 	if len(people) == 0 {
 		return outcomes, nil
 	}
-	became, err := c.users.ReplayTx(tx, people)
+	ofPeople, err := r.users.ReplayTx(tx, people)
 	if err != nil {
 		return nil, err
 	}
 	for i, entry := range people {
-		outcomes[places[i]] = became[i]
-		if entry.Kind != ledger.CredentialsChanged || became[i] != ledger.Done {
+		outcomes[places[i]] = ofPeople[i]
+		if entry.Kind != ledger.CredentialsChanged || ofPeople[i] != ledger.Done {
 			continue
 		}
-		// The newer ones are lost and the older ones must not be good again. Whoever reads the mailbox sets new ones.
+		// The newer credentials are lost and the older ones must not be valid again. The owner of
+		// the mailbox sets new ones.
 		if _, err := secondfactor.RemoveTx(tx, entry.User()); err != nil {
 			return nil, err
 		}
-		if err := c.links.ResetTx(tx, entry.User()); err != nil {
+		if err := r.links.ResetTx(tx, entry.User()); err != nil {
 			return nil, err
 		}
 	}
 	return outcomes, nil
 }
 
-// drop removes what stood for a moment of before the restore.
-func (c *Runner) drop(ctx context.Context) (dropped map[string]int64, err error) {
+// drop drops what was valid for a short time before the restore. It returns how many rows, by
+// store.
+func (r *Runner) drop(ctx context.Context) (dropped map[string]int64, err error) {
 	dropped = make(map[string]int64)
-	for _, store := range inventory.ForDropping(c.stores) {
+	for _, store := range inventory.ForDropping(r.stores) {
 		drop := store.Restore.Drop
 		if drop == nil {
 			drop = func(ctx context.Context, db *postgres.DB) (int64, error) { return dropAll(ctx, db, store) }
 		}
-		if dropped[store.DroppedAs()], err = drop(ctx, c.db); err != nil {
+		if dropped[store.DroppedAs()], err = drop(ctx, r.db); err != nil {
 			return dropped, err
 		}
 	}
 	return dropped, nil
 }
 
-// dropAll sweeps a store as if everything were past its time, and returns how much it was.
+// dropAll sweeps a store as if every row had expired, and returns how many there were.
 func dropAll(ctx context.Context, db *postgres.DB, store postgres.Store) (dropped int64, err error) {
 	end := time.Unix(math.MaxInt32*100, 0).UTC() // the year 8775
 	for _, sweep := range store.Keep.Sweeps {
 		for count := int64(dropBatch); count >= dropBatch; dropped += count {
-			if count, err = postgres.Platform(ctx, db, func(tx *postgres.Tx) (int64, error) { return sweep(tx, end, dropBatch) }); err != nil {
+			count, err = postgres.Platform(ctx, db, func(tx *postgres.Tx) (int64, error) {
+				return sweep(tx, end, dropBatch)
+			})
+			if err != nil {
 				return dropped, err
 			}
 		}

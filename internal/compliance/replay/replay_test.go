@@ -76,7 +76,8 @@ func TestOutcomesAreCounted(t *testing.T) {
 	var out bytes.Buffer
 	slog.New(slog.NewTextHandler(&out, nil)).Info("replayed", "replay", made)
 	for _, want := range []string{
-		"replay.entries=6", "replay.restored=true", "replay.seconds=90", "replay.redaction.done=2", "replay.dropped.sessions=7",
+		"replay.entries=6", "replay.restored=true", "replay.seconds=90", "replay.redaction.done=2",
+		"replay.dropped.sessions=7",
 		"replay.deletion.redacted_instead=1",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -24,8 +24,6 @@ const widest = 100
 var proseNotSwept = []string{
 	"internal/account/user",
 	"internal/app",
-	"internal/compliance/offboarding",
-	"internal/compliance/replay",
 	"internal/dev/devmail",
 	"internal/dev/devpg",
 	"internal/infra/blob",
