@@ -46,7 +46,7 @@ func use(tx *postgres.Tx, hash []byte) (used bool, err error) {
 
 // expire deletes links that are past their time.
 func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
-		delete from password_links where (customer_id, hash) in (select customer_id, hash from password_links where expires_at < ? limit ?)`, now, limit)
-	return done.RowsAffected, done.Error
+	return tx.Exec(`
+		delete from password_links where (customer_id, hash) in (
+			select customer_id, hash from password_links where expires_at < $1 limit $2)`, now, limit)
 }

@@ -254,21 +254,19 @@ func retireSigningKeys(tx *postgres.Tx, at time.Time) error {
 
 // expireLogins deletes login records that are older than their customer keeps them.
 func expireLogins(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+	return tx.Exec(`
 		delete from login_records where (customer_id, id) in (
 			select l.customer_id, l.id from login_records l join customers c on c.id = l.customer_id
-			where l.occurred_at < ?::timestamptz - c.login_record_days * interval '1 day' limit ?)`, now, limit)
-	return done.RowsAffected, done.Error
+			where l.occurred_at < $1::timestamptz - c.login_record_days * interval '1 day' limit $2)`, now, limit)
 }
 
 // expireSessions deletes sessions that can never be used again, with their tokens.
 func expireSessions(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+	return tx.Exec(`
 		with gone as (
-			select customer_id, id from sessions where expires_at < ? limit ?
+			select customer_id, id from sessions where expires_at < $1 limit $2
 		), tokens as (
 			delete from refresh_tokens t using gone where t.customer_id = gone.customer_id and t.session_id = gone.id
 		)
 		delete from sessions s using gone where s.customer_id = gone.customer_id and s.id = gone.id`, now, limit)
-	return done.RowsAffected, done.Error
 }

@@ -3,7 +3,6 @@ package user
 import (
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -26,6 +25,8 @@ const columns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
 
 const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
 
+const selectUser = "select " + columns + " from " + usersWithCustomer
+
 // fields are where the columns go, in their order.
 func (u *User) fields() []any {
 	return []any{
@@ -35,7 +36,7 @@ func (u *User) fields() []any {
 	}
 }
 
-func scanUser(row *sql.Row) (found User, err error) {
+func scanUser(row postgres.Row) (found User, err error) {
 	err = row.Scan(found.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, notFound()
@@ -45,23 +46,24 @@ func scanUser(row *sql.Row) (found User, err error) {
 }
 
 func get(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row())
+	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2", tx.Customer, user))
 }
 
 // lock reads a user and holds the row against changes. It does not keep the trail from referring to it.
 func lock(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for no key update of u", tx.Customer, user).Row())
+	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2 for no key update of u", tx.Customer, user))
 }
 
 // lockForDelete reads a user and holds the row against everything, new references included: their foreign keys ask for a share of the key.
 func lockForDelete(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = ? for update of u", tx.Customer, user).Row())
+	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2 for update of u", tx.Customer, user))
 }
 
 func me(tx *postgres.Tx, user id.User) (found Me, err error) {
-	err = tx.Raw("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+usersWithCustomer+
-		" where u.customer_id = ? and u.id = ?", tx.Customer, user).Row().
-		Scan(append(found.fields(), &found.CustomerID, &found.CustomerSlug, &found.CustomerName, &found.CustomerVersion, &found.GuidanceText, &found.PrivacyContact)...)
+	err = tx.QueryRow("select "+columns+", c.id, c.slug, c.name, c.version, c.guidance_text, c.privacy_contact from "+
+		usersWithCustomer+" where u.customer_id = $1 and u.id = $2", tx.Customer, user).
+		Scan(append(found.fields(), &found.CustomerID, &found.CustomerSlug, &found.CustomerName, &found.CustomerVersion,
+			&found.GuidanceText, &found.PrivacyContact)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Me{}, notFound()
 	}
@@ -71,65 +73,62 @@ func me(tx *postgres.Tx, user id.User) (found Me, err error) {
 // afterAll follows every text that begins with a prefix, in the order of bytes.
 const afterAll = "\U0010FFFF"
 
-func list(tx *postgres.Tx, filter Filter, before id.User, limit int) (users []User, err error) {
-	conditions, arguments := []string{"u.customer_id = ?"}, []any{tx.Customer}
-	and := func(condition string, values ...any) {
-		conditions, arguments = append(conditions, condition), append(arguments, values...)
+func list(tx *postgres.Tx, filter Filter, before id.User, limit int) ([]User, error) {
+	conditions := []string{"u.customer_id = @customer"}
+	arguments := postgres.Args{"customer": tx.Customer, "limit": limit}
+	where := func(condition, name string, value any) {
+		conditions = append(conditions, condition)
+		arguments[name] = value
 	}
 	if !before.IsZero() {
-		and("u.id < ?", before)
+		where("u.id < @before", "before", before)
 	}
 	if filter.Email != "" {
-		and("u.email_key = ?", filter.Email)
+		where("u.email_key = @email", "email", filter.Email)
 	}
 	if filter.Prefix != "" {
 		from := Key(filter.Prefix)
 		// A range in place of LIKE, so that the index serves a prepared statement too.
-		and(`(u.first_name_key ~>=~ ? and u.first_name_key ~<~ ? or u.last_name_key ~>=~ ? and u.last_name_key ~<~ ?
-			or u.email_key ~>=~ ? and u.email_key ~<~ ?)`, from, from+afterAll, from, from+afterAll, from, from+afterAll)
+		where(`(u.first_name_key ~>=~ @from and u.first_name_key ~<~ @to
+			or u.last_name_key ~>=~ @from and u.last_name_key ~<~ @to
+			or u.email_key ~>=~ @from and u.email_key ~<~ @to)`, "from", from)
+		arguments["to"] = from + afterAll
 	}
 	if filter.Status != "" {
-		and("u.status = ?", filter.Status)
+		where("u.status = @status", "status", filter.Status)
 	}
 	if filter.Role != "" {
-		and("u.role = ?", filter.Role)
+		where("u.role = @role", "role", filter.Role)
 	}
 	if filter.AlertsOptedIn != nil {
-		and("u.alerts_opted_in = ?", *filter.AlertsOptedIn)
+		where("u.alerts_opted_in = @opted_in", "opted_in", *filter.AlertsOptedIn)
 	}
-	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit ?",
-		append(arguments, limit)...).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	users = make([]User, 0, limit)
-	for rows.Next() {
-		users = append(users, User{})
-		one := &users[len(users)-1]
-		if err := rows.Scan(one.fields()...); err != nil {
-			return nil, err
-		}
-		one.Alerts.Version = one.Version
-	}
-	return users, rows.Err()
+	return postgres.Collect(tx, scanUser,
+		selectUser+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit @limit", arguments)
 }
 
 // insert stores a new person, or tells that the customer refuses the domain of the address.
 func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
-	err = tx.Raw(`
+	err = tx.QueryRow(`
 		with c as (
-			select * from customers where id = ?
+			select * from customers where id = @customer
 		), u as (
-			insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key, password_hash,
-				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
-			select c.id, ?::uuid, ?, 'active', ?, ?, ?, ?, ?, ?::text, ?, true, 'creation', ?::timestamptz, ?::timestamptz, ?::timestamptz, 1, ?::timestamptz, ?::timestamptz from c
-			where not (c.mail_domain_policy = 'refuse' and not split_part(?::text, '@', 2) = any (c.mail_domains))
+			insert into users (customer_id, id, role, status, first_name, last_name, email,
+				first_name_key, last_name_key, email_key, password_hash, alerts_opted_in, alerts_set_by, alerts_set_at,
+				sessions_since, links_since, version, created_at, updated_at)
+			select c.id, @user::uuid, @role, 'active', @first_name, @last_name, @email,
+				@first_name_key, @last_name_key, @email_key::text, @password_hash, true, 'creation', n.now,
+				n.now, n.now, 1, n.now, n.now
+			from c, (select @now::timestamptz as now) n
+			where not (c.mail_domain_policy = 'refuse' and not split_part(@email_key::text, '@', 2) = any (c.mail_domains))
 			returning *
 		)
 		select `+columns+` from u join c on c.id = u.customer_id`,
-		tx.Customer, in.id, in.role, in.firstName, in.lastName, in.address.Text, Key(in.firstName), Key(in.lastName), in.address.Key, in.passwordHash,
-		tx.Now, tx.Now, tx.Now, tx.Now, tx.Now, in.address.Key).Row().Scan(made.fields()...)
+		postgres.Args{
+			"customer": tx.Customer, "user": in.id, "role": in.role, "first_name": in.firstName, "last_name": in.lastName,
+			"email": in.address.Text, "first_name_key": Key(in.firstName), "last_name_key": Key(in.lastName),
+			"email_key": in.address.Key, "password_hash": in.passwordHash, "now": tx.Now,
+		}).Scan(made.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, true, nil
 	}
@@ -139,7 +138,7 @@ func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
 
 // endLinks is the change by which every mailed link of a person ends, with the time as its argument. The value is one that it never had, whatever the clocks of the
 // replicas say.
-const endLinks = "links_since = greatest(?::timestamptz, links_since + interval '1 microsecond')"
+const endLinks = "links_since = greatest(@now::timestamptz, links_since + interval '1 microsecond')"
 
 // corrected is what became of a correction.
 type corrected struct {
@@ -228,74 +227,61 @@ func keyOf(text *string) *string {
 }
 
 func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, error) {
-	return scanUser(tx.Raw(`
+	return scanUser(tx.QueryRow(`
 		with u as (
-			update users set alerts_opted_in = ?, alerts_set_by = ?, alerts_set_at = ?, version = version + 1, updated_at = ?
-			where customer_id = ? and id = ? and status <> 'redacted' returning *
+			update users set alerts_opted_in = @opted_in, alerts_set_by = @by, alerts_set_at = @now,
+				version = version + 1, updated_at = @now
+			where customer_id = @customer and id = @user and status <> 'redacted' returning *
 		)
-		select `+columns+` from u join customers c on c.id = u.customer_id`, optedIn, by, tx.Now, tx.Now, tx.Customer, user).Row())
+		select `+columns+` from u join customers c on c.id = u.customer_id`,
+		postgres.Args{"customer": tx.Customer, "user": user, "opted_in": optedIn, "by": by, "now": tx.Now}))
 }
 
 // isLastAdministrator tells whether nobody else could administer the customer. The caller holds the lock of the customer.
 func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
-	err = tx.Raw(`
-		select not exists (select from users where customer_id = ? and role = 'customer' and status = 'active' and password_hash is not null and id <> ?)`,
-		tx.Customer, user.ID).Row().Scan(&last)
+	err = tx.QueryRow(`
+		select not exists (
+			select from users
+			where customer_id = $1 and role = 'customer' and status = 'active' and password_hash is not null and id <> $2
+		)`, tx.Customer, user.ID).Scan(&last)
 	return last, err
 }
 
 // lockAll reads those of the people who are there, and holds their rows against everything, new references included.
 func lockAll(tx *postgres.Tx, users []id.User) (map[id.User]User, error) {
-	rows, err := tx.Raw("select "+columns+" from "+usersWithCustomer+" where u.customer_id = ? and u.id = any (?) order by u.id for update of u", tx.Customer, users).Rows()
+	all, err := postgres.Collect(tx, scanUser,
+		selectUser+" where u.customer_id = $1 and u.id = any ($2) order by u.id for update of u", tx.Customer, users)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	found := make(map[id.User]User, len(users))
-	for rows.Next() {
-		var one User
-		if err := rows.Scan(one.fields()...); err != nil {
-			return nil, err
-		}
-		one.Alerts.Version = one.Version
-		found[one.ID] = one
+	found := make(map[id.User]User, len(all))
+	for _, user := range all {
+		found[user.ID] = user
 	}
-	return found, rows.Err()
+	return found, nil
 }
 
-// takenLabels tells which of the labels somebody has.
+// takenLabels returns those of the labels that a user of the customer has.
 func takenLabels(tx *postgres.Tx, labels []string) (map[string]bool, error) {
-	rows, err := tx.Raw("select label from users where customer_id = ? and label = any (?::text[])", tx.Customer, postgres.Strings(labels)).Rows()
-	if err != nil {
-		return nil, err
+	taken, err := postgres.Column[string](tx,
+		"select label from users where customer_id = $1 and label = any ($2)", tx.Customer, labels)
+	return setOf(taken), err
+}
+
+func setOf[T comparable](members []T) map[T]bool {
+	set := make(map[T]bool, len(members))
+	for _, member := range members {
+		set[member] = true
 	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	taken := make(map[string]bool)
-	for rows.Next() {
-		var label string
-		if err := rows.Scan(&label); err != nil {
-			return nil, err
-		}
-		taken[label] = true
-	}
-	return taken, rows.Err()
+	return set
 }
 
 func remove(tx *postgres.Tx, users []id.User) error {
 	if len(users) == 0 {
 		return nil
 	}
-	return run(tx, "delete from users where customer_id = ? and id = any (?)", tx.Customer, users)
-}
-
-// run is a statement whose arguments go to the driver as they are, arrays too.
-func run(tx *postgres.Tx, statement string, arguments ...any) error {
-	rows, err := tx.Raw(statement, arguments...).Rows()
-	if err != nil {
-		return err
-	}
-	rows.Next() // a statement that fails says so here at the latest
-	return errors.Join(rows.Err(), rows.Close())
+	_, err := tx.Exec("delete from users where customer_id = $1 and id = any ($2)", tx.Customer, users)
+	return err
 }
 
 func redactRows(tx *postgres.Tx, redacted []erasure) error {
@@ -312,12 +298,15 @@ func redactRows(tx *postgres.Tx, redacted []erasure) error {
 	for i, one := range redacted {
 		rows[i] = row{ID: one.person.ID, Label: *one.receipt.Label, At: one.receipt.CompletedAt, Receipt: one.receipt.ID}
 	}
-	return tx.ORM().Exec(`
-		update users u set status = 'redacted', first_name = null, last_name = null, email = null, first_name_key = null, last_name_key = null,
-			email_key = null, password_hash = null, alerts_opted_in = false, correction_lost_at = null, sessions_since = ?, `+endLinks+`, label = r.label, redacted_at = r.at,
-			receipt_id = r.receipt, version = version + 1, updated_at = ?
-		from jsonb_to_recordset(?::jsonb) as r(id uuid, label text, at timestamptz, receipt uuid)
-		where u.customer_id = ? and u.id = r.id`, tx.Now, tx.Now, tx.Now, postgres.JSON[[]row]{Of: rows}, tx.Customer).Error
+	_, err := tx.Exec(`
+		update users u set status = 'redacted', first_name = null, last_name = null, email = null,
+			first_name_key = null, last_name_key = null, email_key = null, password_hash = null,
+			alerts_opted_in = false, correction_lost_at = null, sessions_since = @now, `+endLinks+`,
+			label = r.label, redacted_at = r.at, receipt_id = r.receipt, version = version + 1, updated_at = @now
+		from jsonb_to_recordset(@rows::jsonb) as r(id uuid, label text, at timestamptz, receipt uuid)
+		where u.customer_id = @customer and u.id = r.id`,
+		postgres.Args{"customer": tx.Customer, "rows": postgres.JSON[[]row]{Of: rows}, "now": tx.Now})
+	return err
 }
 
 // again is how the ledger says that a person was changed; what does not apply is empty.
@@ -337,35 +326,29 @@ type again struct {
 // changeAgain changes people who are not redacted as the ledger says, and returns who they are. The version goes on by two, so that it becomes one that no state of before the
 // restore ever had.
 func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err error) {
-	rows, err := tx.Raw(`
+	users, err := postgres.Column[id.User](tx, `
 		update users u set
-			alerts_opted_in = coalesce(c.opted_in, u.alerts_opted_in), alerts_set_by = coalesce(c.set_by, u.alerts_set_by), alerts_set_at = coalesce(c.set_at, u.alerts_set_at),
-			status = coalesce(c.status, u.status), role = coalesce(c.role, u.role), password_hash = case when not c.forget then u.password_hash end,
-			correction_lost_at = case when c.corrected then ?::timestamptz else u.correction_lost_at end,
-			sessions_since = case when c.sign_out then ?::timestamptz else u.sessions_since end,
-			links_since = case when c.end_links then greatest(?::timestamptz, u.links_since + interval '1 microsecond') else u.links_since end,
-			version = u.version + 2, updated_at = ?::timestamptz
-		from jsonb_to_recordset(?::jsonb) as c(id uuid, opted_in boolean, set_by text, set_at timestamptz, status text, role text, corrected boolean, sign_out boolean,
-			end_links boolean, forget boolean)
-		where u.customer_id = ? and u.id = c.id and u.status <> 'redacted'
-		returning u.id`, tx.Now, tx.Now, tx.Now, tx.Now, postgres.JSON[[]again]{Of: changes}, tx.Customer).Rows()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read to its end or given up
-	there = make(map[id.User]bool, len(changes))
-	for rows.Next() {
-		var one id.User
-		if err := rows.Scan(&one); err != nil {
-			return nil, err
-		}
-		there[one] = true
-	}
-	return there, rows.Err()
+			alerts_opted_in = coalesce(c.opted_in, u.alerts_opted_in),
+			alerts_set_by = coalesce(c.set_by, u.alerts_set_by), alerts_set_at = coalesce(c.set_at, u.alerts_set_at),
+			status = coalesce(c.status, u.status), role = coalesce(c.role, u.role),
+			password_hash = case when not c.forget then u.password_hash end,
+			correction_lost_at = case when c.corrected then @now::timestamptz else u.correction_lost_at end,
+			sessions_since = case when c.sign_out then @now::timestamptz else u.sessions_since end,
+			links_since = case when c.end_links
+				then greatest(@now::timestamptz, u.links_since + interval '1 microsecond') else u.links_since end,
+			version = u.version + 2, updated_at = @now::timestamptz
+		from jsonb_to_recordset(@changes::jsonb) as c(
+			id uuid, opted_in boolean, set_by text, set_at timestamptz, status text, role text,
+			corrected boolean, sign_out boolean, end_links boolean, forget boolean)
+		where u.customer_id = @customer and u.id = c.id and u.status <> 'redacted'
+		returning u.id`,
+		postgres.Args{"customer": tx.Customer, "changes": postgres.JSON[[]again]{Of: changes}, "now": tx.Now})
+	return setOf(users), err
 }
 
 func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
-	err = tx.ORM().Raw("select count(*) from users where customer_id = ? and correction_lost_at is not null", tx.Customer).Row().Scan(&count)
+	err = tx.QueryRow("select count(*) from users where customer_id = $1 and correction_lost_at is not null",
+		tx.Customer).Scan(&count)
 	return count, err
 }
 
@@ -399,14 +382,18 @@ func insertSuppressed(tx *postgres.Tx, marks [][]byte) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	return run(tx, "insert into suppressed_addresses (customer_id, hash, erased_at) select ?, hash, ? from unnest(?::bytea[]) as erased(hash) on conflict do nothing",
-		tx.Customer, tx.Now, marks)
+	_, err := tx.Exec(`
+		insert into suppressed_addresses (customer_id, hash, erased_at)
+		select @customer, hash, @now from unnest(@hashes::bytea[]) as erased(hash) on conflict do nothing`,
+		postgres.Args{"customer": tx.Customer, "hashes": marks, "now": tx.Now})
+	return err
 }
 
 // lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those
 // that were made while a table was nearly empty read all of it: bringing in the first ten thousand people would take minutes.
 func lookUpByKeys(tx *postgres.Tx) error {
-	return tx.ORM().Exec("select set_config('enable_seqscan', 'off', true)").Error
+	_, err := tx.Exec("select set_config('enable_seqscan', 'off', true)")
+	return err
 }
 
 // wireCandidate is a candidate on its way into a statement.
@@ -427,10 +414,13 @@ type wireCandidate struct {
 
 // The two forms of what is done with those who are judged good.
 const (
-	insertGood = `insert into users (customer_id, id, role, status, first_name, last_name, email, first_name_key, last_name_key, email_key,
-				alerts_opted_in, alerts_set_by, alerts_set_at, sessions_since, links_since, version, created_at, updated_at)
-			select ?, g.id, role, 'active', first_name, last_name, email, first_name_key, last_name_key, email_key,
-				true, 'creation', n.now, n.now, n.now, 1, n.now, n.now from good g, (select ?::timestamptz as now) n order by g.row
+	insertGood = `insert into users (customer_id, id, role, status, first_name, last_name, email,
+				first_name_key, last_name_key, email_key, alerts_opted_in, alerts_set_by, alerts_set_at,
+				sessions_since, links_since, version, created_at, updated_at)
+			select @customer, g.id, role, 'active', first_name, last_name, email,
+				first_name_key, last_name_key, email_key, true, 'creation', n.now,
+				n.now, n.now, 1, n.now, n.now
+			from good g, (select @now::timestamptz as now) n order by g.row
 			on conflict (customer_id, email_key) do nothing
 			returning id`
 	passGood = "select id from good"
@@ -448,38 +438,43 @@ func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int
 			Mark: hex.EncodeToString(s.suppressionHash(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
 		}
 	}
-	sent, err := json.Marshal(rows)
-	if err != nil {
-		return nil, err
-	}
-	making, arguments := insertGood, []any{string(sent), tx.Customer, tx.Customer, tx.Customer, tx.Customer, tx.Now}
+	making := insertGood
+	arguments := postgres.Args{"customer": tx.Customer, "sent": postgres.JSON[[]wireCandidate]{Of: rows}, "now": tx.Now}
 	if rehearse {
-		making, arguments = passGood, arguments[:4]
+		making = passGood
+		delete(arguments, "now")
 	}
-	found, err := tx.Raw(`
+	found, err := tx.Query(`
 		with sent as materialized (
-			select * from jsonb_to_recordset(?::jsonb) as s(row int, id uuid, role text, role_given boolean, first_name text, last_name text, email text,
+			select * from jsonb_to_recordset(@sent::jsonb) as s(
+				row int, id uuid, role text, role_given boolean, first_name text, last_name text, email text,
 				first_name_key text, last_name_key text, email_key text, mark text, allow_erased boolean)
 		), judged as materialized (
-			select s.*, u.id as there, u.first_name = s.first_name and u.last_name = s.last_name and (not s.role_given or u.role = s.role) as same,
-				coalesce(c.mail_domain_policy = 'refuse' and not split_part(s.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+			select s.*, u.id as there,
+				u.first_name = s.first_name and u.last_name = s.last_name
+					and (not s.role_given or u.role = s.role) as same,
+				coalesce(c.mail_domain_policy = 'refuse'
+					and not split_part(s.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
 				e.hash is not null as erased
-			from sent s join customers c on c.id = ? left join lateral (
+			from sent s join customers c on c.id = @customer left join lateral (
 				-- One by one by their key: a plain join reads every user once the batch is large enough.
-				select id, role, first_name, last_name from users where customer_id = ? and email_key = s.email_key limit 1
+				select id, role, first_name, last_name from users
+				where customer_id = @customer and email_key = s.email_key limit 1
 			) u on true left join lateral (
-				select hash from suppressed_addresses where customer_id = ? and hash = decode(s.mark, 'hex') limit 1
+				select hash from suppressed_addresses
+				where customer_id = @customer and hash = decode(s.mark, 'hex') limit 1
 			) e on true
 		), good as (
 			select * from judged where there is null and not is_foreign and (not erased or allow_erased)
 		), made as (
 			`+making+`
 		)
-		select row, there, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made) from judged`, arguments...).Rows()
+		select row, there, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made)
+		from judged`, arguments)
 	if err != nil {
 		return nil, err
 	}
-	defer found.Close() //nolint:errcheck // read to its end or given up
+	defer found.Close()
 	for found.Next() {
 		var number int
 		var there *id.User

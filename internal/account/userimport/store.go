@@ -179,28 +179,29 @@ func list(tx *postgres.Tx, of id.Import, status Status, after, limit int) ([]Row
 
 // expireRows deletes rows of imports that are past their time.
 func expireRows(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+	return tx.Exec(`
 		delete from user_import_rows where (customer_id, import_id, number) in (
-			select r.customer_id, r.import_id, r.number from user_imports i join user_import_rows r on r.customer_id = i.customer_id and r.import_id = i.id
-			where i.started_at < ? limit ?)`, now.Add(-Lifetime), limit)
-	return done.RowsAffected, done.Error
+			select r.customer_id, r.import_id, r.number
+			from user_imports i join user_import_rows r on r.customer_id = i.customer_id and r.import_id = i.id
+			where i.started_at < $1 limit $2)`, now.Add(-Lifetime), limit)
 }
 
 // expire deletes imports that are past their time and have no rows left.
 func expire(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+	return tx.Exec(`
 		delete from user_imports where (customer_id, id) in (
-			select customer_id, id from user_imports i where started_at < ?
-				and not exists (select from user_import_rows r where r.customer_id = i.customer_id and r.import_id = i.id) limit ?)`, now.Add(-Lifetime), limit)
-	return done.RowsAffected, done.Error
+			select customer_id, id from user_imports i
+			where started_at < $1 and not exists (
+				select from user_import_rows r where r.customer_id = i.customer_id and r.import_id = i.id)
+			limit $2)`, now.Add(-Lifetime), limit)
 }
 
 // forgetKeys clears keys of imports that are past their time.
 func forgetKeys(tx *postgres.Tx, now time.Time, limit int) (int64, error) {
-	done := tx.ORM().Exec(`
+	return tx.Exec(`
 		update user_imports set key_hash = null, fingerprint = null where (customer_id, id) in (
-			select customer_id, id from user_imports where key_hash is not null and started_at < ? limit ?)`, now.Add(-keyLifetime), limit)
-	return done.RowsAffected, done.Error
+			select customer_id, id from user_imports where key_hash is not null and started_at < $1 limit $2)`,
+		now.Add(-keyLifetime), limit)
 }
 
 // untie lets rows of imports forget the people. With the file at hand, the fingerprint of an
