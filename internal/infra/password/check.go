@@ -15,8 +15,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// Person is what somebody who guesses may know about the owner of a password. Every member may be
-// empty.
+// Person is what an attacker may know about the owner of a password. Every field may be empty.
 type Person struct {
 	FirstName    string
 	LastName     string
@@ -26,22 +25,22 @@ type Person struct {
 }
 
 const (
-	// minScore is the least score of zxcvbn, of 0 to 4: 3 is "safely unguessable, moderate
+	// minScore is the minimum score of zxcvbn, of 0 to 4: 3 is "safely unguessable, moderate
 	// protection from offline slow-hash scenario".
 	minScore = 3
-	// judged is how many characters are judged. The estimate takes time that grows with the square
-	// of the length, and a password whose first 72 characters are good is good.
+	// judged is how many characters are scored. The time of the estimate grows with the square of
+	// the length, and a password whose first 72 characters are strong is strong.
 	judged = 72
-	// minKnown is how long a known word must be to count: otherwise an Al could not use any word
-	// with "al" in it.
+	// minKnown is the minimum length of a known word: otherwise an Al could not use any word with
+	// "al" in it.
 	minKnown = 3
 )
 
-// Rules are what may differ from one account to another.
+// Rules are those that differ between accounts.
 type Rules struct {
-	// MinLength is the least number of characters: MinLengthWithSecondFactor for an account that
-	// has a second factor. Zero means MinLength, and less than MinLengthWithSecondFactor means
-	// that.
+	// MinLength is the minimum length in characters: MinLengthWithSecondFactor for an account that
+	// has a second factor. Zero means the constant MinLength; a lower value than
+	// MinLengthWithSecondFactor means MinLengthWithSecondFactor.
 	MinLength int
 }
 
@@ -50,9 +49,9 @@ func Check(password sensitive.String, about Person, pointer string) error {
 	return CheckWith(password, about, pointer, Rules{})
 }
 
-// CheckWith tells whether a text may become somebody's password: long enough, at most MaxLength
-// characters, not a common one, and hard to guess, also for somebody who knows the person. There
-// are no rules about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is a fault
+// CheckWith checks a new password: it must be long enough, have at most MaxLength characters, not
+// be common, and be hard to guess, also for an attacker who knows the person. There are no rules
+// about kinds of characters (NIST SP 800-63B-4, section 3.1.1.2). The error is the fault
 // WeakPassword with a member at the pointer, and holds nothing of the password.
 func CheckWith(password sensitive.String, about Person, pointer string, rules Rules) error {
 	weak := func(detail string) error { return fault.New(fault.WeakPassword, detail).At(pointer, detail) }
@@ -73,15 +72,13 @@ func CheckWith(password sensitive.String, about Person, pointer string, rules Ru
 		return weak(fmt.Sprintf("The password is too short: use at least %d characters. "+
 			"A few words that have nothing to do with each other are good.", least))
 	case isCommon(commonList, string(normal)):
-		return weak(
-			"The password is one that many people use, perhaps with digits or signs added at its end, and is among the first that are tried. " +
-				"Use another: a few words that have nothing to do with each other, and with you, are good.",
-		)
+		return weak("The password is one that many people use, perhaps with digits or signs added at its end, " +
+			"and is among the first that are tried. " +
+			"Use another: a few words that have nothing to do with each other, and with you, are good.")
 	case score(fold(string(normal)), known(about)) < minScore:
-		return weak(
-			"The password is easy to guess. Use no names, addresses, common words in a row, runs or repetitions; " +
-				"a few words that have nothing to do with each other, and with you, are good.",
-		)
+		return weak("The password is easy to guess. " +
+			"Use no names, addresses, common words in a row, runs or repetitions; " +
+			"a few words that have nothing to do with each other, and with you, are good.")
 	}
 	return nil
 }
@@ -90,31 +87,22 @@ func CheckWith(password sensitive.String, about Person, pointer string, rules Ru
 // (Wheeler, USENIX Security 2016).
 //
 // The library is called piece by piece. Its own search for letters written as digits ("p4$$w0rd")
-// tries every combination of readings, which lets a password made for it take seconds, and leaves
-// out the person's own words; readings does the same with two readings. A repeated block, which the
-// library takes for something new each time, is judged once.
+// tries every combination of readings, so that a crafted password takes seconds, and ignores the
+// known words; readings does the same with two readings. A repeated block, which the library scores
+// as new each time, is scored once.
 func score(password string, known []string) int {
 	password = block(password[:min(len(password), judged)])
 	matches := matching.Omnimatch(password, known, matching.FilterL33tMatcher)
 	for _, reading := range readings(password) {
-		matches = append(
-			matches,
-			matching.Omnimatch(
-				reading,
-				known,
-				matching.FilterL33tMatcher,
-				matching.FilterSpatialMatcher,
-				matching.FilterRepeatMatcher,
-				matching.FilterSequenceMatcher,
-				matching.FilterDateSepMatcher,
-				matching.FilterDateWithoutSepMatcher,
-			)...)
+		matches = append(matches, matching.Omnimatch(reading, known,
+			matching.FilterL33tMatcher, matching.FilterSpatialMatcher, matching.FilterRepeatMatcher,
+			matching.FilterSequenceMatcher, matching.FilterDateSepMatcher, matching.FilterDateWithoutSepMatcher)...)
 	}
 	return scoring.MinimumEntropyMatchSequence(password, matches).Score
 }
 
-// readings returns the password with digits and signs read as the letters that they are often
-// written for; nothing if there are none.
+// readings returns the password with digits and signs replaced by the letters that they often stand
+// for; none if it has no such characters.
 func readings(password string) []string {
 	const common = "@a4a8b(c{c[c<c3e6g9g!i0o$s5s+t7t%x2z"
 	var found []string
@@ -134,8 +122,8 @@ func readings(password string) []string {
 	return found
 }
 
-// block returns the shortest piece that gives the whole text when it is repeated, the last time
-// perhaps in part; the text itself, if it is no repetition.
+// block returns the shortest block of which the text is a repetition, the last one perhaps cut off;
+// the text itself if it is no repetition.
 func block(text string) string {
 	for size := 1; size <= len(text)/2; size++ {
 		if text[size:] == text[:len(text)-size] {
@@ -145,21 +133,14 @@ func block(text string) string {
 	return text
 }
 
-// known returns the words that a guess about the person begins with, folded.
+// known returns the words that an attacker tries first for the person, folded.
 func known(about Person) []string {
 	local, domain, _ := strings.Cut(about.Email, "@")
 	whole := []string{
-		"fusions",
-		"steward",
-		about.FirstName,
-		about.LastName,
-		about.FirstName + about.LastName,
-		about.LastName + about.FirstName,
-		about.Email,
-		local,
-		domain,
-		about.CustomerSlug,
-		about.CustomerName,
+		"fusions", "steward",
+		about.FirstName, about.LastName, about.FirstName + about.LastName, about.LastName + about.FirstName,
+		about.Email, local, domain,
+		about.CustomerSlug, about.CustomerName,
 	}
 	var words []string
 	add := func(word string) {
@@ -179,7 +160,7 @@ func known(about Person) []string {
 	return words
 }
 
-// cut bounds the work that a very long name makes.
+// cut bounds the cost of a very long name.
 func cut(text string) string {
 	const limit = 256 // bytes
 	if len(text) <= limit {
@@ -188,7 +169,7 @@ func cut(text string) string {
 	return strings.ToValidUTF8(text[:limit], "")
 }
 
-// fold turns a text into ASCII of one byte for each letter, because the library mixes up bytes and
+// fold turns a text into ASCII of one byte per letter, because the library confuses bytes with
 // characters outside ASCII. Accents are dropped; the letters of other alphabets are spread over a
 // to z, which keeps runs, repetitions and the person's own name recognisable.
 func fold(text string) string {

@@ -15,23 +15,23 @@ import (
 )
 
 const (
-	// commonSize is how many bytes of its hash stand for a word. With n words, n in 2^40 of all
-	// other passwords are taken for one of them: one in sixty million for the list that is shipped.
+	// commonSize is how many bytes of its hash represent a word. With n words, n in 2^40 of all
+	// other passwords are false positives: one in sixty million for the list that is shipped.
 	commonSize = 5
-	// commonTail is how many characters at the end may be what people add to a common password when
-	// they are asked for a longer one: a year, a number, a few signs. A longer tail is judged by
-	// score instead, for it may be worth something.
+	// commonTail is the maximum length of what people append to a common password when it is too
+	// short: a year, a number, a few signs. A password with a longer tail is left to score, for the
+	// tail may be strong.
 	commonTail = 8
 )
 
-// commonList is the list in the form of EncodeCommon. common/README.md says where it comes from.
+// commonList is the list in the format of EncodeCommon. common/README.md documents its source.
 //
 //go:embed common/passwords.bin
 var commonList string
 
-// EncodeCommon makes the list of common passwords from words: of each, folded, the first bytes of
-// its SHA-256, sorted. Words that no rule lets through anyway, because they are shorter than
-// MinLengthWithSecondFactor, are left out. It is for the program in common, which writes the list.
+// EncodeCommon encodes the list of common passwords: for each word, folded, the first bytes of its
+// SHA-256, sorted. It omits words that every rule refuses anyway, because they are shorter than
+// MinLengthWithSecondFactor. It is for the program in common, which writes the list.
 func EncodeCommon(words []string) []byte {
 	hashes := make([][]byte, 0, len(words))
 	for _, word := range words {
@@ -43,8 +43,8 @@ func EncodeCommon(words []string) []byte {
 	return bytes.Join(slices.CompactFunc(hashes, bytes.Equal), nil)
 }
 
-// isCommon tells whether a password is on the list, with upper and lower case taken as the same,
-// also when up to commonTail digits and signs were added at its end.
+// isCommon reports whether a password, without regard to case, is on the list, also when up to
+// commonTail digits and signs were appended.
 func isCommon(list, password string) bool {
 	password = foldCase(password)
 	for added := 0; added <= commonTail && utf8.RuneCountInString(password) >= MinLengthWithSecondFactor; added++ {
@@ -72,8 +72,7 @@ func commonHash(folded string) string {
 	return string(sum[:commonSize])
 }
 
-// foldCase takes away what is different between spellings of one word: compatibility forms and
-// case.
+// foldCase removes the differences between spellings of a word: compatibility forms and case.
 func foldCase(text string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text)))
 }

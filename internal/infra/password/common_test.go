@@ -31,7 +31,8 @@ func TestTheListIsWhatItsPageSays(t *testing.T) {
 		t.Fatalf("the list has %d bytes", len(commonList))
 	}
 	hashes := slices.Collect(slices.Chunk([]byte(commonList), commonSize))
-	if !slices.IsSortedFunc(hashes, bytes.Compare) || len(slices.CompactFunc(slices.Clone(hashes), bytes.Equal)) != len(hashes) {
+	if !slices.IsSortedFunc(hashes, bytes.Compare) ||
+		len(slices.CompactFunc(slices.Clone(hashes), bytes.Equal)) != len(hashes) {
 		t.Error("the list is not sorted, or holds something twice")
 	}
 	if probability := float64(len(hashes)) / (1 << 40); probability > 1e-6/(commonTail+1) {
@@ -132,9 +133,24 @@ func TestRules(t *testing.T) {
 		{"eight of chance, with a second factor", "xkqzjvwp", Rules{MinLength: 8}, ""},
 		{"seven", "xkqzjvw", Rules{MinLength: 8}, "The password is too short: use at least 8 characters."},
 		{"eight, without", "xkqzjvwp", Rules{}, "The password is too short: use at least 15 characters."},
-		{"no rule asks for less than 8", "xkqzjvw", Rules{MinLength: 1}, "The password is too short: use at least 8 characters."},
-		{"nor for a negative number", "xkqzjvw", Rules{MinLength: -1}, "The password is too short: use at least 8 characters."},
-		{"a rule may ask for more", "xkqzjvwpdhytbng", Rules{MinLength: 20}, "The password is too short: use at least 20 characters."},
+		{
+			"no rule asks for less than 8",
+			"xkqzjvw",
+			Rules{MinLength: 1},
+			"The password is too short: use at least 8 characters.",
+		},
+		{
+			"nor for a negative number",
+			"xkqzjvw",
+			Rules{MinLength: -1},
+			"The password is too short: use at least 8 characters.",
+		},
+		{
+			"a rule may ask for more",
+			"xkqzjvwpdhytbng",
+			Rules{MinLength: 20},
+			"The password is too short: use at least 20 characters.",
+		},
 		{"a common one", "Trustno1", Rules{MinLength: 8}, "The password is one that many people use"},
 		{"a common one with a year", "trustno1-2026", Rules{MinLength: 8}, "The password is one that many people use"},
 		{"a common one made long enough", "trustno12026!?!", Rules{}, "The password is one that many people use"},
@@ -143,7 +159,12 @@ func TestRules(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			err := CheckWith(sensitive.New(test.password), Person{FirstName: "Marie", LastName: "Curie"}, "/password", test.rules)
+			err := CheckWith(
+				sensitive.New(test.password),
+				Person{FirstName: "Marie", LastName: "Curie"},
+				"/password",
+				test.rules,
+			)
 			var weak *fault.Fault
 			switch {
 			case test.detail == "" && err != nil:

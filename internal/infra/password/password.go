@@ -1,13 +1,13 @@
-// Package password keeps passwords: what may be one, how it is stored, how it is compared.
+// Package password checks, hashes and verifies passwords.
 //
-// Owns: the rules for a new password, the list of common ones, the hash (Argon2id, RFC 9106) and
-// its text, and how many hashes are worked on at once.
-// Does not own: whose password it is, whether there is a second factor (the caller says so by
-// Rules), how often somebody may try (httpapi's limits), and where the hash is stored (user).
+// Owns: the rules for a new password, the list of common passwords, the hash (Argon2id, RFC 9106)
+// and its text, and the limit on concurrent hashing.
+// Does not own: whose password it is, whether there is a second factor (the caller passes Rules),
+// the rate limit of attempts (httpapi), and where the hash is stored (user).
 //
 // A password is text, not bytes: it is normalised to NFKC whenever it is set or compared, because
 // one keyboard sends an é as one character and another as two. Nothing else is changed, and every
-// character counts.
+// character is significant.
 package password
 
 import (
@@ -28,47 +28,46 @@ import (
 )
 
 const (
-	// MinLength is the least number of characters of a new password: Unicode code points after
-	// normalisation. It is what NIST SP 800-63B-4, section 3.1.1.2, asks where a password may be
-	// the only factor.
+	// MinLength is the minimum length of a new password in characters: Unicode code points after
+	// normalisation. NIST SP 800-63B-4, section 3.1.1.2, requires it where a password may be the
+	// only factor.
 	MinLength = 15
-	// MinLengthWithSecondFactor is the least number of characters where a second factor is asked
-	// for as well (the same section). No rule may ask for less.
+	// MinLengthWithSecondFactor is the minimum length in characters where a second factor is
+	// required too (the same section). No rule may allow less.
 	MinLengthWithSecondFactor = 8
-	// MaxLength is the greatest number of characters.
+	// MaxLength is the maximum length in characters.
 	MaxLength = 128
-	// maxBytes bounds the work of normalising. No text of MaxLength characters has more, however it
+	// maxBytes bounds the cost of normalising. No text of MaxLength characters has more, however it
 	// is spelt: the longest canonical spelling of one character has 12 bytes.
 	maxBytes = 2048
 
-	queuePerWorker = 16 // with the default parameters, at most some 1.6 seconds
-	// by then, with the default parameters, the whole queue has been worked off
-	retryAfter = 2 * time.Second
+	queuePerWorker = 16              // at most some 1.6 seconds with the default parameters
+	retryAfter     = 2 * time.Second // enough, with the default parameters, to drain the queue
 )
 
-// ErrUnusable is returned by Hash for what cannot be a password at all: nothing, too much, or no
-// text. Check says so to people beforehand.
+// ErrUnusable is returned by Hash for a text that cannot be a password: empty, too long, or not
+// UTF-8. Check reports that to users beforehand.
 var ErrUnusable = errors.New("password: empty, too long, or not UTF-8")
 
-// Options say how much is hashed at once.
+// Options limit concurrent hashing.
 type Options struct {
-	// hashes worked on at once; zero means one for each core, and more only makes all of them
-	// slower
+	// Workers is how many hashes are computed at once; zero means one per core. More only slow all
+	// of them down.
 	Workers int
-	// callers that may wait for a worker; zero means 16 for each worker. Beyond it, callers are
-	// sent away with a 503
+	// Queue is how many callers may wait for a worker; zero means 16 per worker. Further callers
+	// get the fault ServiceUnavailable.
 	Queue int
 }
 
-// Hasher hashes and compares. Safe for concurrent use.
+// Hasher hashes and verifies passwords. Safe for concurrent use.
 //
-// Every hash takes its share of memory and a core for up to a tenth of a second. Without a limit,
-// 64 sign-ins at once took 3 GiB and nobody was done in time; therefore the limit is part of the
-// hash and not left to the callers.
+// Every hash needs its memory and a core for up to a tenth of a second. Without a limit, 64
+// concurrent sign-ins took 3 GiB and all of them timed out; therefore the limit is part of the
+// hasher and not left to callers.
 type Hasher struct {
 	parameters Parameters
-	inside     chan struct{} // one element for each caller inside, working or waiting
-	working    chan struct{} // one element for each caller working
+	inside     chan struct{} // an element for each caller, working or waiting
+	working    chan struct{} // an element for each caller that is working
 }
 
 // NewHasher makes a hasher. It returns an error for parameters that do not validate and for
@@ -85,7 +84,7 @@ func newHasher(parameters Parameters, options Options) (*Hasher, error) {
 		return nil, errors.New("password: the numbers of workers and of waiting callers cannot be negative")
 	}
 	if options.Workers == 0 {
-		// the cores that this container may use, not those that the machine has
+		// The cores that this container may use, not those of the machine.
 		options.Workers = runtime.GOMAXPROCS(0)
 	}
 	if options.Queue == 0 {
@@ -99,7 +98,7 @@ func newHasher(parameters Parameters, options Options) (*Hasher, error) {
 }
 
 // Hash returns the text to store for a password: a PHC string with a fresh salt, at most maxEncoded
-// bytes. It returns ErrUnusable; a fault ServiceUnavailable when too many are waiting; and the
+// bytes. Errors: ErrUnusable; the fault ServiceUnavailable when the queue is full; and the
 // context's error when the context ends while waiting.
 func (h *Hasher) Hash(ctx context.Context, password sensitive.String) (encoded string, err error) {
 	normal, ok := normalise(password)
@@ -114,12 +113,12 @@ func (h *Hasher) Hash(ctx context.Context, password sensitive.String) (encoded s
 	return made.encode(), nil
 }
 
-// Verify tells whether the password is the one that was hashed, and whether it should be hashed
-// anew because it was hashed with other parameters than today's (only ever when ok). An empty text
-// is an account that has no password yet: the work is done, and ok is false.
+// Verify reports whether the password is the one that was hashed, and, if so, whether it should be
+// rehashed because the parameters have changed since. An empty encoded is an account without a
+// password: the time is spent, and ok is false.
 //
-// What cannot be a password is never the right one and gives false without any work, for every
-// account alike. Other errors are those of Hash, and ErrEncoded for a text that Hash has not made.
+// A text that cannot be a password gives false at once, for every account alike. Errors are those
+// of Hash but for ErrUnusable, and ErrEncoded for a text that Hash has not made.
 func (h *Hasher) Verify(ctx context.Context, encoded string, password sensitive.String) (ok, rehash bool, err error) {
 	if encoded == "" {
 		return false, false, h.VerifyNothing(ctx, password)
@@ -142,8 +141,8 @@ func (h *Hasher) Verify(ctx context.Context, encoded string, password sensitive.
 	return true, stored.parameters != h.parameters || len(stored.salt) != saltSize || len(stored.key) != keySize, nil
 }
 
-// VerifyNothing takes as long as Verify takes for a wrong password, for the sign-in to an account
-// that does not exist: the time of the answer then does not tell whether it does. It waits in the
+// VerifyNothing takes as long as Verify for a wrong password. It is for a sign-in to an account
+// that does not exist, so that the response time does not reveal whether it does. It waits in the
 // same queue and returns the same errors.
 func (h *Hasher) VerifyNothing(ctx context.Context, password sensitive.String) error {
 	normal, usable := normalise(password)
@@ -154,13 +153,9 @@ func (h *Hasher) VerifyNothing(ctx context.Context, password sensitive.String) e
 	return err
 }
 
-// work waits for a worker and runs Argon2id. Once begun, the work cannot be interrupted.
+// work waits for a worker and runs Argon2id, which cannot be interrupted.
 func (h *Hasher) work(
-	ctx context.Context,
-	password []byte,
-	parameters Parameters,
-	salt []byte,
-	size uint32,
+	ctx context.Context, password []byte, parameters Parameters, salt []byte, size uint32,
 ) ([]byte, error) {
 	select {
 	case h.inside <- struct{}{}:
@@ -178,14 +173,14 @@ func (h *Hasher) work(
 		defer func() { <-h.working }()
 	case <-ctx.Done():
 	}
-	if ctx.Err() != nil { // also when both were ready: nobody is waiting for the answer
+	if ctx.Err() != nil { // also when both channels were ready: no caller waits for the result
 		return nil, fmt.Errorf("password: waiting for a worker: %w", context.Cause(ctx))
 	}
 	return argon2.IDKey(password, salt, parameters.Iterations, parameters.MemoryKiB, parameters.Parallelism, size), nil
 }
 
-// normalise returns the bytes that are hashed for a password: NFKC (UAX #15), as NIST SP 800-63B-4
-// asks; ok is false when it cannot be one.
+// normalise returns the bytes of a password that are hashed: NFKC (UAX #15), as NIST SP 800-63B-4
+// requires; ok is false when the text cannot be a password.
 func normalise(password sensitive.String) (normal []byte, ok bool) {
 	text := password.Reveal()
 	if text == "" || len(text) > maxBytes || !utf8.ValidString(text) {

@@ -17,8 +17,7 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// quick is a hasher that is far too weak to be made outside this package, so that tests may hash
-// often.
+// quick is a hasher that is far too weak to be made outside this package, so that tests hash fast.
 func quick(t testing.TB, options Options) *Hasher {
 	t.Helper()
 	hasher, err := newHasher(Parameters{MemoryKiB: 64, Iterations: 1, Parallelism: 1}, options)
@@ -46,10 +45,12 @@ func TestDefaultParametersEndToEnd(t *testing.T) {
 	if !strings.HasPrefix(encoded, "$argon2id$v=19$m=47104,t=1,p=1$") {
 		t.Fatalf("got %s", encoded)
 	}
-	if ok, rehash, err := hasher.Verify(t.Context(), encoded, sensitive.New("correct horse battery staple")); !ok || rehash || err != nil {
+	ok, rehash, err := hasher.Verify(t.Context(), encoded, sensitive.New("correct horse battery staple"))
+	if !ok || rehash || err != nil {
 		t.Fatalf("got %v, %v, %v", ok, rehash, err)
 	}
-	if ok, rehash, err := hasher.Verify(t.Context(), encoded, sensitive.New("correct horse battery stapl")); ok || rehash || err != nil {
+	ok, rehash, err = hasher.Verify(t.Context(), encoded, sensitive.New("correct horse battery stapl"))
+	if ok || rehash || err != nil {
 		t.Fatalf("got %v, %v, %v", ok, rehash, err)
 	}
 }
@@ -124,7 +125,7 @@ func TestUnusable(t *testing.T) {
 			}
 		})
 	}
-	// The longest that there can be, in its longest spelling: 128 syllables of three letters, three
+	// The longest password in its longest spelling: 128 syllables of three letters, three
 	// bytes each.
 	if _, err := hasher.Hash(t.Context(), sensitive.New(norm.NFD.String(strings.Repeat("각", MaxLength)))); err != nil {
 		t.Errorf("128 syllables, decomposed: %v", err)
@@ -257,7 +258,7 @@ func TestParameters(t *testing.T) {
 
 func TestAFullQueueSendsAway(t *testing.T) {
 	hasher := quick(t, Options{Workers: 1, Queue: 2})
-	hasher.working <- struct{}{} // somebody is working
+	hasher.working <- struct{}{} // another caller is working
 	hasher.inside <- struct{}{}
 	done := make(chan error, 2)
 	for range 2 {
@@ -312,7 +313,8 @@ func TestConcurrentUse(t *testing.T) {
 			if ok, _, err := hasher.Verify(context.Background(), encoded, sensitive.New("ab")); !ok || err != nil {
 				t.Error(ok, err)
 			}
-			if err := Check(sensitive.New("correct horse battery staple"), Person{Email: "a@b.example"}, "/password"); err != nil {
+			err := Check(sensitive.New("correct horse battery staple"), Person{Email: "a@b.example"}, "/password")
+			if err != nil {
 				t.Error(err)
 			}
 		})
@@ -322,7 +324,11 @@ func TestConcurrentUse(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	about := Person{
-		FirstName: "Zoë", LastName: "Müller-Ng", Email: "zoe.mueller@acme-corp.example", CustomerSlug: "acme-corp", CustomerName: "Acme Corporation Ltd",
+		FirstName:    "Zoë",
+		LastName:     "Müller-Ng",
+		Email:        "zoe.mueller@acme-corp.example",
+		CustomerSlug: "acme-corp",
+		CustomerName: "Acme Corporation Ltd",
 	}
 	tests := []struct {
 		name, password string
@@ -369,7 +375,8 @@ func TestCheck(t *testing.T) {
 				return
 			}
 			var weak *fault.Fault
-			if !errors.As(err, &weak) || weak.Code != fault.WeakPassword || len(weak.Members) != 1 || weak.Members[0].Pointer != "/new_password" {
+			if !errors.As(err, &weak) || weak.Code != fault.WeakPassword || len(weak.Members) != 1 ||
+				weak.Members[0].Pointer != "/new_password" {
 				t.Fatalf("got %v", err)
 			}
 			if test.password != "" && strings.Contains(fmt.Sprintf("%+v", *weak), test.password) {
@@ -379,12 +386,19 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// The library under Check has run out of bounds and of time on texts that nobody thought of.
+// The library under Check has panicked and hung on unexpected texts.
 func TestCheckSurvivesAnyText(t *testing.T) {
-	anything := rapid.OneOf(rapid.String(), rapid.StringOfN(rapid.SampledFrom([]rune("4@8({[<369!1|0$5+7%2aAéЖ한🙂\x00\u0301 qwezxc")), 0, 130, -1))
+	anything := rapid.OneOf(
+		rapid.String(),
+		rapid.StringOfN(rapid.SampledFrom([]rune("4@8({[<369!1|0$5+7%2aAéЖ한🙂\x00\u0301 qwezxc")), 0, 130, -1),
+	)
 	rapid.Check(t, func(t *rapid.T) {
 		text := anything.Draw(t, "password")
-		about := Person{FirstName: anything.Draw(t, "first"), Email: anything.Draw(t, "email"), CustomerName: strings.Repeat(text, 40)}
+		about := Person{
+			FirstName:    anything.Draw(t, "first"),
+			Email:        anything.Draw(t, "email"),
+			CustomerName: strings.Repeat(text, 40),
+		}
 		began := time.Now()
 		_ = Check(sensitive.New(text), about, "/password")
 		if took := time.Since(began); took > 20*time.Second {

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Parameters of Argon2id: what one guess costs.
+// Parameters of Argon2id: the cost of a guess.
 type Parameters struct {
 	MemoryKiB  uint32 // KiB of memory
 	Iterations uint32 // passes over it
-	// lanes, each a goroutine of its own; one leaves the cores to the other callers
+	// Parallelism is the number of lanes, each a goroutine; one leaves the cores to other callers.
 	Parallelism uint8
 }
 
@@ -28,8 +28,8 @@ func DefaultParameters() Parameters {
 // ErrParameters is returned by Validate.
 var ErrParameters = errors.New("password: the Argon2id parameters are too weak or too costly")
 
-// Ceilings, for settings and for stored hashes: a hash that somebody wrote into the database must
-// not make us take gigabytes or minutes.
+// Limits for settings and for stored hashes: a hash that an attacker wrote into the database must
+// not cost gigabytes or minutes.
 const (
 	maxMemoryKiB   = 256 * 1024
 	maxIterations  = 10
@@ -46,7 +46,7 @@ func (p Parameters) Validate() error {
 	return nil
 }
 
-// floor is the least memory for a number of passes, in KiB.
+// floor is the minimum memory for a number of passes, in KiB.
 func floor(iterations uint32) uint32 {
 	switch iterations {
 	case 0:
@@ -64,15 +64,15 @@ func floor(iterations uint32) uint32 {
 	}
 }
 
-// bounded tells whether Argon2id is defined for the parameters (RFC 9106, section 3.1) and we can
-// afford them.
+// bounded reports whether Argon2id is defined for the parameters (RFC 9106, section 3.1) and they
+// are within the limits.
 func (p Parameters) bounded() bool {
 	return p.Parallelism >= 1 && p.Parallelism <= maxParallelism && p.Iterations >= 1 && p.Iterations <= maxIterations &&
 		p.MemoryKiB >= 8*uint32(p.Parallelism) &&
 		p.MemoryKiB <= maxMemoryKiB
 }
 
-// phc is one stored hash.
+// phc is a stored hash.
 //
 // Its text is the PHC string format (https://github.com/P-H-C/phc-string-format), which other
 // programs read and write too: $argon2id$v=19$m=47104,t=1,p=1$<salt>$<key>, both in standard base64
@@ -93,8 +93,7 @@ const (
 	maxEncoded               = 256 // bytes
 )
 
-// ErrEncoded is returned for a stored text that is not a hash of ours. It holds nothing of the
-// text.
+// ErrEncoded is returned for a stored text that Hash has not made. It holds nothing of the text.
 var ErrEncoded = errors.New("password: the stored text is not an Argon2id hash in its canonical form")
 
 func (h phc) encode() string {
@@ -103,9 +102,8 @@ func (h phc) encode() string {
 		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.key))
 }
 
-// decode reads the canonical text: what it read must encode to the same text again, so that leading
-// zeros, signs, line breaks, left-over bits and another order are all refused without a rule for
-// each.
+// decode parses the canonical text: the result must encode to the same text, so that leading zeros,
+// signs, line breaks, left-over bits and another order are all refused without a rule for each.
 func decode(text string) (phc, error) {
 	if len(text) > maxEncoded {
 		return phc{}, ErrEncoded
@@ -124,7 +122,7 @@ func decode(text string) (phc, error) {
 	salt, saltErr := base64.RawStdEncoding.DecodeString(parts[4])
 	key, keyErr := base64.RawStdEncoding.DecodeString(parts[5])
 	if errors.Join(memoryErr, iterationsErr, parallelismErr, saltErr, keyErr) != nil {
-		return phc{}, ErrEncoded // not theirs, which quote the text
+		return phc{}, ErrEncoded // the causes quote the text
 	}
 	read := phc{
 		parameters: Parameters{
@@ -135,9 +133,8 @@ func decode(text string) (phc, error) {
 		salt: salt,
 		key:  key,
 	}
-	if !read.parameters.bounded() || len(salt) < minSaltSize || len(salt) > maxSaltSize || len(key) < minKeySize ||
-		len(key) > maxKeySize ||
-		read.encode() != text {
+	if !read.parameters.bounded() || len(salt) < minSaltSize || len(salt) > maxSaltSize ||
+		len(key) < minKeySize || len(key) > maxKeySize || read.encode() != text {
 		return phc{}, ErrEncoded
 	}
 	return read, nil

@@ -24,14 +24,14 @@ const Type = "at+jwt"
 // ErrKey is returned for a key that is not an Ed25519 key. It never holds the key.
 var ErrKey = errors.New("token: not an Ed25519 key")
 
-// SigningKey is a private key that signs access tokens. The zero value is no key. Printing one
-// shows its id alone.
+// SigningKey is a private key that signs access tokens. The zero value is no key. It prints as its
+// id.
 type SigningKey struct {
 	id      string
 	private ed25519.PrivateKey
 }
 
-// NewSigningKey makes a key from fresh randomness.
+// NewSigningKey makes a random key.
 func NewSigningKey() SigningKey {
 	seed := make([]byte, ed25519.SeedSize)
 	_, _ = rand.Read(seed) // never fails: the program ends instead, since Go 1.24
@@ -52,7 +52,7 @@ func SigningKeyFromSeed(seed []byte) (SigningKey, error) {
 // ID returns the key's id: KeyID of its public half, and empty for no key.
 func (k SigningKey) ID() string { return k.id }
 
-// IsZero tells whether there is no key at all.
+// IsZero reports whether k is no key.
 func (k SigningKey) IsZero() bool { return k.private == nil }
 
 // Public returns the public half, and nil for no key.
@@ -81,9 +81,9 @@ func (k SigningKey) Format(state fmt.State, _ rune) { _, _ = state.Write([]byte(
 // LogValue implements slog.LogValuer.
 func (k SigningKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// KeyID names a public key by what it is: the base64url SHA-256 thumbprint of its JWK (RFC 7638,
-// and RFC 8037 section 2 for the members). One key therefore has one id everywhere, and one id
-// never means two keys.
+// KeyID returns the id of a public key: the base64url SHA-256 thumbprint of its JWK (RFC 7638, and
+// RFC 8037 section 2 for the members). A key therefore has the same id everywhere, and no two keys
+// share an id.
 func KeyID(public ed25519.PublicKey) string {
 	// RFC 7638, section 3: the required members, sorted, without white space. Base64url needs no
 	// escaping in JSON.
@@ -91,7 +91,7 @@ func KeyID(public ed25519.PublicKey) string {
 	return encoding.EncodeToString(thumbprint[:])
 }
 
-// JWK is one public key as RFC 7517 and RFC 8037 write it.
+// JWK is a public key in the format of RFC 7517 and RFC 8037.
 type JWK struct {
 	KeyType   string `json:"kty"` // "OKP"
 	Curve     string `json:"crv"` // "Ed25519"
@@ -106,7 +106,7 @@ type JWKS struct {
 	Keys []JWK `json:"keys"`
 }
 
-// NewJWK writes a public key.
+// NewJWK returns the JWK of a public key.
 func NewJWK(public ed25519.PublicKey) JWK { return jwkOf(KeyID(public), public) }
 
 func jwkOf(keyID string, public ed25519.PublicKey) JWK {
@@ -120,18 +120,18 @@ func jwkOf(keyID string, public ed25519.PublicKey) JWK {
 	}
 }
 
-// Keyring is the set of keys whose tokens count, and the one among them that signs. Whoever loads
-// keys from the database replaces the whole set now and then; every Authority that was made with
-// the ring sees the new set at once. Safe for concurrent use.
+// Keyring is the set of keys whose tokens are valid, and the one among them that signs. Its owner
+// loads keys from the database and replaces the whole set periodically; every Authority of the ring
+// sees the new set at once. Safe for concurrent use.
 //
 // To rotate: publish the new key as a verification key until every replica has loaded it, then sign
-// with it, and keep the old one for verification until the last token that it signed has expired.
+// with it, and keep the old key for verification until the last token that it signed has expired.
 type Keyring struct {
 	replacing sync.Mutex // held while a new set is made; readers never wait
 	set       atomic.Pointer[keySet]
 }
 
-// keySet is one state of the ring. It never changes after it was published.
+// keySet is a state of the ring. It never changes after it is published.
 type keySet struct {
 	byHeader map[string]*verificationKey // by the first part of the tokens that the key signs
 	byID     map[string]*verificationKey
@@ -144,23 +144,22 @@ type verificationKey struct {
 	id     string
 	public ed25519.PublicKey
 	header string // the only first part that a token of this key may have, base64url
-	// withdrawn becomes true when the key leaves the ring, and never false again. Remembered
-	// verifications look here, so that a withdrawn key takes all of them with it, those included
-	// that are being written down at that moment.
+	// withdrawn becomes true when the key leaves the ring, and stays true. Cached verifications
+	// refer to it, so that withdrawing a key invalidates all of them, those included that are being
+	// cached at that moment.
 	withdrawn atomic.Bool
 }
 
-// NewKeyring returns a ring without keys: nothing is issued and nothing verifies until Replace was
-// called.
+// NewKeyring returns a ring without keys: until Replace, nothing is issued and nothing verifies.
 func NewKeyring() *Keyring {
 	ring := &Keyring{}
 	ring.set.Store(&keySet{})
 	return ring
 }
 
-// Replace swaps the whole set at once. The signing key verifies too; it may be the zero value in a
-// process that only verifies. A key that is not an Ed25519 key is ErrKey, and the set stays as it
-// was.
+// Replace replaces the whole set atomically. The signing key verifies too; it may be the zero value
+// in a process that only verifies. A key that is not an Ed25519 key is ErrKey and leaves the set
+// unchanged.
 func (k *Keyring) Replace(signing SigningKey, verifying ...ed25519.PublicKey) error {
 	k.replacing.Lock()
 	defer k.replacing.Unlock()
@@ -179,7 +178,7 @@ func (k *Keyring) Replace(signing SigningKey, verifying ...ed25519.PublicKey) er
 			return ErrKey
 		}
 		keyID := KeyID(public)
-		key, ok := before.byID[keyID] // kept, so that what was verified with it stays remembered
+		key, ok := before.byID[keyID] // reused, so that its verifications stay cached
 		if !ok {
 			key = &verificationKey{id: keyID, public: slices.Clone(public), header: headerOf(keyID)}
 		}
@@ -195,7 +194,7 @@ func (k *Keyring) Replace(signing SigningKey, verifying ...ed25519.PublicKey) er
 	return nil
 }
 
-// Signing returns the id of the key that signs, and whether there is one.
+// Signing returns the id of the signing key; ok is false if there is none.
 func (k *Keyring) Signing() (keyID string, ok bool) {
 	signing := k.set.Load().signing
 	return signing.ID(), !signing.IsZero()

@@ -7,16 +7,15 @@ import (
 )
 
 const (
-	memorySize = 65536 // verified tokens remembered at most, some 20 MB
+	memorySize = 65536 // tokens, some 20 MB
 	shards     = 32
 )
 
-// fingerprint is the SHA-256 of a token's text: what is remembered cannot be turned back into a
-// token.
+// fingerprint is the SHA-256 of a token's text: no token can be recovered from the cache.
 type fingerprint = [sha256.Size]byte
 
-// fingerprintOf takes the fingerprint of a token. A token of the usual length is copied to the
-// stack, which saves the only allocation on the way of a remembered token.
+// fingerprintOf returns the fingerprint of a token. A token of the usual length is copied to the
+// stack, which saves the only allocation of a cache hit.
 func fingerprintOf(token string) fingerprint {
 	var usual [1024]byte
 	if len(token) > len(usual) {
@@ -25,17 +24,16 @@ func fingerprintOf(token string) fingerprint {
 	return sha256.Sum256(usual[:copy(usual[:], token)])
 }
 
-// memory remembers tokens that were verified in full, because checking a signature costs a hundred
-// times what a look-up does. Only good tokens are ever remembered, so nobody without one can fill
-// it.
+// memory is a cache of verified tokens, because verifying a signature costs a hundred times as much
+// as a look-up. It holds valid tokens only, so that a client without one cannot fill it.
 //
-// It is bounded without a list of uses: each shard has a young and an old half. When the young half
-// is full, or as old as a token gets, it becomes the old half, and what was the old half is dropped
-// as a whole. A token that was dropped too early is verified again.
+// It is bounded without tracking use: each shard has a young and an old half. When the young half
+// is full, or as old as a token can get, it becomes the old half, and the old half is evicted as a
+// whole. A token that was evicted early is verified again.
 type memory struct {
 	shards   [shards]shard
 	half     int           // entries in one half of one shard
-	lifetime time.Duration // no token counts for longer
+	lifetime time.Duration // of a token, at most
 }
 
 type shard struct {
@@ -51,12 +49,12 @@ type remembered struct {
 	key    *verificationKey
 }
 
-// newMemory makes a memory of at most size tokens; size is at least two for each shard.
+// newMemory makes a cache of at most size tokens; size is at least two for each shard.
 func newMemory(size int, lifetime time.Duration) *memory {
 	return &memory{half: max(1, size/shards/2), lifetime: lifetime}
 }
 
-// recall returns the claims of a token that was verified before and still counts.
+// recall returns the claims of a cached token that is still valid.
 func (m *memory) recall(token fingerprint, now time.Time) (Claims, bool) {
 	part := m.shardOf(token)
 	part.mu.RLock()
@@ -71,7 +69,7 @@ func (m *memory) recall(token fingerprint, now time.Time) (Claims, bool) {
 	return known.claims, true
 }
 
-// remember keeps the claims of a token that has just been verified with the key.
+// remember caches the claims of a token that has just been verified with the key.
 func (m *memory) remember(token fingerprint, claims Claims, key *verificationKey, now time.Time) {
 	part := m.shardOf(token)
 	part.mu.Lock()
@@ -82,7 +80,7 @@ func (m *memory) remember(token fingerprint, claims Claims, key *verificationKey
 	part.young[token] = remembered{claims: claims, key: key}
 }
 
-// len counts what is remembered, whether it still counts or not.
+// len returns the number of cached tokens, expired ones included.
 func (m *memory) len() int {
 	total := 0
 	for i := range m.shards {

@@ -47,8 +47,8 @@ func TestMemoryForgetsTheExpiredAndTheWithdrawn(t *testing.T) {
 	}
 }
 
-// Expired tokens name people: they leave the memory of a shard that is in use after two lifetimes
-// at the latest.
+// Expired tokens hold users' ids: a shard that is in use evicts them after two lifetimes at the
+// latest.
 func TestMemoryDropsOldTokens(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	memory, key := newMemory(memorySize, 10*time.Minute), &verificationKey{}

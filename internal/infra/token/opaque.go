@@ -17,65 +17,61 @@ import (
 	"github.com/fusionspim/steward/internal/base/sensitive"
 )
 
-// The opaque secrets and their forms. All of them are letters and digits with underscores between
-// the parts, so that a double click selects the whole, and begin with a fixed word, so that
+// The opaque secrets and their formats. All of them are letters and digits with underscores between
+// the parts, so that a double click selects the whole, and begin with a fixed prefix, so that
 // scanners for leaked secrets find them.
 //
-//	API key        stw_<32 hexadecimal digits: key id>_<43: secret of 32 bytes><6: checksum>                   86 characters
-//	refresh token  str_<86: customer id of 16 bytes, session id of 16, secret of 32><6: checksum>              96 characters
-//	cookie         stc_<the same>                                                                              96 characters
-//	mailed link    stl_<the same, with a user id in place of the session id>                                   96 characters
+//	API key (86 characters)        stw_<id, 32 hexadecimal digits>_<secret, 43><checksum, 6>
+//	refresh token (96 characters)  str_<customer id, session id and secret, 86><checksum, 6>
+//	cookie (96 characters)         stc_<the same>
+//	mailed link (96 characters)    stl_<the same, with a user id in place of the session id>
 //
-// Everything but the hexadecimal digits is base62 of fixed width. The checksum is the CRC-32 (IEEE)
-// of everything before it: it proves nothing, but a mistyped or invented text is turned away
-// without asking the database. What is stored is the SHA-256 of the whole text; the secret has 256
-// random bits, so a slow hash would add nothing.
+// Everything but the hexadecimal digits is base62 of fixed width; an id has 16 bytes and a secret
+// 32. The checksum is the CRC-32 (IEEE) of everything before it: it authenticates nothing, but
+// refuses a mistyped or invented text without a query. The database stores the SHA-256 of the whole
+// text; the secret has 256 random bits, so a slow hash would add nothing.
 const (
 	apiKeyPrefix  = "stw_"
 	refreshPrefix = "str_"
 	cookiePrefix  = "stc_"
 	linkPrefix    = "stl_"
 
-	secretSize = 32 // bytes
-	// characters: 62^43 > 256^32
-	secretWidth = 43
-	bearerSize  = 16 + 16 + secretSize // bytes
-	// characters: 62^86 > 256^64
-	bearerWidth = 86
-	// characters: 62^6 > 2^32
-	checksumWidth = 6
-	keyIDWidth    = 32                                                               // characters
-	apiKeyLength  = len(apiKeyPrefix) + keyIDWidth + 1 + secretWidth + checksumWidth // characters
-	// characters; all prefixes are of one length
-	bearerLength   = len(refreshPrefix) + bearerWidth + checksumWidth
+	secretSize = 32                   // bytes
+	bearerSize = 16 + 16 + secretSize // bytes
+
+	// Widths and lengths are in characters.
+	secretWidth   = 43 // 62^43 > 256^32
+	bearerWidth   = 86 // 62^86 > 256^64
+	checksumWidth = 6  // 62^6 > 2^32
+	keyIDWidth    = 32
+	apiKeyLength  = len(apiKeyPrefix) + keyIDWidth + 1 + secretWidth + checksumWidth
+	bearerLength  = len(refreshPrefix) + bearerWidth + checksumWidth // of every prefix
+
 	base62Alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// ErrMalformed is returned for a text that cannot be an opaque secret of ours, or not of the kind
-// asked for. It never holds the text.
+// ErrMalformed is returned for a text that is not an opaque secret of the expected kind. It never
+// holds the text.
 var ErrMalformed = errors.New("token: not a secret of ours")
 
-// NewAPIKey makes the text of an API key, which is shown once, and the hash under which it is
-// stored.
+// NewAPIKey makes an API key: the text, which is shown once, and the hash to store.
 func NewAPIKey(keyID id.APIKey) (text sensitive.String, hash []byte) {
 	return finish(
 		apiKeyPrefix + hex.EncodeToString(keyID.UUID[:]) + "_" + toBase62(randomBytes(secretSize), secretWidth),
 	)
 }
 
-// ParseAPIKey reads the text of an API key: the key that it claims to be, and the hash to compare
-// with the stored one by SameHash. Anything that NewAPIKey cannot have made is ErrMalformed.
+// ParseAPIKey parses the text of an API key. It returns the id that the text claims, and the hash
+// to compare with the stored one by SameHash. Any text that NewAPIKey cannot have made is
+// ErrMalformed.
 func ParseAPIKey(text string) (keyID id.APIKey, hash []byte, err error) {
 	if !wellFormed(text, apiKeyPrefix, apiKeyLength) {
 		return id.APIKey{}, nil, ErrMalformed
 	}
 	digits, secret := text[len(apiKeyPrefix):len(apiKeyPrefix)+keyIDWidth], text[len(apiKeyPrefix)+keyIDWidth:]
 	var raw [16]byte
-	if _, err := hex.Decode(
-		raw[:],
-		[]byte(digits),
-	); err != nil || digits != strings.ToLower(digits) ||
-		secret[0] != '_' {
+	_, err = hex.Decode(raw[:], []byte(digits))
+	if err != nil || digits != strings.ToLower(digits) || secret[0] != '_' {
 		return id.APIKey{}, nil, ErrMalformed
 	}
 	if _, ok := fromBase62(secret[1:1+secretWidth], secretSize); !ok {
@@ -88,49 +84,51 @@ func ParseAPIKey(text string) (keyID id.APIKey, hash []byte, err error) {
 	return keyID, hashOf(text), nil
 }
 
-// NewRefresh makes a refresh token of a session, and the hash under which it is stored. The text
-// names the customer, so that the session can be looked up where only that customer's rows are
-// seen, and the session, so that a token used twice ends the right one.
+// NewRefresh makes a refresh token of a session, and the hash to store. The text holds the
+// customer, so that the session can be looked up under row security, and the session, so that reuse
+// of a token ends the right session.
 func NewRefresh(customer id.Customer, session id.Session) (text sensitive.String, hash []byte) {
 	return newBearer(refreshPrefix, customer.UUID, session.UUID)
 }
 
-// ParseRefresh reads a refresh token: whose it claims to be, and the hash to compare with the
-// stored one by SameHash. Anything that NewRefresh cannot have made is ErrMalformed.
+// ParseRefresh parses a refresh token. It returns the session that it claims, and the hash to
+// compare with the stored one by SameHash. Any text that NewRefresh cannot have made is
+// ErrMalformed.
 func ParseRefresh(text string) (customer id.Customer, session id.Session, hash []byte, err error) {
 	customer.UUID, session.UUID, hash, err = parseBearer(refreshPrefix, text)
 	return customer, session, hash, err
 }
 
-// NewCookie makes the value of the cookie that carries a session in a browser, and the hash under
-// which it is stored. It needs no quoting in a cookie (RFC 6265, section 4.1.1).
+// NewCookie makes the value of a session cookie, and the hash to store. The value needs no quoting
+// in a cookie (RFC 6265, section 4.1.1).
 func NewCookie(customer id.Customer, session id.Session) (text sensitive.String, hash []byte) {
 	return newBearer(cookiePrefix, customer.UUID, session.UUID)
 }
 
-// ParseCookie reads the value of a cookie: whose session it claims to be, and the hash to compare
-// with the stored one by SameHash. Anything that NewCookie cannot have made is ErrMalformed.
+// ParseCookie parses the value of a session cookie. It returns the session that it claims, and the
+// hash to compare with the stored one by SameHash. Any text that NewCookie cannot have made is
+// ErrMalformed.
 func ParseCookie(text string) (customer id.Customer, session id.Session, hash []byte, err error) {
 	customer.UUID, session.UUID, hash, err = parseBearer(cookiePrefix, text)
 	return customer, session, hash, err
 }
 
-// NewLink makes the token of a link that is mailed to somebody, and the hash under which it is
-// stored. It needs no escaping anywhere in a URL. What it is for, until when, and that it is used
-// once only is kept with the hash, not in the text, so that no holder can change it.
+// NewLink makes the token of a mailed link, and the hash to store. It needs no escaping in a URL.
+// Its purpose, its expiry and its use are stored with the hash, not in the text, so that no holder
+// can change them.
 func NewLink(customer id.Customer, user id.User) (text sensitive.String, hash []byte) {
 	return newBearer(linkPrefix, customer.UUID, user.UUID)
 }
 
-// ParseLink reads the token of a mailed link: whom it claims to be for, and the hash to compare
-// with the stored one by SameHash. Anything that NewLink cannot have made is ErrMalformed.
+// ParseLink parses the token of a mailed link. It returns the user that it claims, and the hash to
+// compare with the stored one by SameHash. Any text that NewLink cannot have made is ErrMalformed.
 func ParseLink(text string) (customer id.Customer, user id.User, hash []byte, err error) {
 	customer.UUID, user.UUID, hash, err = parseBearer(linkPrefix, text)
 	return customer, user, hash, err
 }
 
-// newBearer makes a secret that names a customer and something of that customer's. The prefix says
-// what, and is under the checksum and the hash: a text of one kind is none of another.
+// newBearer makes a secret that holds the ids of a customer and of one of its users or sessions.
+// The checksum and the hash cover the prefix, so a text of one kind is not valid as another.
 func newBearer(prefix string, customer, of uuid.UUID) (text sensitive.String, hash []byte) {
 	content := make([]byte, 0, bearerSize)
 	content = append(content, customer[:]...)
@@ -139,7 +137,7 @@ func newBearer(prefix string, customer, of uuid.UUID) (text sensitive.String, ha
 	return finish(prefix + toBase62(content, bearerWidth))
 }
 
-// parseBearer reads what newBearer made with the same prefix.
+// parseBearer parses a text that newBearer made with the same prefix.
 func parseBearer(prefix, text string) (customer, of uuid.UUID, hash []byte, err error) {
 	if !wellFormed(text, prefix, bearerLength) {
 		return uuid.Nil, uuid.Nil, nil, ErrMalformed
@@ -155,8 +153,8 @@ func parseBearer(prefix, text string) (customer, of uuid.UUID, hash []byte, err 
 	return customer, of, hashOf(text), nil
 }
 
-// SameHash compares a stored hash with a presented one in constant time. Two empty ones are not the
-// same: a row without a hash lets nobody in.
+// SameHash reports, in constant time, whether a stored hash equals a presented one. It is false for
+// two empty ones: a row without a hash authenticates no caller.
 func SameHash(stored, presented []byte) bool {
 	return len(stored) == sha256.Size && subtle.ConstantTimeCompare(stored, presented) == 1
 }
@@ -166,7 +164,7 @@ func finish(body string) (sensitive.String, []byte) {
 	return sensitive.New(text), hashOf(text)
 }
 
-// wellFormed checks prefix, length and checksum, which is all that a mistyped text fails.
+// wellFormed reports whether prefix, length and checksum are valid, which no mistyped text passes.
 func wellFormed(text, prefix string, length int) bool {
 	if len(text) != length || !strings.HasPrefix(text, prefix) {
 		return false
@@ -191,21 +189,21 @@ func randomBytes(n int) []byte {
 	return drawn
 }
 
-// As many digits of base62 as fit into 64 bits are a chunk: big numbers are reckoned with once for
-// each chunk, not for each digit.
+// A chunk is as many digits of base62 as fit into 64 bits: big numbers are computed with once per
+// chunk, not per digit.
 const (
 	base62      = uint64(len(base62Alphabet))
 	chunkDigits = 10
 	chunkBase   = base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62 * base62
 )
 
-// toBase62 writes a big-endian number with the given number of digits; width must be enough for
-// every number of that many bytes.
+// toBase62 encodes a big-endian number with width digits, which must be enough for every number of
+// that many bytes.
 func toBase62(number []byte, width int) string {
 	digits := bytes.Repeat([]byte{base62Alphabet[0]}, width)
-	rest, base, remainder := new(big.Int).SetBytes(number), new(big.Int).SetUint64(chunkBase), new(big.Int)
-	for end := width; rest.Sign() > 0; end -= chunkDigits {
-		rest.DivMod(rest, base, remainder)
+	left, base, remainder := new(big.Int).SetBytes(number), new(big.Int).SetUint64(chunkBase), new(big.Int)
+	for end := width; left.Sign() > 0; end -= chunkDigits {
+		left.DivMod(left, base, remainder)
 		for chunk, at := remainder.Uint64(), end-1; chunk > 0; at-- {
 			digits[at] = base62Alphabet[chunk%base62]
 			chunk /= base62
@@ -214,12 +212,12 @@ func toBase62(number []byte, width int) string {
 	return string(digits)
 }
 
-// fromBase62 reads what toBase62 wrote for a number of size bytes. Digits beyond that size are
-// refused: one number has one text.
+// fromBase62 decodes a number of size bytes that toBase62 encoded. It refuses larger numbers: each
+// number has one text.
 func fromBase62(digits string, size int) ([]byte, bool) {
 	number, base, summand := new(big.Int), new(big.Int).SetUint64(chunkBase), new(big.Int)
 	for len(digits) > 0 {
-		// the first chunk may be shorter, the others are whole
+		// The first chunk may be shorter.
 		width := (len(digits)-1)%chunkDigits + 1
 		chunk := uint64(0)
 		for i := range width {

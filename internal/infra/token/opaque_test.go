@@ -43,8 +43,8 @@ func TestAPIKeyRoundTrip(t *testing.T) {
 	})
 }
 
-// bearer is one kind of secret that names a customer and something of that customer's, without the
-// types of the identifiers.
+// bearer is a kind of secret that holds the ids of a customer and of one of its users or sessions,
+// without the types of the ids.
 type bearer struct {
 	name, prefix string
 	create       func(customer, of uuid.UUID) (sensitive.String, []byte)
@@ -60,7 +60,9 @@ func bearers() []bearer {
 }
 
 func kindOf[K any](
-	name, prefix string, create func(id.Customer, id.ID[K]) (sensitive.String, []byte), parse func(string) (id.Customer, id.ID[K], []byte, error),
+	name, prefix string,
+	create func(id.Customer, id.ID[K]) (sensitive.String, []byte),
+	parse func(string) (id.Customer, id.ID[K], []byte, error),
 ) bearer {
 	return bearer{
 		name: name, prefix: prefix,
@@ -85,7 +87,8 @@ func TestBearerRoundTrip(t *testing.T) {
 					t.Fatal("another form")
 				}
 				gotCustomer, gotOf, gotHash, err := kind.parse(text.Reveal())
-				if err != nil || gotCustomer != customer || gotOf != of || !token.SameHash(hash, gotHash) || len(hash) != sha256.Size {
+				if err != nil || gotCustomer != customer || gotOf != of || !token.SameHash(hash, gotHash) ||
+					len(hash) != sha256.Size {
 					t.Fatalf("got %v, %v, %v", gotCustomer, gotOf, err)
 				}
 				if _, other := kind.create(customer, of); token.SameHash(hash, other) {
@@ -95,10 +98,12 @@ func TestBearerRoundTrip(t *testing.T) {
 					t.Fatalf("a changed text gave %v", err)
 				}
 				for _, other := range bearers() {
-					if _, _, _, err := other.parse(text.Reveal()); other.name != kind.name && !errors.Is(err, token.ErrMalformed) {
+					_, _, _, err := other.parse(text.Reveal())
+					if other.name != kind.name && !errors.Is(err, token.ErrMalformed) {
 						t.Fatalf("as a %s it gave %v", other.name, err)
 					}
-					if _, _, _, err := other.parse(other.prefix + text.Reveal()[4:]); other.name != kind.name && !errors.Is(err, token.ErrMalformed) {
+					_, _, _, err = other.parse(other.prefix + text.Reveal()[4:])
+					if other.name != kind.name && !errors.Is(err, token.ErrMalformed) {
 						t.Fatalf("with the prefix of a %s it gave %v", other.name, err)
 					}
 				}
@@ -118,8 +123,8 @@ func drawID[T id.ID[K], K any](t *rapid.T) T {
 	return T{UUID: uuid.UUID(raw)}
 }
 
-// spoil changes, adds or drops one character. One changed character is one burst of at most eight
-// bits, which a CRC-32 always sees.
+// spoil changes, adds or drops one character. A changed character is a burst of at most eight bits,
+// which a CRC-32 always detects.
 func spoil(t *rapid.T, text string) string {
 	at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
 	switch rapid.SampledFrom([]string{"change", "add", "drop"}).Draw(t, "how") {
@@ -137,15 +142,35 @@ func TestParseRefuses(t *testing.T) {
 	apiKey, _ := token.NewAPIKey(id.New[id.APIKey]())
 	zeroKey, _ := token.NewAPIKey(id.APIKey{})
 	texts := []string{
-		"", "stw_", "stw_" + strings.Repeat("0", 82), zeroKey.Reveal(), apiKey.Reveal() + "\n", " " + apiKey.Reveal(), strings.ToUpper(apiKey.Reveal()),
-		"STW_" + apiKey.Reveal()[4:], strings.Repeat("stw_", 10000),
+		"",
+		"stw_",
+		"stw_" + strings.Repeat("0", 82),
+		zeroKey.Reveal(),
+		apiKey.Reveal() + "\n",
+		" " + apiKey.Reveal(),
+		strings.ToUpper(apiKey.Reveal()),
+		"STW_" + apiKey.Reveal()[4:],
+		strings.Repeat("stw_", 10000),
 	}
 	for _, kind := range bearers() {
 		good, _ := kind.create(uuid.New(), uuid.New())
 		zeroCustomer, _ := kind.create(uuid.Nil, uuid.New())
 		zeroOf, _ := kind.create(uuid.New(), uuid.Nil)
-		texts = append(texts, kind.prefix, kind.prefix+strings.Repeat("0", 92), kind.prefix+strings.Repeat("z", 92), zeroCustomer.Reveal(), zeroOf.Reveal(),
-			strings.ToLower(good.Reveal()), strings.ToUpper(kind.prefix)+good.Reveal()[4:], good.Reveal()+"=", good.Reveal()+"\n", `"`+good.Reveal()+`"`)
+		texts = append(
+			texts,
+			kind.prefix,
+			kind.prefix+strings.Repeat("0", 92),
+			kind.prefix+strings.Repeat("z", 92),
+			zeroCustomer.Reveal(),
+			zeroOf.Reveal(),
+			strings.ToLower(
+				good.Reveal(),
+			),
+			strings.ToUpper(kind.prefix)+good.Reveal()[4:],
+			good.Reveal()+"=",
+			good.Reveal()+"\n",
+			`"`+good.Reveal()+`"`,
+		)
 	}
 	for _, text := range texts {
 		if _, hash, err := token.ParseAPIKey(text); !errors.Is(err, token.ErrMalformed) || hash != nil {
@@ -161,7 +186,8 @@ func TestParseRefuses(t *testing.T) {
 
 func TestSameHash(t *testing.T) {
 	one, two := sha256.Sum256([]byte("1")), sha256.Sum256([]byte("2"))
-	if !token.SameHash(one[:], one[:]) || token.SameHash(one[:], two[:]) || token.SameHash(nil, nil) || token.SameHash(one[:31], one[:31]) ||
+	if !token.SameHash(one[:], one[:]) || token.SameHash(one[:], two[:]) || token.SameHash(nil, nil) ||
+		token.SameHash(one[:31], one[:31]) ||
 		token.SameHash(one[:], nil) {
 		t.Fatal("wrong")
 	}
@@ -176,7 +202,8 @@ func FuzzParseAPIKey(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if want := "stw_" + strings.ReplaceAll(keyID.String(), "-", "") + "_"; !strings.HasPrefix(text, want) || len(hash) != sha256.Size {
+		want := "stw_" + strings.ReplaceAll(keyID.String(), "-", "") + "_"
+		if !strings.HasPrefix(text, want) || len(hash) != sha256.Size {
 			t.Fatalf("took %q as %v", text, keyID)
 		}
 	})
@@ -197,7 +224,8 @@ func FuzzParseBearer(f *testing.F) {
 				}
 				continue
 			}
-			if !strings.HasPrefix(text, kind.prefix) || customer == uuid.Nil || of == uuid.Nil || len(hash) != sha256.Size {
+			if !strings.HasPrefix(text, kind.prefix) || customer == uuid.Nil || of == uuid.Nil ||
+				len(hash) != sha256.Size {
 				t.Fatalf("took %q as a %s", text, kind.name)
 			}
 		}

@@ -1,15 +1,15 @@
-// Package token makes and checks what a caller shows to be let in: access tokens, and the opaque
-// texts of refresh tokens, cookies, mailed links and API keys.
+// Package token issues and verifies credentials: access tokens, and the opaque texts of refresh
+// tokens, cookies, mailed links and API keys.
 //
-// Owns: the form of each, the keys that sign access tokens while they are in memory, and the memory
-// of tokens already verified.
-// Does not own: where signing keys are kept (loaded by somebody else into a Keyring), whether a
-// session, a user or an API key still counts (session, user, apikey: a good token of an ended
-// session is still a good token here), what a link is for and until when (user), and the HTTP
+// Owns: the format of each, the key ring that signs access tokens, and the cache of verified
+// tokens.
+// Does not own: where signing keys are stored (session loads them into a Keyring), whether a
+// session, a user or an API key is still valid (session, user, apikey: the token of an ended
+// session is still valid here), the purpose and expiry of a link (passwordlink), and the HTTP
 // header, the cookie or the mail that carries them.
 //
-// An access token is a JWT (RFC 7519, RFC 9068) signed with Ed25519. Nobody but Steward makes or
-// reads one, so Steward takes one form only, to the byte, rather than everything that the standards
+// An access token is a JWT (RFC 7519, RFC 9068) signed with Ed25519. Only Steward issues and reads
+// them, so Steward accepts one form, to the byte, rather than everything that the standards
 // allow: the header is compared with the headers of the known keys and never interpreted, and the
 // claims must be spelt as Issue spells them. This closes the family of attacks on JWT that live in
 // the freedom of the format (RFC 8725): a chosen algorithm, a critical extension, a second spelling
@@ -33,15 +33,16 @@ import (
 )
 
 const (
-	// MaxLength is the longest access token that is looked at, in bytes.
+	// MaxLength is the length limit of an access token, in bytes. Verify refuses longer ones
+	// unread.
 	MaxLength = 4096
-	// DefaultLifetime is how long an access token counts.
+	// DefaultLifetime is how long an access token is valid.
 	DefaultLifetime = 10 * time.Minute
-	// MaxLifetime is the longest lifetime that can be set. A token cannot be taken back by itself,
-	// so it must not live long.
+	// MaxLifetime is the longest lifetime that can be set. A single token cannot be revoked, so its
+	// lifetime must be short.
 	MaxLifetime = time.Hour
-	// skew is how far the clock of another replica, which issued a token, may be ahead of ours.
-	// There is none after the expiry.
+	// skew is how far the clock of the replica that issued a token may be ahead of ours. The expiry
+	// has no tolerance.
 	skew = 5 * time.Second
 
 	maxSetting     = 256 // bytes of an issuer or an audience
@@ -50,19 +51,19 @@ const (
 )
 
 var (
-	// ErrInvalid is returned for every access token that does not count. The reason is in the
-	// error's text for the log; it holds nothing of the token. A caller is told none of it: the
-	// answer is the same 401 for every reason.
+	// ErrInvalid is returned for every access token that is not valid. The error's text gives the
+	// reason, for the log, and holds nothing of the token. Clients get the same 401 for every
+	// reason.
 	ErrInvalid = errors.New("token: not a valid access token")
 	// ErrNoSigningKey is returned by Issue while the ring has no signing key.
-	ErrNoSigningKey = errors.New("token: there is no key to sign with")
+	ErrNoSigningKey = errors.New("token: no signing key")
 	// ErrSettings is returned by New.
-	ErrSettings = errors.New("token: wrong settings")
+	ErrSettings = errors.New("token: invalid settings")
 	// ErrClaims is returned by Issue for claims that no token may carry.
-	ErrClaims = errors.New("token: incomplete or wrong claims")
+	ErrClaims = errors.New("token: incomplete or invalid claims")
 )
 
-// Claims are what an access token says.
+// Claims are the contents of an access token.
 type Claims struct {
 	Customer id.Customer    // customer_id
 	User     id.User        // sub
@@ -71,16 +72,16 @@ type Claims struct {
 	// client_id: the application that signed in; optional, printable ASCII of at most 64 bytes
 	ClientID string
 
-	// What follows is set by Issue, whatever it holds before.
+	// Issue sets the fields that follow and ignores their previous values.
 	IssuedAt  time.Time // iat, UTC, whole seconds
-	ExpiresAt time.Time // exp, UTC, whole seconds: from here on the token no longer counts
+	ExpiresAt time.Time // exp, UTC, whole seconds: from then on the token is not valid
 	ID        string    // jti, a UUID
 }
 
 // Settings of an Authority.
 type Settings struct {
 	Issuer   string        // iss: the public URL of this service; not empty, at most 256 bytes
-	Audience string        // aud: who takes the tokens; not empty, at most 256 bytes
+	Audience string        // aud: the service that accepts the tokens; not empty, at most 256 bytes
 	Lifetime time.Duration // whole seconds, at most MaxLifetime; zero means DefaultLifetime
 }
 
@@ -93,7 +94,7 @@ type Authority struct {
 }
 
 // New makes an authority, or returns ErrSettings. An empty issuer or audience is an error, because
-// it would switch off their check.
+// it would disable their check.
 func New(settings Settings, keys *Keyring, now clock.Clock) (*Authority, error) {
 	if settings.Lifetime == 0 {
 		settings.Lifetime = DefaultLifetime
@@ -111,11 +112,10 @@ func New(settings Settings, keys *Keyring, now clock.Clock) (*Authority, error) 
 	return &Authority{settings: settings, keys: keys, now: now, memory: newMemory(memorySize, settings.Lifetime)}, nil
 }
 
-// Lifetime is how long a new token counts: expires_in of the answer that carries one (RFC 6749,
-// section 5.1).
+// Lifetime is how long a new token is valid: the expires_in of RFC 6749, section 5.1.
 func (a *Authority) Lifetime() time.Duration { return a.settings.Lifetime }
 
-// Issue makes a token for the person and the session in the claims, counting from now. It returns
+// Issue makes a token for the user and the session in the claims, valid from now. It returns
 // ErrClaims for claims without a user, a customer, a session or a known role, and ErrNoSigningKey.
 func (a *Authority) Issue(claims Claims) (string, error) {
 	if claims.Customer.IsZero() || claims.User.IsZero() || claims.Session.IsZero() || !claims.Role.Valid() ||
@@ -146,8 +146,8 @@ func (a *Authority) Issue(claims Claims) (string, error) {
 	return signed + "." + encoding.EncodeToString(signature), nil
 }
 
-// Verify returns what a token says, if it counts now, and otherwise ErrInvalid. A token that was
-// verified before is remembered by its hash until it expires or its key leaves the ring.
+// Verify returns the claims of a token that is valid now, and otherwise ErrInvalid. A verified
+// token is cached by its hash until it expires or its key leaves the ring.
 func (a *Authority) Verify(token string) (Claims, error) {
 	if token == "" || len(token) > MaxLength {
 		return Claims{}, refuse("empty or too long")
@@ -165,15 +165,15 @@ func (a *Authority) Verify(token string) (Claims, error) {
 	return claims, nil
 }
 
-// verify does the whole work: the signature first, so that nothing unsigned is interpreted.
+// verify checks a token in full: the signature first, so that nothing unsigned is interpreted.
 func (a *Authority) verify(token string, now time.Time) (Claims, *verificationKey, error) {
 	header, rest, _ := strings.Cut(token, ".")
 	payload, mac, ok := strings.Cut(rest, ".")
 	if !ok {
 		return Claims{}, nil, refuse("not three parts")
 	}
-	// A header is right when it is the very header that a known key puts on its tokens. It is not
-	// decoded, so it cannot choose anything.
+	// A header is valid when it is exactly the header that a known key puts on its tokens. It is
+	// not decoded, so it cannot choose anything.
 	key := a.keys.set.Load().byHeader[header]
 	if key == nil {
 		return Claims{}, nil, refuse("the header is of no known key")
@@ -185,11 +185,8 @@ func (a *Authority) verify(token string, now time.Time) (Claims, *verificationKe
 	if !ok {
 		return Claims{}, nil, refuse("the signature is not base64url")
 	}
-	if err := jwt.SigningMethodEdDSA.Verify(
-		token[:len(header)+1+len(payload)],
-		signatureBytes,
-		key.public,
-	); err != nil {
+	signed := token[:len(header)+1+len(payload)]
+	if err := jwt.SigningMethodEdDSA.Verify(signed, signatureBytes, key.public); err != nil {
 		return Claims{}, nil, refuse("the signature does not match")
 	}
 	text, ok := decode(payload)
@@ -238,9 +235,9 @@ func (a *Authority) encode(claims Claims) ([]byte, error) {
 	})
 }
 
-// decodeClaims reads claims and checks all of them but the times. Go's decoder takes members in any
-// case, twice, unknown or missing; so what it made of the text is encoded again and must give the
-// same text.
+// decodeClaims decodes claims and checks all of them but the times. Go's decoder accepts members in
+// any case, duplicate, unknown or missing; so the result is encoded again and must give the same
+// text.
 func (a *Authority) decodeClaims(text []byte) (Claims, error) {
 	var from wire
 	if json.Unmarshal(text, &from) != nil { // its error may quote a value
@@ -278,14 +275,14 @@ func (a *Authority) decodeClaims(text []byte) (Claims, error) {
 	if claims.Session, err = id.Parse[id.Session](from.Session); err != nil || claims.Session.IsZero() {
 		return Claims{}, refuse("a malformed sid")
 	}
-	again, err := a.encode(claims)
-	if err != nil || !bytes.Equal(again, text) {
+	encoded, err := a.encode(claims)
+	if err != nil || !bytes.Equal(encoded, text) {
 		return Claims{}, refuse("the claims are spelt differently")
 	}
 	return claims, nil
 }
 
-// maxUnix is the end of the year 9999, in seconds: beyond it, sums of times could run over.
+// maxUnix is the end of the year 9999, in seconds: beyond it, sums of times could overflow.
 const maxUnix = 253402300799
 
 func validClientID(clientID string) bool {
@@ -293,9 +290,9 @@ func validClientID(clientID string) bool {
 		!strings.ContainsFunc(clientID, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// decode reads base64url without padding in its one canonical spelling.
+// decode decodes base64url without padding, in its canonical spelling only.
 func decode(text string) ([]byte, bool) {
-	// the decoder would skip them, which gives one token many spellings
+	// The decoder would skip them, which gives one token many spellings.
 	if strings.ContainsAny(text, "\r\n") {
 		return nil, false
 	}

@@ -29,7 +29,7 @@ const (
 	audience = "https://steward.example/v1"
 )
 
-// bench is an authority with one known key, on a clock that stands.
+// bench is an authority with one known key, on a fixed clock.
 type bench struct {
 	clock     *clock.Manual
 	keys      *token.Keyring
@@ -43,7 +43,11 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{clock: clock.NewManual(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)), keys: token.NewKeyring(), key: key}
+	b := &bench{
+		clock: clock.NewManual(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
+		keys:  token.NewKeyring(),
+		key:   key,
+	}
 	if err := b.keys.Replace(key); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +55,7 @@ func newBench(t testing.TB) *bench {
 	return b
 }
 
-// authorityOn makes another authority with the same keys, and nothing remembered.
+// authorityOn makes another authority with the same keys and an empty cache.
 func (b *bench) authorityOn(t testing.TB) *token.Authority {
 	t.Helper()
 	authority, err := token.New(token.Settings{Issuer: issuer, Audience: audience}, b.keys, b.clock.Now)
@@ -72,14 +76,16 @@ func (b *bench) issue(t testing.TB) string {
 
 func someClaims() token.Claims {
 	return token.Claims{
-		Customer: id.New[id.Customer](), User: id.New[id.User](), Session: id.New[id.Session](), Role: principal.Administrator,
+		Customer: id.New[id.Customer](),
+		User:     id.New[id.User](),
+		Session:  id.New[id.Session](),
+		Role:     principal.Administrator,
 	}
 }
 
 func encode(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// sign makes a token of any header and payload with the known key, as somebody could who had it but
-// not our manners.
+// sign signs any header and payload with the known key, as an attacker could who had the key.
 func (b *bench) sign(header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
 	return signed + "." + encode(string(ed25519.Sign(ed25519.NewKeyFromSeed(b.key.Seed()), []byte(signed))))
@@ -96,18 +102,28 @@ const (
 	someToken    = "3f0c5f0e-6f1c-4d5e-9a4b-000000000004"
 )
 
-// payload is a good payload at the bench's time.
+// payload is a valid payload at the bench's time.
 func (b *bench) payload() string {
 	now := b.clock.Now().Unix()
-	return fmt.Sprintf(`{"iss":%q,"aud":%q,"sub":%q,"iat":%d,"exp":%d,"jti":%q,"customer_id":%q,"role":"customer","sid":%q}`,
-		issuer, audience, someUser, now, now+600, someToken, someCustomer, someSession)
+	return fmt.Sprintf(
+		`{"iss":%q,"aud":%q,"sub":%q,"iat":%d,"exp":%d,"jti":%q,"customer_id":%q,"role":"customer","sid":%q}`,
+		issuer,
+		audience,
+		someUser,
+		now,
+		now+600,
+		someToken,
+		someCustomer,
+		someSession,
+	)
 }
 
 func TestIssueAndVerify(t *testing.T) {
 	b := newBench(t)
 	rapid.Check(t, func(t *rapid.T) {
 		claims := someClaims()
-		claims.Role = rapid.SampledFrom([]principal.Role{principal.Operator, principal.Administrator, principal.User}).Draw(t, "role")
+		claims.Role = rapid.SampledFrom([]principal.Role{principal.Operator, principal.Administrator, principal.User}).
+			Draw(t, "role")
 		claims.ClientID = rapid.StringMatching(`[!-~]{0,64}`).Draw(t, "client_id")
 		b.clock.Advance(time.Duration(rapid.IntRange(0, 5_000_000).Draw(t, "microseconds")) * time.Microsecond)
 		text, err := b.authority.Issue(claims)
@@ -122,7 +138,8 @@ func TestIssueAndVerify(t *testing.T) {
 		if err != nil || again != got {
 			t.Fatalf("remembered %+v, %v; verified %+v", again, err, got)
 		}
-		if got.ID == "" || got.IssuedAt != b.clock.Now().Truncate(time.Second) || got.ExpiresAt != got.IssuedAt.Add(10*time.Minute) {
+		if got.ID == "" || got.IssuedAt != b.clock.Now().Truncate(time.Second) ||
+			got.ExpiresAt != got.IssuedAt.Add(10*time.Minute) {
 			t.Fatalf("got %+v", got)
 		}
 		claims.ID, claims.IssuedAt, claims.ExpiresAt = got.ID, got.IssuedAt, got.ExpiresAt
@@ -140,7 +157,7 @@ func TestFormOfAToken(t *testing.T) {
 	if err != nil || string(header) != b.header() {
 		t.Fatalf("header %s, %v", header, err)
 	}
-	// Another library, with its checks on, takes the token too.
+	// Another library, with its checks on, accepts the token too.
 	var claims jwt.MapClaims
 	_, err = jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithStrictDecoding(), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithTimeFunc(b.clock.Now)).
@@ -158,7 +175,7 @@ func TestFormOfAToken(t *testing.T) {
 	}
 }
 
-// TestAttacks holds one row for every way in which tokens of this kind have been forged or respelt.
+// TestAttacks has a row for each known way to forge or respell a JWT.
 func TestAttacks(t *testing.T) {
 	b := newBench(t)
 	good := b.sign(b.header(), b.payload())
@@ -186,7 +203,10 @@ func TestAttacks(t *testing.T) {
 	now := b.clock.Now().Unix()
 	times := func(issuedAt, expiresAt any) string {
 		text := replaced(t, b.payload(), fmt.Sprintf(`"iat":%d`, now), fmt.Sprintf(`"iat":%v`, issuedAt))
-		return b.sign(b.header(), replaced(t, text, fmt.Sprintf(`"exp":%d`, now+600), fmt.Sprintf(`"exp":%v`, expiresAt)))
+		return b.sign(
+			b.header(),
+			replaced(t, text, fmt.Sprintf(`"exp":%d`, now+600), fmt.Sprintf(`"exp":%v`, expiresAt)),
+		)
 	}
 	// The last character of a signature carries four bits that must be zero: another character
 	// there is another spelling of the same bytes.
@@ -198,20 +218,40 @@ func TestAttacks(t *testing.T) {
 	tests := []struct{ name, text string }{
 		{"empty", ""},
 		{"dots alone", ".."},
-		{"alg none, no signature", encode(`{"alg":"none","typ":"at+jwt","kid":"`+b.key.ID()+`"}`) + "." + parts[1] + "."},
+		{
+			"alg none, no signature",
+			encode(`{"alg":"none","typ":"at+jwt","kid":"`+b.key.ID()+`"}`) + "." + parts[1] + ".",
+		},
 		{"alg none, old signature", encode(`{"alg":"none"}`) + "." + parts[1] + "." + parts[2]},
 		{"alg None, signed", header(`"EdDSA"`, `"None"`)},
 		{"good header, no signature", parts[0] + "." + parts[1] + "."},
-		{"HS256 with the public key as secret", hs256(`{"alg":"HS256","typ":"at+jwt","kid":"`+b.key.ID()+`"}`, b.key.Public())},
-		{"HS256 with its text as secret", hs256(`{"alg":"HS256","typ":"at+jwt","kid":"`+b.key.ID()+`"}`, []byte(b.keys.JWKS().Keys[0].X))},
+		{
+			"HS256 with the public key as secret",
+			hs256(`{"alg":"HS256","typ":"at+jwt","kid":"`+b.key.ID()+`"}`, b.key.Public()),
+		},
+		{
+			"HS256 with its text as secret",
+			hs256(`{"alg":"HS256","typ":"at+jwt","kid":"`+b.key.ID()+`"}`, []byte(b.keys.JWKS().Keys[0].X)),
+		},
 		{"HS256 with an empty secret", hs256(`{"alg":"HS256","typ":"at+jwt","kid":"`+b.key.ID()+`"}`, nil)},
 		{"HS256 under a good header", hs256(b.header(), b.key.Public())},
 		{"alg Ed25519, the new name", header(`"EdDSA"`, `"Ed25519"`)},
 		{"crit", header(`}`, `,"crit":["exp"]}`)},
 		{"crit, empty", header(`}`, `,"crit":[]}`)},
 		{"b64 false", header(`}`, `,"b64":false,"crit":["b64"]}`)},
-		{"embedded key", strangersSignature(replaced(t, b.header(), `}`, `,"jwk":{"kty":"OKP","crv":"Ed25519","x":"`+encode(string(stranger.Public()))+
-			`"}}`), b.payload())},
+		{
+			"embedded key",
+			strangersSignature(
+				replaced(
+					t,
+					b.header(),
+					`}`,
+					`,"jwk":{"kty":"OKP","crv":"Ed25519","x":"`+encode(string(stranger.Public()))+
+						`"}}`,
+				),
+				b.payload(),
+			),
+		},
 		{"address of a key", header(`}`, `,"jku":"https://attacker.example/jwks.json"}`)},
 		{"typ JWT", header(`"at+jwt"`, `"JWT"`)},
 		{"typ application/at+jwt", header(`"at+jwt"`, `"application/at+jwt"`)},
@@ -224,15 +264,24 @@ func TestAttacks(t *testing.T) {
 		{"kid empty", header(b.key.ID(), ``)},
 		{"ALG", header(`"alg"`, `"ALG"`)},
 		{"header with white space", header(`,"typ"`, `, "typ"`)},
-		{"header in another order", b.sign(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":%q}`, b.key.ID()), b.payload())},
+		{
+			"header in another order",
+			b.sign(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":%q}`, b.key.ID()), b.payload()),
+		},
 		{"header not JSON", b.sign(`x`, b.payload())},
 		{"header with trailing data", b.sign(b.header()+`{}`, b.payload())},
-		{"unknown key", strangersSignature(fmt.Sprintf(`{"alg":"EdDSA","typ":"at+jwt","kid":%q}`, stranger.ID()), b.payload())},
+		{
+			"unknown key",
+			strangersSignature(fmt.Sprintf(`{"alg":"EdDSA","typ":"at+jwt","kid":%q}`, stranger.ID()), b.payload()),
+		},
 		{"another key under a known id", strangersSignature(b.header(), b.payload())},
 		{"signature of another token", parts[0] + "." + parts[1] + "." + strings.Split(b.issue(t), ".")[2]},
 		{"signature of zeros", parts[0] + "." + parts[1] + "." + encode(string(make([]byte, 64)))},
 		{"signature with S + L", malleable},
-		{"claims changed", parts[0] + "." + encode(replaced(t, b.payload(), `"customer"`, `"operator"`)) + "." + parts[2]},
+		{
+			"claims changed",
+			parts[0] + "." + encode(replaced(t, b.payload(), `"customer"`, `"operator"`)) + "." + parts[2],
+		},
 		{"two parts", parts[0] + "." + parts[1]},
 		{"four parts", good + ".x"},
 		{"five parts, as an encrypted token", good + ".x.y"},
@@ -246,7 +295,10 @@ func TestAttacks(t *testing.T) {
 		{"line break instead of a letter", parts[0] + "." + parts[1] + "." + parts[2][:85] + "\n"},
 		{"padding", parts[0] + "." + parts[1] + "." + parts[2] + "=="},
 		{"left-over bits", sloppy},
-		{"standard alphabet", parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace(parts[2]) + "+"},
+		{
+			"standard alphabet",
+			parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace(parts[2]) + "+",
+		},
 		{"Bearer in front", "Bearer " + good},
 		{"huge", good + strings.Repeat("A", token.MaxLength)},
 		{"huge claims, signed", claims(`"role"`, `"padding":"`+strings.Repeat("A", token.MaxLength)+`","role"`)},
@@ -302,8 +354,11 @@ func TestAttacks(t *testing.T) {
 		{"client_id with a line break", claims(`"iat"`, `"client_id":"a\nb","iat"`)},
 		{"client_id too long", claims(`"iat"`, `"client_id":"`+strings.Repeat("a", 65)+`","iat"`)},
 		{"claims with white space", claims(`"role"`, ` "role"`)},
-		{"claims in another order", claims(`"role":"customer",`+fmt.Sprintf(`"sid":%q`, someSession), fmt.Sprintf(`"sid":%q`, someSession)+
-			`,"role":"customer"`)},
+		{
+			"claims in another order",
+			claims(`"role":"customer",`+fmt.Sprintf(`"sid":%q`, someSession), fmt.Sprintf(`"sid":%q`, someSession)+
+				`,"role":"customer"`),
+		},
 		{"claims with trailing data", b.sign(b.header(), b.payload()+`{}`)},
 		{"claims with a trailing space", b.sign(b.header(), b.payload()+` `)},
 		{"claims with bytes that are no text", claims(`"iat"`, "\"client_id\":\"\xff\",\"iat\"")},
@@ -337,7 +392,25 @@ func addOrder(t testing.TB, text string) []byte {
 		t.Fatal(err)
 	}
 	// little-endian
-	order := []byte{0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 31: 0x10}
+	order := []byte{
+		0xed,
+		0xd3,
+		0xf5,
+		0x5c,
+		0x1a,
+		0x63,
+		0x12,
+		0x58,
+		0xd6,
+		0x9c,
+		0xf7,
+		0xa2,
+		0xde,
+		0xf9,
+		0xde,
+		0x14,
+		31: 0x10,
+	}
 	carry := 0
 	for i := range order {
 		sum := int(signature[32+i]) + int(order[i]) + carry
@@ -470,7 +543,8 @@ func TestSettings(t *testing.T) {
 	if _, err := token.New(good, nil, clock.System()); !errors.Is(err, token.ErrSettings) {
 		t.Fatalf("no keyring: %v", err)
 	}
-	if authority, err := token.New(good, token.NewKeyring(), clock.System()); err != nil || authority.Lifetime() != 10*time.Minute {
+	authority, err := token.New(good, token.NewKeyring(), clock.System())
+	if err != nil || authority.Lifetime() != 10*time.Minute {
 		t.Fatalf("got %v, %v", authority, err)
 	}
 }
@@ -607,8 +681,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzVerifyClaims signs whatever it finds, so that the claims are reached, and demands that
-// nothing but one spelling is taken.
+// FuzzVerifyClaims signs its input, so that the claims are reached, and checks that only one
+// spelling is accepted.
 func FuzzVerifyClaims(f *testing.F) {
 	b := newBench(f)
 	f.Add(b.payload())
@@ -620,8 +694,11 @@ func FuzzVerifyClaims(f *testing.F) {
 			return
 		}
 		var members map[string]any
-		if err := json.Unmarshal([]byte(payload), &members); err != nil || !claims.Role.Valid() || members["role"] != string(claims.Role) ||
-			members["sub"] != claims.User.String() || members["iss"] != issuer || members["aud"] != audience {
+		err = json.Unmarshal([]byte(payload), &members)
+		if err != nil || !claims.Role.Valid() || members["role"] != string(claims.Role) ||
+			members["sub"] != claims.User.String() ||
+			members["iss"] != issuer ||
+			members["aud"] != audience {
 			t.Fatalf("took %s as %+v", payload, claims)
 		}
 	})

@@ -27,10 +27,26 @@ func TestVectors(t *testing.T) {
 		code    string
 	}{
 		// RFC 4226, appendix D: the first ten steps
-		{0, "755224"}, {30, "287082"}, {60, "359152"}, {90, "969429"}, {120, "338314"},
-		{150, "254676"}, {180, "287922"}, {210, "162583"}, {240, "399871"}, {270, "520489"},
+		{0, "755224"},
+		{30, "287082"},
+		{60, "359152"},
+		{90, "969429"},
+		{120, "338314"},
+		{150, "254676"},
+		{180, "287922"},
+		{210, "162583"},
+		{240, "399871"},
+		{270, "520489"},
 		// RFC 6238, appendix B: the last six of eight digits
-		{59, "287082"}, {1111111109, "081804"}, {1111111111, "050471"}, {1234567890, "005924"}, {2000000000, "279037"}, {20000000000, "353130"},
+		{
+			59,
+			"287082",
+		},
+		{1111111109, "081804"},
+		{1111111111, "050471"},
+		{1234567890, "005924"},
+		{2000000000, "279037"},
+		{20000000000, "353130"},
 	}
 	for _, test := range tests {
 		now := time.Unix(test.seconds, 0)
@@ -77,8 +93,7 @@ func TestWindowAndReplay(t *testing.T) {
 	}
 }
 
-// Among a million codes, two neighbouring steps have the same now and then; these do. It must not
-// count twice.
+// Two adjacent steps have the same code now and then, such as these. It must not be valid twice.
 func TestACodeThatTwoStepsHaveCountsOnce(t *testing.T) {
 	const step = 910737
 	now := time.Unix(step*30, 0)
@@ -116,7 +131,7 @@ func TestSecretsThatAreNotOursLetNobodyIn(t *testing.T) {
 		"\n" + strings.Repeat("\n", 31), strings.Repeat("=", 32),
 	} {
 		secret := sensitive.New(text)
-		// the last two: an empty secret's first codes
+		// The last two are the first codes of an empty secret.
 		for _, code := range []string{"287082", "755224", "328482", "812658"} {
 			if _, ok := totp.Verify(secret, code, time.Unix(59, 0), -1); ok {
 				t.Errorf("%q lets in", text)
@@ -211,9 +226,16 @@ func TestURI(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := url.Values{
-				"secret": {secret.Reveal()}, "issuer": {test.issuer}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {"30"},
+				"secret": {
+					secret.Reveal(),
+				},
+				"issuer":    {test.issuer},
+				"algorithm": {"SHA1"},
+				"digits":    {"6"},
+				"period":    {"30"},
 			}
-			if got, err := url.ParseQuery(read.RawQuery); err != nil || got.Encode() != want.Encode() || strings.Contains(uri.Reveal(), "+") {
+			got, err := url.ParseQuery(read.RawQuery)
+			if err != nil || got.Encode() != want.Encode() || strings.Contains(uri.Reveal(), "+") {
 				t.Errorf("the query is %v, %v", got, err)
 			}
 			if read.Scheme != "otpauth" || read.Host != "totp" || read.Path != "/"+test.issuer+":"+test.account {
@@ -231,7 +253,8 @@ func TestRecoveryCodes(t *testing.T) {
 	form, seen := regexp.MustCompile(`^([0-9A-HJKMNP-TV-Z]{4}-){3}[0-9A-HJKMNP-TV-Z]{4}$`), map[string]bool{}
 	for i, code := range codes {
 		hash, err := totp.HashRecoveryCode(code.Reveal())
-		if err != nil || !bytes.Equal(hash, hashes[i]) || len(hash) != 32 || seen[string(hash)] || !form.MatchString(code.Reveal()) {
+		if err != nil || !bytes.Equal(hash, hashes[i]) || len(hash) != 32 || seen[string(hash)] ||
+			!form.MatchString(code.Reveal()) {
 			t.Errorf("code %d went wrong: %v", i, err)
 		}
 		seen[string(hash)] = true
@@ -248,7 +271,12 @@ func TestRecoveryCodesAsTyped(t *testing.T) {
 		codes, hashes := totp.NewRecoveryCodes(1)
 		var typed strings.Builder
 		for _, r := range strings.ReplaceAll(codes[0].Reveal(), "-", "") {
-			typed.WriteString(strings.Repeat(rapid.SampledFrom([]string{"", "", "-", " "}).Draw(t, "between"), rapid.IntRange(0, 2).Draw(t, "times")))
+			typed.WriteString(
+				strings.Repeat(
+					rapid.SampledFrom([]string{"", "", "-", " "}).Draw(t, "between"),
+					rapid.IntRange(0, 2).Draw(t, "times"),
+				),
+			)
 			variants := []string{string(r), strings.ToLower(string(r))}
 			switch r {
 			case '0':
@@ -286,7 +314,8 @@ func FuzzVerify(f *testing.F) {
 			return
 		}
 		expected, err := totp.Code(vectors(), time.Unix(step*30, 0))
-		if err != nil || strings.ReplaceAll(code, " ", "") != expected || step <= last || step < seconds/30-1 || step > seconds/30+1 {
+		if err != nil || strings.ReplaceAll(code, " ", "") != expected || step <= last || step < seconds/30-1 ||
+			step > seconds/30+1 {
 			t.Fatalf("took %q at %d after %d for step %d", code, seconds, last, step)
 		}
 	})

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// This program writes passwords.bin; README.md beside it says where the words come from and how to
-// run it.
+// This program writes passwords.bin; README.md beside it documents the source of the words and how
+// to run it.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/password"
 )
 
-// source is the SHA-256 of the list that the first argument names, so that the same words always
-// give the same file.
+// source is the SHA-256 of the list that the first argument names, so that the output is
+// reproducible.
 const source = "f422773d94d630f27e08b26d7017e847bb1feb2a84809340e9c0b0c47b33e3f1"
 
 func main() {
