@@ -114,9 +114,21 @@ func (f *fixture) verify(t *testing.T, of id.Backup) error {
 	return err
 }
 
-func (f *fixture) restore(t *testing.T, of id.Backup, into sensitive.String, change ...func(*backup.RestoreSettings)) (backup.Restored, error) {
+func (f *fixture) restore(
+	t *testing.T,
+	of id.Backup,
+	into sensitive.String,
+	change ...func(*backup.RestoreSettings),
+) (backup.Restored, error) {
 	t.Helper()
-	settings := backup.RestoreSettings{Vault: f.vault, Identities: f.identities, Into: into, Stores: app.Stores(), Clock: f.Clock.Now, Log: f.Log.Logger()}
+	settings := backup.RestoreSettings{
+		Vault:      f.vault,
+		Identities: f.identities,
+		Into:       into,
+		Stores:     app.Stores(),
+		Clock:      f.Clock.Now,
+		Log:        f.Log.Logger(),
+	}
 	for _, apply := range change {
 		apply(&settings)
 	}
@@ -153,7 +165,9 @@ const marker = "Zyxwvu-Marker"
 
 func (f *fixture) mark(t *testing.T) {
 	t.Helper()
-	if _, err := customer.NewService(f.DB).Create(t.Context(), customer.New{Slug: "acme", Name: marker}, func(*postgres.Tx) error { return nil }); err != nil {
+	acme := customer.New{Slug: "acme", Name: marker}
+	_, err := customer.NewService(f.DB).Create(t.Context(), acme, func(*postgres.Tx) error { return nil })
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -163,11 +177,14 @@ func TestABackupIsEncryptedAndCatalogued(t *testing.T) {
 	f := newFixture(t)
 	f.mark(t)
 	made := f.make(t)
-	if made.State != backup.Available || !made.ExpiresAt.Equal(made.TakenAt.Add(kept)) || made.Ledger == nil || made.Ledger.Number != 7 || !made.TakenAt.Equal(f.Clock.Now()) {
+	if made.State != backup.Available || !made.ExpiresAt.Equal(made.TakenAt.Add(kept)) || made.Ledger == nil ||
+		made.Ledger.Number != 7 ||
+		!made.TakenAt.Equal(f.Clock.Now()) {
 		t.Errorf("%+v", made)
 	}
 	listed, err := f.List(t.Context(), id.Backup{}, 10)
-	if err != nil || len(listed) != 1 || listed[0].ID != made.ID || *listed[0].Size != *made.Size || !bytes.Equal(listed[0].SHA256, made.SHA256) {
+	if err != nil || len(listed) != 1 || listed[0].ID != made.ID || *listed[0].Size != *made.Size ||
+		!bytes.Equal(listed[0].SHA256, made.SHA256) {
 		t.Errorf("%+v, %v", listed, err)
 	}
 	lying, err := f.vault.List(t.Context())
@@ -209,13 +226,23 @@ func TestTamperingIsNamed(t *testing.T) {
 		changed := bytes.Clone(whole)
 		changed[at] ^= 0x20
 		writeFile(t, data, changed)
-		if err := f.verify(t, made.ID); err == nil || !strings.Contains(err.Error(), made.ID.String()+".age is damaged") {
+		if err := f.verify(
+			t,
+			made.ID,
+		); err == nil ||
+			!strings.Contains(err.Error(), made.ID.String()+".age is damaged") {
 			t.Fatalf("byte %d: %v", at, err)
 		}
 	}
-	for name, changed := range map[string][]byte{"cut": whole[:len(whole)-1], "empty": {}, "longer": append(bytes.Clone(whole), 0)} {
+	for name, changed := range map[string][]byte{
+		"cut": whole[:len(whole)-1], "empty": {}, "longer": append(bytes.Clone(whole), 0),
+	} {
 		writeFile(t, data, changed)
-		if err := f.verify(t, made.ID); err == nil || !strings.Contains(err.Error(), made.ID.String()+".age is damaged") {
+		if err := f.verify(
+			t,
+			made.ID,
+		); err == nil ||
+			!strings.Contains(err.Error(), made.ID.String()+".age is damaged") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -233,7 +260,13 @@ func TestTamperingIsNamed(t *testing.T) {
 		}
 	}
 	writeFile(t, entry, catalogue)
-	if _, err := (backup.Vault{Store: f.vault.Store, Box: box(t, 2)}).Get(t.Context(), made.ID); !errors.Is(err, backup.ErrEntry) {
+	if _, err := (backup.Vault{Store: f.vault.Store, Box: box(t, 2)}).Get(
+		t.Context(),
+		made.ID,
+	); !errors.Is(
+		err,
+		backup.ErrEntry,
+	) {
 		t.Errorf("another master key: %v", err)
 	}
 	// One backup's objects under the name of another.
@@ -252,7 +285,15 @@ func TestTamperingIsNamed(t *testing.T) {
 	if _, err := f.vault.Verify(t.Context(), made.ID, wrong, ""); !errors.Is(err, backup.ErrIdentity) {
 		t.Errorf("another identity: %v", err)
 	}
-	if _, err := f.restore(t, made.ID, into, func(s *backup.RestoreSettings) { s.Identities = wrong }); !errors.Is(err, backup.ErrIdentity) {
+	if _, err := f.restore(
+		t,
+		made.ID,
+		into,
+		func(s *backup.RestoreSettings) { s.Identities = wrong },
+	); !errors.Is(
+		err,
+		backup.ErrIdentity,
+	) {
 		t.Errorf("restoring with another identity: %v", err)
 	}
 	if err := f.verify(t, id.New[id.Backup]()); !errors.Is(err, backup.ErrUnknown) {
@@ -288,7 +329,7 @@ func TestOneIsMadeAtATime(t *testing.T) {
 		}
 	}
 	if made == 0 {
-		t.Error("nobody succeeded")
+		t.Error("none succeeded")
 	}
 	counts, err := f.Counts(t.Context())
 	if err != nil || counts[backup.Available] != int64(made) || counts[backup.Creating]+counts[backup.Failed] != 0 {
@@ -301,7 +342,9 @@ func TestWhatCannotBeMadeLeavesNothing(t *testing.T) {
 	f := newFixture(t)
 	superuser := f.Superuser(t)
 	role := "bound_" + strings.ToLower(strings.ReplaceAll(id.New[id.Backup]().String(), "-", ""))
-	for _, statement := range []string{"create role " + role + " login in role pg_read_all_data", "grant steward_platform to " + role} {
+	for _, statement := range []string{
+		"create role " + role + " login in role pg_read_all_data", "grant steward_platform to " + role,
+	} {
 		if _, err := superuser.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
@@ -326,12 +369,17 @@ func TestWhatCannotBeMadeLeavesNothing(t *testing.T) {
 	_, err = f.service(gone).Create(t.Context())
 	wantError(t, err, "STEWARD_BACKUP_DATABASE_URL")
 
+	programs := func(folder string) *backup.Settings {
+		return &backup.Settings{
+			Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: folder,
+		}
+	}
 	for settings, part := range map[*backup.Settings]string{
-		{Kept: kept, Recipients: f.settings.Recipients}:                                                                         "STEWARD_BACKUP_DATABASE_URL",
-		{Kept: kept, DatabaseURL: f.URL, Stores: app.Stores()}:                                                                  "STEWARD_BACKUP_RECIPIENTS",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: t.TempDir()}:        "STEWARD_PG_BIN",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: "testdata/old"}:     "version 9",
-		{Kept: kept, Recipients: f.settings.Recipients, DatabaseURL: f.URL, Stores: app.Stores(), Programs: "testdata/unlucky"}: "out of luck",
+		{Kept: kept, Recipients: f.settings.Recipients}:        "STEWARD_BACKUP_DATABASE_URL",
+		{Kept: kept, DatabaseURL: f.URL, Stores: app.Stores()}: "STEWARD_BACKUP_RECIPIENTS",
+		programs(t.TempDir()):                                  "STEWARD_PG_BIN",
+		programs("testdata/old"):                               "version 9",
+		programs("testdata/unlucky"):                           "out of luck",
 	} {
 		_, err := f.service(*settings).Create(t.Context())
 		wantError(t, err, part)
@@ -434,11 +482,14 @@ func TestTheCatalogueIsComparedWithTheStore(t *testing.T) {
 	}
 
 	writeFile(t, filepath.Join(f.folder, "backups", "something"), nil)
-	nobodys := id.New[id.Backup]().String()
-	writeFile(t, filepath.Join(f.folder, "backups", nobodys+".age"), whole)
-	compare(backup.Difference{Kind: backup.ObjectUnknown, Object: "backups/" + nobodys + ".age"}, backup.Difference{Kind: backup.ObjectUnknown, Object: "backups/something"})
-	for _, one := range []string{"something", nobodys + ".age"} {
-		if err := os.Remove(filepath.Join(f.folder, "backups", one)); err != nil {
+	unknown := id.New[id.Backup]().String()
+	writeFile(t, filepath.Join(f.folder, "backups", unknown+".age"), whole)
+	compare(
+		backup.Difference{Kind: backup.ObjectUnknown, Object: "backups/" + unknown + ".age"},
+		backup.Difference{Kind: backup.ObjectUnknown, Object: "backups/something"},
+	)
+	for _, name := range []string{"something", unknown + ".age"} {
+		if err := os.Remove(filepath.Join(f.folder, "backups", name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -450,7 +501,10 @@ func TestTheCatalogueIsComparedWithTheStore(t *testing.T) {
 	}
 	compare()
 	again, err := f.Get(t.Context(), made.ID)
-	if err != nil || again.State != backup.Available || !bytes.Equal(again.SHA256, made.SHA256) || !again.ExpiresAt.Equal(made.ExpiresAt) || again.Ledger == nil || *again.Ledger != *made.Ledger {
+	if err != nil || again.State != backup.Available || !bytes.Equal(again.SHA256, made.SHA256) ||
+		!again.ExpiresAt.Equal(made.ExpiresAt) ||
+		again.Ledger == nil ||
+		*again.Ledger != *made.Ledger {
 		t.Errorf("%+v, %v", again, err)
 	}
 	// A restored catalogue knows backups that have expired since.
@@ -468,8 +522,10 @@ func TestABackupWhoseMakerDiedIsGivenUp(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	left := id.New[id.Backup]()
-	_, err := f.Superuser(t).Exec(t.Context(), "insert into backups (id, state, requested_at, taken_at, expires_at) values ($1, 'creating', $2, $2, $3)",
-		left.UUID, f.Clock.Now(), f.Clock.Now().Add(kept))
+	_, err := f.Superuser(t).
+		Exec(t.Context(), "insert into backups (id, state, requested_at, taken_at, expires_at) "+
+			"values ($1, 'creating', $2, $2, $3)",
+			left.UUID, f.Clock.Now(), f.Clock.Now().Add(kept))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -483,7 +539,8 @@ func TestABackupWhoseMakerDiedIsGivenUp(t *testing.T) {
 	}
 	// One whose maker died when everything was written is good.
 	whole := f.make(t)
-	if _, err := f.Superuser(t).Exec(t.Context(), "update backups set state = 'creating' where id = $1", whole.ID.UUID); err != nil {
+	if _, err := f.Superuser(t).
+		Exec(t.Context(), "update backups set state = 'creating' where id = $1", whole.ID.UUID); err != nil {
 		t.Fatal(err)
 	}
 	f.Clock.Advance(time.Hour)
@@ -584,7 +641,8 @@ func TestRestoring(t *testing.T) {
 		}
 		err := db.InPlatform(t.Context(), func(tx *postgres.Tx) error {
 			last, err := backup.LastRestoreTx(tx)
-			if err != nil || last == nil || last.Backup.ID != of || last.Backup.Ledger == nil || last.Backup.Ledger.Number != 7 {
+			if err != nil || last == nil || last.Backup.ID != of || last.Backup.Ledger == nil ||
+				last.Backup.Ledger.Number != 7 {
 				t.Errorf("%+v, %v", last, err)
 			}
 			return err
@@ -593,8 +651,10 @@ func TestRestoring(t *testing.T) {
 			t.Error(err)
 		}
 		// The catalogue is the store's, not the one of then.
-		listed, err := backup.NewService(db, f.vault, nil, nil, f.settings, f.Log.Logger()).List(t.Context(), id.Backup{}, 10)
-		if err != nil || len(listed) != 2 || listed[0].ID != later.ID || listed[0].State != backup.Available || listed[1].State != backup.Available {
+		listed, err := backup.NewService(db, f.vault, nil, nil, f.settings, f.Log.Logger()).
+			List(t.Context(), id.Backup{}, 10)
+		if err != nil || len(listed) != 2 || listed[0].ID != later.ID || listed[0].State != backup.Available ||
+			listed[1].State != backup.Available {
 			t.Errorf("%+v, %v", listed, err)
 		}
 		if err := db.Close(); err != nil {
@@ -609,7 +669,7 @@ func TestRestoring(t *testing.T) {
 	_, err = f.restore(t, made.ID, f.URL, func(s *backup.RestoreSettings) { s.Replace = true })
 	wantError(t, err, "other connections")
 
-	// A restore that was broken off shows, and is done again without being told to replace.
+	// A restore that was interrupted is noticed, and can be repeated without Replace.
 	_, err = f.restore(t, made.ID, into, func(s *backup.RestoreSettings) {
 		s.Replace, s.Programs = true, "testdata/failing"
 	})
@@ -642,7 +702,10 @@ func TestRestoringTakesNoSuperuser(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := server.Exec(t.Context(), "create role "+role+" login in role steward_app, steward_platform, steward_worker, steward_offboarder"); err != nil {
+	if _, err := server.Exec(
+		t.Context(),
+		"create role "+role+" login in role steward_app, steward_platform, steward_worker, steward_offboarder",
+	); err != nil {
 		t.Fatal(err)
 	}
 	into := dbtest.NewEmpty(t)
@@ -650,11 +713,19 @@ func TestRestoringTakesNoSuperuser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Exec(t.Context(), "alter database "+strings.TrimPrefix(address.Path, "/")+" owner to "+role); err != nil {
+	if _, err := server.Exec(
+		t.Context(),
+		"alter database "+strings.TrimPrefix(address.Path, "/")+" owner to "+role,
+	); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // into an empty one, and in place of what is there
-		if _, err := f.restore(t, made.ID, as(t, into, role), func(s *backup.RestoreSettings) { s.Replace = true }); err != nil {
+		if _, err := f.restore(
+			t,
+			made.ID,
+			as(t, into, role),
+			func(s *backup.RestoreSettings) { s.Replace = true },
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -662,8 +733,8 @@ func TestRestoringTakesNoSuperuser(t *testing.T) {
 	if err := errors.Join(db.CheckSchema(t.Context()), db.CheckRoles(t.Context())); err != nil {
 		t.Error(err)
 	}
-	if _, there, err := customer.NewService(db).Find(t.Context(), "acme"); err != nil || !there {
-		t.Errorf("the customer is there: %t, %v", there, err)
+	if _, exists, err := customer.NewService(db).Find(t.Context(), "acme"); err != nil || !exists {
+		t.Errorf("the customer exists: %t, %v", exists, err)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Stores declares what this package keeps.
+// Stores declares the tables and objects of this package.
 func Stores() []postgres.Store {
 	return []postgres.Store{
 		{
@@ -41,11 +41,16 @@ func Stores() []postgres.Store {
 			Keep:   postgres.Retention{Words: "for good"},
 		},
 		{
-			Objects: prefix, Title: "Backups",
-			Purpose:   "So that a lost database can be restored.",
-			Whose:     inventory.OfService,
-			Keep:      postgres.Retention{From: "taken_at of the backup", Words: "as many days as the operator of the service set, 35 if not set"},
-			Elsewhere: "Backups hold copies of all this, encrypted, until they expire by themselves. They are read only to restore the whole service, and erasures are applied again then.",
+			Objects: prefix,
+			Title:   "Backups",
+			Purpose: "So that a lost database can be restored.",
+			Whose:   inventory.OfService,
+			Keep: postgres.Retention{
+				From:  "taken_at of the backup",
+				Words: "as many days as the operator of the service set, 35 if not set",
+			},
+			Elsewhere: "Backups hold copies of all this, encrypted, until they expire by themselves. " +
+				"They are read only to restore the whole service, and erasures are applied again then.",
 		},
 	}
 }

@@ -26,8 +26,9 @@ type programs struct {
 	major  int
 }
 
-// findPrograms finds the programs for a server: of its own version, or else of the nearest newer one. Older ones cannot read it. They must also be as new as the dump that
-// they are to read, if it is for that.
+// findPrograms returns the programs for a server: of its own version, or else of the nearest newer
+// one. Older ones cannot dump it. To read a dump, they must not be older than the program that made
+// it. Zero: any version.
 func findPrograms(ctx context.Context, folder string, server, dump int) (programs, error) {
 	folders := []string{folder}
 	if folder == "" {
@@ -35,33 +36,36 @@ func findPrograms(ctx context.Context, folder string, server, dump int) (program
 	}
 	least := max(server, dump)
 	var best, old programs
-	for _, one := range folders {
-		major, err := askVersion(ctx, one)
+	for _, f := range folders {
+		major, err := version(ctx, f)
 		switch {
 		case err != nil && folder != "":
 			return programs{}, fmt.Errorf("STEWARD_PG_BIN: %w", err)
 		case err != nil:
 		case major < least:
 			if major > old.major {
-				old = programs{one, major}
+				old = programs{f, major}
 			}
 		case best.folder == "" || major < best.major:
-			best = programs{one, major}
+			best = programs{f, major}
 		}
 	}
 	switch {
 	case best.folder != "":
 		return best, nil
 	case old.folder != "":
-		return programs{}, fmt.Errorf("pg_dump and pg_restore in %s are of version %d, and version %d is needed; install postgresql-client-%d or name another folder with STEWARD_PG_BIN",
+		return programs{}, fmt.Errorf("pg_dump and pg_restore in %s are of version %d, and version %d is needed; "+
+			"install postgresql-client-%d or name another folder with STEWARD_PG_BIN",
 			old.folder, old.major, least, least)
 	default:
-		return programs{}, fmt.Errorf("pg_dump and pg_restore were not found; install postgresql-client-%d or name their folder with STEWARD_PG_BIN", max(least, 14))
+		return programs{}, fmt.Errorf("pg_dump and pg_restore were not found; "+
+			"install postgresql-client-%d or name their folder with STEWARD_PG_BIN", max(least, 14))
 	}
 }
 
-// clientFolders are the folders of the machine that hold the programs. Debian has links in /usr/bin to a program that chooses a version by its own lights; the programs
-// themselves lie where the finder looks anyway.
+// clientFolders returns the folders of the machine that have the programs. Debian has links in
+// /usr/bin to a wrapper that chooses a version by its own rules; the programs themselves are in
+// folders that are searched anyway.
 func clientFolders() []string {
 	return slices.DeleteFunc(pgprograms.Machine().Folders("pg_dump", "pg_restore"), func(folder string) bool {
 		real, err := filepath.EvalSymlinks(filepath.Join(folder, "pg_dump"))
@@ -69,11 +73,12 @@ func clientFolders() []string {
 	})
 }
 
-// haveSome looks whether the programs are there at all, without running any.
-func haveSome(folder string) error {
+// checkPrograms returns an error where the programs do not exist. It runs none.
+func checkPrograms(folder string) error {
 	if folder == "" {
 		if len(clientFolders()) == 0 {
-			return errors.New("pg_dump and pg_restore were not found; install postgresql-client or name their folder with STEWARD_PG_BIN")
+			return errors.New("pg_dump and pg_restore were not found; " +
+				"install postgresql-client or name their folder with STEWARD_PG_BIN")
 		}
 		return nil
 	}
@@ -85,7 +90,8 @@ func haveSome(folder string) error {
 	return nil
 }
 
-func askVersion(ctx context.Context, folder string) (int, error) {
+// version returns the major version of the programs in a folder.
+func version(ctx context.Context, folder string) (int, error) {
 	for _, name := range []string{"pg_restore", "pg_dump"} {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -107,7 +113,8 @@ func askVersion(ctx context.Context, folder string) (int, error) {
 	return 0, nil
 }
 
-// target is a database as the programs are told of it: the password goes through the environment, where others on the machine do not see it.
+// target is a database in the form that the programs take. The password is passed in the
+// environment, where other users of the machine cannot read it.
 type target struct {
 	name     string // libpq's URL, without the password
 	password string
@@ -130,19 +137,24 @@ func targetOf(text sensitive.String, setting string) (target, error) {
 	return to, nil
 }
 
-// environment is what the programs get of ours: nothing that the service alone is to know.
+// environment returns the environment of the programs: that of the service without its secrets.
 func environment() []string {
-	given := []string{"LC_ALL=C"}
+	passed := []string{"LC_ALL=C"}
 	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); name == "PATH" || name == "HOME" || name == "TMPDIR" || name == "LD_LIBRARY_PATH" || strings.HasPrefix(name, "PG") && name != "PGOPTIONS" {
-			given = append(given, variable)
+		name, _, _ := strings.Cut(variable, "=")
+		if slices.Contains([]string{"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}, name) ||
+			strings.HasPrefix(name, "PG") && name != "PGOPTIONS" {
+			passed = append(passed, variable)
 		}
 	}
-	return given
+	return passed
 }
 
-// run runs a program to its end. What it says of rows goes nowhere: only the sentences of PostgreSQL's that hold no values are part of the error.
-func (p programs) run(ctx context.Context, name string, on target, in io.Reader, out io.Writer, arguments ...string) error {
+// run runs a program and returns when it has ended. The error contains what the program complained
+// of, without values of rows.
+func (p programs) run(
+	ctx context.Context, name string, on target, in io.Reader, out io.Writer, arguments ...string,
+) error {
 	command := exec.CommandContext(ctx, filepath.Join(p.folder, name), arguments...)
 	command.Env = environment()
 	if on.name != "" {
@@ -151,35 +163,35 @@ func (p programs) run(ctx context.Context, name string, on target, in io.Reader,
 	if on.password != "" {
 		command.Env = append(command.Env, "PGPASSWORD="+on.password)
 	}
-	words := &tail{}
-	command.Stdin, command.Stdout, command.Stderr = in, out, words
+	messages := &tail{}
+	command.Stdin, command.Stdout, command.Stderr = in, out, messages
 	command.WaitDelay = 5 * time.Second
 	if err := command.Run(); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &programError{program: name, cause: err, words: words.complaint(name)}
+		return &programError{program: name, cause: err, message: messages.firstError(name)}
 	}
 	return nil
 }
 
-// programError is the failure of a program.
+// programError is the error of a program.
 type programError struct {
 	program string
 	cause   error
-	words   string
+	message string // may be empty
 }
 
 func (e *programError) Error() string {
-	if e.words == "" {
+	if e.message == "" {
 		return e.program + ": " + e.cause.Error()
 	}
-	return e.program + ": " + e.words
+	return e.program + ": " + e.message
 }
 
 func (e *programError) Unwrap() error { return e.cause }
 
-// tail keeps the end of what a program says.
+// tail keeps the last longestTail bytes of what is written.
 type tail struct{ kept bytes.Buffer }
 
 const longestTail = 16 << 10
@@ -193,18 +205,18 @@ func (t *tail) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// complaint is the first error that a program told of. Values of rows stand in quotes, in details and in contexts; of a sentence with quotes only what names things of the
-// schema is kept.
-func (t *tail) complaint(program string) string {
+// firstError returns the first error that a program wrote, without values of rows. Those are in
+// quotes, details and contexts; of an error with quotes only the names of the schema are kept.
+func (t *tail) firstError(program string) string {
 	for line := range strings.Lines(t.kept.String()) {
-		text, is := strings.CutPrefix(strings.TrimSpace(line), program+": error: ")
-		if !is {
+		text, ok := strings.CutPrefix(strings.TrimSpace(line), program+": error: ")
+		if !ok {
 			continue
 		}
-		if before, _, is := strings.Cut(text, " failed for table "); is {
+		if before, _, ok := strings.Cut(text, " failed for table "); ok {
 			return before + " failed for a table"
 		}
-		if before, after, is := strings.Cut(text, ": ERROR:"); is && strings.Contains(after, `: "`) {
+		if before, after, ok := strings.Cut(text, ": ERROR:"); ok && strings.Contains(after, `: "`) {
 			return before + ": ERROR" // such as: invalid input syntax for type …: "value"
 		}
 		return text

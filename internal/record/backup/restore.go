@@ -16,14 +16,14 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// RestoreSettings say what to restore with and where to.
+// RestoreSettings say how to restore, and into which database.
 type RestoreSettings struct {
 	Vault      Vault
 	Identities Identities
-	Into       sensitive.String // the database, as the user who is to own what is in it
-	Replace    bool             // what is in it goes
-	Programs   string           // the folder of pg_restore; empty: it is looked for
-	Stores     []postgres.Store // all that there are: some are emptied
+	Into       sensitive.String // the database, as the user who is to own its tables
+	Replace    bool             // drop what is in it
+	Programs   string           // the folder of pg_restore; empty: it is searched for
+	Stores     []postgres.Store // of the whole service: some are emptied
 	Clock      clock.Clock
 	Log        *slog.Logger
 }
@@ -31,13 +31,16 @@ type RestoreSettings struct {
 // Restored is one restore.
 type Restored struct {
 	ID         id.Restore
-	Backup     Backup // of what LastRestoreTx returns: the id, the moment and the position of the ledger
+	Backup     Backup
 	RestoredAt time.Time
 }
 
-// Restore brings a backup into a database. The backup is checked whole before the database is touched. What must not come back is gone before a service can open the
-// database, and the database knows that it was restored: until the mark is taken back at the end, no service opens it, so a restore that was broken off is seen and done again.
-// The schema is brought to the version of this program. Errors: ErrUnknown, ErrEntry, ErrIdentity, ErrNotEmpty.
+// Restore restores a backup into a database, migrates its schema to the version of this program,
+// and records the restore there. The whole backup is checked before the database is changed. The
+// database is marked until the restore is complete: no service opens it before, so an interrupted
+// restore is noticed and repeated. By then the tables that must not be restored are empty.
+//
+// Errors: ErrUnknown, ErrEntry, ErrIdentity, ErrNotEmpty.
 func Restore(ctx context.Context, settings RestoreSettings, backup id.Backup) (done Restored, err error) {
 	b, err := settings.Vault.Get(ctx, backup)
 	if err != nil {
@@ -48,7 +51,8 @@ func Restore(ctx context.Context, settings RestoreSettings, backup id.Backup) (d
 		return done, err
 	}
 	if *b.SchemaVersion > known {
-		return done, fmt.Errorf("the backup has the schema of version %d, and this program knows %d; restore with a newer steward", *b.SchemaVersion, known)
+		return done, fmt.Errorf("the backup has the schema of version %d, and this program knows %d; "+
+			"restore with a newer steward", *b.SchemaVersion, known)
 	}
 	on, err := targetOf(settings.Into, "the database to restore into")
 	if err != nil {
@@ -63,23 +67,24 @@ func Restore(ctx context.Context, settings RestoreSettings, backup id.Backup) (d
 	if err != nil {
 		return done, err
 	}
-	empty, broken, err := into.isEmpty(ctx)
+	empty, interrupted, err := into.isEmpty(ctx)
 	switch {
 	case err != nil:
 		return done, err
-	case !empty && !broken && !settings.Replace:
+	case !empty && !interrupted && !settings.Replace:
 		return done, fmt.Errorf("%w; restore into a new one, or give --replace to lose what is in it", ErrNotEmpty)
 	}
-	if others, err := into.others(ctx); err != nil {
+	if others, err := into.countOthers(ctx); err != nil {
 		return done, err
 	} else if others > 0 {
 		return done, fmt.Errorf("the database has %d other connections; end what uses it first", others)
 	}
-	settings.Log.InfoContext(ctx, "reading the backup whole, before the database is touched", "backup", backup, "bytes", *b.Size)
+	settings.Log.InfoContext(ctx, "checking the whole backup before the database is changed",
+		"backup", backup, "bytes", *b.Size)
 	if err := settings.Vault.check(ctx, b); err != nil {
 		return done, err
 	}
-	if err := settings.Vault.opens(ctx, b, settings.Identities); err != nil {
+	if err := settings.Vault.checkIdentities(ctx, b, settings.Identities); err != nil {
 		return done, err
 	}
 	if err := postgres.EnsureRoles(ctx, settings.Into); err != nil {
@@ -95,36 +100,42 @@ func Restore(ctx context.Context, settings RestoreSettings, backup id.Backup) (d
 	}
 	settings.Log.InfoContext(ctx, "restoring", "backup", backup, "taken_at", b.TakenAt)
 	err = settings.Vault.decrypted(ctx, b, settings.Identities, func(dump io.Reader) error {
-		return found.run(ctx, "pg_restore", on, dump, io.Discard, "--no-owner", "--single-transaction", "--exit-on-error")
+		return found.run(ctx, "pg_restore", on, dump, io.Discard,
+			"--no-owner", "--single-transaction", "--exit-on-error")
 	})
 	if err != nil {
 		return done, err
 	}
-	if err := into.forget(ctx, settings.Stores); err != nil {
+	if err := into.truncateUnsaved(ctx, settings.Stores); err != nil {
 		return done, err
 	}
 	if _, err := postgres.MigrateUp(ctx, settings.Into); err != nil {
 		return done, err
 	}
-	done = Restored{ID: id.New[id.Restore](), Backup: b, RestoredAt: settings.Clock().UTC().Truncate(time.Microsecond)}
-	if err := bookkeep(ctx, settings, done); err != nil {
+	done = Restored{
+		ID: id.New[id.Restore](), Backup: b, RestoredAt: settings.Clock().UTC().Truncate(time.Microsecond),
+	}
+	if err := recordRestore(ctx, settings, done); err != nil {
 		return done, err
 	}
 	return done, errors.Join(into.analyze(ctx), into.unmark(ctx))
 }
 
-// bookkeep notes the restore in the database, and brings its catalogue, which is the one of then, to what lies in the store.
-func bookkeep(ctx context.Context, settings RestoreSettings, done Restored) error {
-	db, err := postgres.Open(postgres.Settings{URL: settings.Into, MaxConnections: 1, PlatformConnections: 1}, settings.Clock, settings.Log)
+// recordRestore records the restore in the database, and updates the restored catalogue from the
+// store.
+func recordRestore(ctx context.Context, settings RestoreSettings, done Restored) error {
+	db, err := postgres.Open(postgres.Settings{
+		URL: settings.Into, MaxConnections: 1, PlatformConnections: 1,
+	}, settings.Clock, settings.Log)
 	if err != nil {
 		return err
 	}
 	err = db.InPlatform(ctx, func(tx *postgres.Tx) error {
-		// The backup itself was being made when it was taken.
-		if err := found(tx, done.Backup); err != nil {
+		// In the restored catalogue, the backup itself is still being made.
+		if err := upsert(tx, done.Backup); err != nil {
 			return err
 		}
-		return record(tx, done)
+		return insertRestore(tx, done)
 	})
 	if err == nil {
 		_, err = NewService(db, settings.Vault, nil, nil, Settings{}, settings.Log).Compare(ctx)
@@ -132,8 +143,8 @@ func bookkeep(ctx context.Context, settings RestoreSettings, done Restored) erro
 	return errors.Join(err, db.Close())
 }
 
-// opens makes sure that one of the identities opens a backup.
-func (v Vault) opens(ctx context.Context, b Backup, identities Identities) error {
+// checkIdentities returns an error where none of the identities decrypts a backup.
+func (v Vault) checkIdentities(ctx context.Context, b Backup, identities Identities) error {
 	reader, err := v.openData(ctx, b.ID)
 	if err != nil {
 		return err

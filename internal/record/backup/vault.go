@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,8 @@ import (
 	"github.com/fusionspim/steward/internal/infra/seal"
 )
 
-// Vault is the backups as they lie in the store: the truth about them.
+// Vault reads and writes backups in the blob store. What the store has is authoritative; the
+// catalogue follows.
 type Vault struct {
 	Store blob.Store
 	Box   *seal.Box // authenticates the entries
@@ -38,7 +40,7 @@ const (
 func dataName(backup id.Backup) string  { return prefix + backup.String() + dataSuffix }
 func entryName(backup id.Backup) string { return prefix + backup.String() + entrySuffix }
 
-// entry is what the catalogue beside a backup says of it.
+// entry is the content of the object that describes a backup.
 type entry struct {
 	Format         int       `json:"format"`
 	ID             id.Backup `json:"id"`
@@ -52,19 +54,28 @@ type entry struct {
 	SchemaVersion  int64     `json:"schema_version"`
 }
 
-// sealedEntry is an entry as it is stored. The code is over the very bytes of the entry.
+// sealedEntry is an entry as it is stored. The code authenticates the bytes of the entry as they
+// are.
 type sealedEntry struct {
 	Entry json.RawMessage `json:"entry"`
 	Code  string          `json:"code"`
 }
 
-// ErrEntry is wrapped where an entry of the catalogue is not authentic.
+// ErrEntry is the error for an entry that is not authentic.
 var ErrEntry = errors.New("the entry of the catalogue is damaged or was not written under this master key")
 
 func (v Vault) sealEntry(b Backup) ([]byte, error) {
 	content, err := json.Marshal(entry{
-		Format: entryFormat, ID: b.ID, TakenAt: b.TakenAt, ExpiresAt: b.ExpiresAt, Size: *b.Size, SHA256: hex.EncodeToString(b.SHA256), Ledger: b.Ledger,
-		ServerVersion: *b.ServerVersion, ProgramVersion: *b.ProgramVersion, SchemaVersion: *b.SchemaVersion,
+		Format:         entryFormat,
+		ID:             b.ID,
+		TakenAt:        b.TakenAt,
+		ExpiresAt:      b.ExpiresAt,
+		Size:           *b.Size,
+		SHA256:         hex.EncodeToString(b.SHA256),
+		Ledger:         b.Ledger,
+		ServerVersion:  *b.ServerVersion,
+		ProgramVersion: *b.ProgramVersion,
+		SchemaVersion:  *b.SchemaVersion,
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +91,9 @@ func (v Vault) openEntry(backup id.Backup, text []byte) (Backup, error) {
 	if err := decoder.Decode(&sealed); err != nil {
 		return Backup{}, damaged
 	}
-	if again, err := json.Marshal(sealed); err != nil || !bytes.Equal(again, text) { // a decoder overlooks much, such as the case of names
+	// A decoder accepts variants, such as names in another case. Only what encodes to the same
+	// bytes is accepted.
+	if encoded, err := json.Marshal(sealed); err != nil || !bytes.Equal(encoded, text) {
 		return Backup{}, damaged
 	}
 	code, err := hex.DecodeString(sealed.Code)
@@ -99,8 +112,17 @@ func (v Vault) openEntry(backup id.Backup, text []byte) (Backup, error) {
 		return Backup{}, damaged
 	}
 	return Backup{
-		ID: e.ID, State: Available, RequestedAt: e.TakenAt, TakenAt: e.TakenAt, ExpiresAt: e.ExpiresAt, Size: &e.Size, SHA256: sum, Ledger: e.Ledger,
-		ServerVersion: &e.ServerVersion, ProgramVersion: &e.ProgramVersion, SchemaVersion: &e.SchemaVersion,
+		ID:             e.ID,
+		State:          Available,
+		RequestedAt:    e.TakenAt,
+		TakenAt:        e.TakenAt,
+		ExpiresAt:      e.ExpiresAt,
+		Size:           &e.Size,
+		SHA256:         sum,
+		Ledger:         e.Ledger,
+		ServerVersion:  &e.ServerVersion,
+		ProgramVersion: &e.ProgramVersion,
+		SchemaVersion:  &e.SchemaVersion,
 	}, nil
 }
 
@@ -123,15 +145,15 @@ func (v Vault) Get(ctx context.Context, backup id.Backup) (Backup, error) {
 	return v.openEntry(backup, text)
 }
 
-// lying is what the store holds of one backup.
-type lying struct {
-	size  *int64 // of the data; nil: it is not there
+// objects are the objects of one backup in the store.
+type objects struct {
+	size  *int64 // of the data in bytes; nil: it is missing
 	entry bool
 }
 
-// look lists what lies in the store, and the names that belong to no backup.
-func (v Vault) look(ctx context.Context) (of map[id.Backup]lying, strange []string, err error) {
-	of = make(map[id.Backup]lying)
+// scan lists the backups in the store, and the names of objects that belong to none.
+func (v Vault) scan(ctx context.Context) (of map[id.Backup]objects, foreign []string, err error) {
+	of = make(map[id.Backup]objects)
 	for info, err := range v.Store.List(ctx, prefix, "") {
 		if err != nil {
 			return nil, nil, err
@@ -141,45 +163,47 @@ func (v Vault) look(ctx context.Context) (of map[id.Backup]lying, strange []stri
 		name, isEntry := strings.CutSuffix(name, entrySuffix)
 		backup, err := id.Parse[id.Backup](name)
 		if err != nil || isData == isEntry || backup.String() != name {
-			strange = append(strange, info.Name)
+			foreign = append(foreign, info.Name)
 			continue
 		}
-		there := of[backup]
+		stored := of[backup]
 		if isData {
-			there.size = &info.Size
+			stored.size = &info.Size
 		} else {
-			there.entry = true
+			stored.entry = true
 		}
-		of[backup] = there
+		of[backup] = stored
 	}
-	return of, strange, nil
+	return of, foreign, nil
 }
 
-// List returns the backups that lie in the store, newest first. One without its data is missing, one with another size or without an authentic entry is damaged.
+// List returns the backups in the store, newest first. One without its data is Missing, one with
+// another size or without an authentic entry is Damaged.
 func (v Vault) List(ctx context.Context) (backups []Backup, err error) {
-	there, _, err := v.look(ctx)
+	all, _, err := v.scan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for backup, lies := range there {
+	for backup, stored := range all {
 		b, err := v.Get(ctx, backup)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil:
-			b = Backup{ID: backup, State: Damaged, Size: lies.size}
-		case lies.size == nil:
+			b = Backup{ID: backup, State: Damaged, Size: stored.size}
+		case stored.size == nil:
 			b.State = Missing
-		case *lies.size != *b.Size:
+		case *stored.size != *b.Size:
 			b.State = Damaged
 		}
 		backups = append(backups, b)
 	}
-	sortNewestFirst(backups)
+	slices.SortFunc(backups, func(a, b Backup) int { return strings.Compare(b.ID.String(), a.ID.String()) })
 	return backups, nil
 }
 
-// delete removes a backup and makes sure that it can be read no more. The entry goes last: what is left after a failure is still known.
+// delete deletes a backup and checks that it can no longer be read. The entry goes last, so that a
+// backup that could not be deleted is still listed.
 func (v Vault) delete(ctx context.Context, backup id.Backup) error {
 	for _, name := range []string{dataName(backup), entryName(backup)} {
 		if err := v.Store.Delete(ctx, name); err != nil {
@@ -187,7 +211,7 @@ func (v Vault) delete(ctx context.Context, backup id.Backup) error {
 		}
 		reader, err := v.Store.Open(ctx, name)
 		if err == nil {
-			return errors.Join(fmt.Errorf("%s was deleted and can be read still", name), reader.Close())
+			return errors.Join(fmt.Errorf("%s was deleted and can still be read", name), reader.Close())
 		}
 		if !errors.Is(err, blob.ErrNotFound) {
 			return err
@@ -196,7 +220,7 @@ func (v Vault) delete(ctx context.Context, backup id.Backup) error {
 	return nil
 }
 
-// sum counts and hashes what passes.
+// sum counts and hashes the bytes of an object.
 type sum struct {
 	size int64
 	hash hash.Hash
@@ -210,13 +234,18 @@ func (s *sum) Write(content []byte) (int, error) {
 	return s.hash.Write(content)
 }
 
-// matches says how the object differs from its entry.
+// matches returns an error that says how the object differs from its entry, or nil.
 func (s *sum) matches(b Backup) error {
 	switch {
 	case s.size != *b.Size:
 		return fmt.Errorf("%s is damaged: it has %d bytes, the catalogue says %d", dataName(b.ID), s.size, *b.Size)
 	case !bytes.Equal(s.hash.Sum(nil), b.SHA256):
-		return fmt.Errorf("%s is damaged: its SHA-256 is %x, the catalogue says %x", dataName(b.ID), s.hash.Sum(nil), b.SHA256)
+		return fmt.Errorf(
+			"%s is damaged: its SHA-256 is %x, the catalogue says %x",
+			dataName(b.ID),
+			s.hash.Sum(nil),
+			b.SHA256,
+		)
 	}
 	return nil
 }
@@ -244,8 +273,11 @@ func (v Vault) check(ctx context.Context, b Backup) error {
 	return got.matches(b)
 }
 
-// decrypted hands the dump within a backup to a program. The object has been checked before, so what does not open was not made for these identities.
-func (v Vault) decrypted(ctx context.Context, b Backup, identities Identities, use func(dump io.Reader) error) (err error) {
+// decrypted decrypts the dump of a backup for use. The object has been checked before: an error of
+// decryption means other recipients.
+func (v Vault) decrypted(
+	ctx context.Context, b Backup, identities Identities, use func(dump io.Reader) error,
+) (err error) {
 	reader, err := v.openData(ctx, b.ID)
 	if err != nil {
 		return err
@@ -263,21 +295,26 @@ func (v Vault) decrypted(ctx context.Context, b Backup, identities Identities, u
 	if err := use(plain); err != nil {
 		return err
 	}
-	// A program may stop reading before the end, and only the last piece proves that nothing was cut off.
+	// A program may stop reading before the end, and only the last chunk proves that nothing was
+	// cut off.
 	if _, err := io.Copy(io.Discard, plain); err != nil {
 		return fmt.Errorf("%s: it cannot be decrypted: %w", dataName(b.ID), err)
 	}
 	return got.matches(b)
 }
 
-// Verified is what a check of a backup found.
+// Verified is the result of verifying a backup.
 type Verified struct {
 	Backup  Backup `json:"backup"`
-	Objects int    `json:"objects"` // that the dump holds: tables, their rows, indexes, …
+	Objects int    `json:"objects"` // in the dump: tables, their rows, indexes, …
 }
 
-// Verify reads a backup whole: the entry is authentic, the object is the one that it tells of, it decrypts, and pg_restore understands it to its end. An error names what is wrong.
-func (v Vault) Verify(ctx context.Context, backup id.Backup, identities Identities, folder string) (done Verified, err error) {
+// Verify reads a whole backup and checks that its entry is authentic, its object matches the entry
+// and can be decrypted, and pg_restore reads it to its end. The folder is that of pg_restore;
+// empty: it is searched for. An error says what is wrong.
+func (v Vault) Verify(
+	ctx context.Context, backup id.Backup, identities Identities, folder string,
+) (done Verified, err error) {
 	if done.Backup, err = v.Get(ctx, backup); err != nil {
 		return done, err
 	}
@@ -288,8 +325,9 @@ func (v Vault) Verify(ctx context.Context, backup id.Backup, identities Identiti
 	if err != nil {
 		return done, err
 	}
-	// The table of contents stands at the beginning; turning the whole into statements reads every row as well.
-	contents := &entries{}
+	// The table of contents is at the beginning; converting the dump to statements reads every row
+	// as well.
+	contents := &objectCounter{}
 	err = v.decrypted(ctx, done.Backup, identities, func(dump io.Reader) error {
 		return found.run(ctx, "pg_restore", target{}, dump, contents, "--file=-")
 	})
@@ -297,14 +335,14 @@ func (v Vault) Verify(ctx context.Context, backup id.Backup, identities Identiti
 	return done, err
 }
 
-// entries counts the objects in what pg_restore writes: a comment names each.
-type entries struct {
+// objectCounter counts the objects in the output of pg_restore: a comment names each.
+type objectCounter struct {
 	n    int
-	line []byte // the beginning of the present line, as far as it matters
+	line []byte // the beginning of the current line
 }
 
 // Write implements io.Writer. It never fails.
-func (e *entries) Write(text []byte) (int, error) {
+func (e *objectCounter) Write(text []byte) (int, error) {
 	const named = "-- Name: "
 	for _, char := range text {
 		switch {

@@ -33,7 +33,6 @@ var proseNotSwept = []string{
 	"internal/infra/mailjob",
 	"internal/integration/alert",
 	"internal/integration/webhook",
-	"internal/record/backup",
 	"internal/testkit/apptest",
 	"internal/testkit/bench",
 	"internal/testkit/journeys",
