@@ -240,8 +240,9 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 	// seen returns the customers whose rows of a table are visible through a door.
 	type door func(func(*postgres.Tx) error) error
 	seen := func(door door, table string) (customers []string, err error) {
-		err = door(func(tx *postgres.Tx) error {
-			return tx.ORM().Raw("select " + customerColumn(table) + " from " + table).Scan(&customers).Error
+		err = door(func(tx *postgres.Tx) (err error) {
+			customers, err = postgres.Column[string](tx, "select "+customerColumn(table)+" from "+table)
+			return err
 		})
 		return customers, err
 	}
@@ -272,7 +273,8 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 			}
 			if may("insert") {
 				err := db.InCustomer(t.Context(), ours, func(tx *postgres.Tx) error {
-					return tx.ORM().Exec(insertion(t, superuser, table, theirs)).Error
+					_, err := tx.Exec(insertion(t, superuser, table, theirs))
+					return err
 				})
 				if code, text := refusal(err); code != "42501" || !strings.Contains(text, "row-level security") {
 					t.Errorf("a row for another customer was not refused by row security: %v", err)
@@ -280,11 +282,11 @@ func TestACustomerSeesItsRowsAlone(t *testing.T) {
 			}
 			if may("delete") {
 				err := db.InCustomer(t.Context(), ours, func(tx *postgres.Tx) error {
-					gone := tx.ORM().Exec("delete from "+table+" where "+customerColumn(table)+" = ?", theirs)
-					if gone.RowsAffected != 0 {
-						t.Errorf("rows of another customer were deleted: %d", gone.RowsAffected)
+					deleted, err := tx.Exec("delete from "+table+" where "+customerColumn(table)+" = $1", theirs)
+					if deleted != 0 {
+						t.Errorf("rows of another customer were deleted: %d", deleted)
 					}
-					return gone.Error
+					return err
 				})
 				if err != nil {
 					t.Errorf("deleting nothing: %v", err)

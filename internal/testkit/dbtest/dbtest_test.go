@@ -31,6 +31,13 @@ func TestTwoDatabasesAreApart(t *testing.T) {
 	}
 }
 
+func insertKey(tx *postgres.Tx, key string) error {
+	_, err := tx.Exec(`
+		insert into signing_keys (id, sealed_private, created_at, signs_from) values (@key, 'secret', @now, @now)`,
+		postgres.Args{"key": key, "now": tx.Now})
+	return err
+}
+
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for i := range 20 {
@@ -39,9 +46,7 @@ func TestManyAtOnce(t *testing.T) {
 			d := dbtest.New(t)
 			key := fmt.Sprintf("key %d", i)
 			err := d.DB.InPlatform(t.Context(), func(tx *postgres.Tx) error {
-				return tx.ORM().
-					Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values (?, 'secret', ?, ?)", key, tx.Now, tx.Now).
-					Error
+				return insertKey(tx, key)
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -62,11 +67,7 @@ func TestAnotherReplicaSeesTheSame(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	replica := d.Open(t, func(s *postgres.Settings) { s.PlatformConnections = 1 })
-	work := func(tx *postgres.Tx) error {
-		return tx.ORM().
-			Exec("insert into signing_keys (id, sealed_private, created_at, signs_from) values ('key', 'secret', ?, ?)", tx.Now, tx.Now).
-			Error
-	}
+	work := func(tx *postgres.Tx) error { return insertKey(tx, "key") }
 	if err := d.DB.InPlatform(t.Context(), work); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,8 @@ func TestTheLogIsCaught(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	err := d.DB.InPlatform(t.Context(), func(tx *postgres.Tx) error {
-		return tx.ORM().Exec("do $$ begin raise notice 'a text with a value'; end $$").Error
+		_, err := tx.Exec("do $$ begin raise notice 'a text with a value'; end $$")
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

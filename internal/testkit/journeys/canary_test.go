@@ -1406,7 +1406,8 @@ func TestTrailHoldsNoValuesOfCorrections(t *testing.T) {
 		t.Errorf("the entry is %+v", newest)
 	}
 	err = service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {
-		return tx.ORM().Exec("update audit_entries set changed = '{}' where id = ?", newest.ID).Error
+		_, err := tx.Exec("update audit_entries set changed = '{}' where id = $1", newest.ID)
+		return err
 	})
 	if err == nil {
 		t.Error("the service may change an entry")

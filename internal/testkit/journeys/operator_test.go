@@ -270,7 +270,7 @@ func TestInsideAnotherCustomer(t *testing.T) {
 	seen := func(tx *postgres.Tx) string {
 		t.Helper()
 		var slugs string
-		if err := tx.ORM().Raw("select string_agg(slug, ' ') from customers").Row().Scan(&slugs); err != nil {
+		if err := tx.QueryRow("select string_agg(slug, ' ') from customers").Scan(&slugs); err != nil {
 			t.Fatal(err)
 		}
 		return slugs
@@ -294,7 +294,8 @@ func TestInsideAnotherCustomer(t *testing.T) {
 			}
 			see(tx, "acme")
 			return tx.AsCustomer(w.other.ID, func(tx *postgres.Tx) error { // a failed statement leaves nothing to go back with
-				return tx.ORM().Exec("select 1 / 0").Error
+				_, err := tx.Exec("select 1 / 0")
+				return err
 			})
 		})
 		if err == nil {

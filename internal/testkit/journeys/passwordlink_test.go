@@ -380,7 +380,7 @@ func TestJobsBelongToTheCustomer(t *testing.T) {
 	reset(t, service, "acme", acme.User.Email).Want(t, 202)
 	seen := func(of apptest.Customer) (count int) {
 		err := service.DB.InCustomer(t.Context(), of.ID, func(tx *postgres.Tx) error {
-			return tx.Raw("select count(*) from jobs.river_job").Row().Scan(&count)
+			return tx.QueryRow("select count(*) from jobs.river_job").Scan(&count)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -391,7 +391,10 @@ func TestJobsBelongToTheCustomer(t *testing.T) {
 		t.Errorf("acme sees %d jobs, another customer %d", seen(acme), seen(other))
 	}
 	err := service.DB.InCustomer(t.Context(), other.ID, func(tx *postgres.Tx) error {
-		return tx.ORM().Exec("insert into jobs.river_job (args, kind, max_attempts) values (jsonb_build_object('customer_id', ?::text), 'x', 1)", acme.ID.String()).Error
+		_, err := tx.Exec(`
+			insert into jobs.river_job (args, kind, max_attempts)
+			values (jsonb_build_object('customer_id', $1::text), 'x', 1)`, acme.ID.String())
+		return err
 	})
 	if err == nil {
 		t.Error("a job for another customer was taken")
