@@ -66,18 +66,12 @@ func (s *Service) holdLease(ctx context.Context, of Offboarding) (release func()
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				err := s.db.InPlatform(
-					ctx,
-					func(tx *postgres.Tx) error { return extendLease(tx, of, tx.Now.Add(Lease)) },
-				)
+				err := s.db.InPlatform(ctx, func(tx *postgres.Tx) error {
+					return extendLease(tx, of, tx.Now.Add(Lease))
+				})
 				if err != nil && ctx.Err() == nil {
-					s.log.Warn(
-						"another replica may take over an offboarding",
-						"offboarding",
-						of.ID.String(),
-						"error",
-						err,
-					)
+					s.log.Warn("another replica may take over an offboarding",
+						"offboarding", of.ID.String(), "error", err)
 				}
 			}
 		}

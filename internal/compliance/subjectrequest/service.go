@@ -52,16 +52,10 @@ func recordUpdate(tx *postgres.Tx, caller principal.Principal, of Request, chang
 	if of.Reason != nil {
 		details["reason"] = *of.Reason
 	}
-	return audit.AppendTx(
-		tx,
-		audit.Act{
-			Caller:  caller,
-			Action:  audit.DataRequestUpdated,
-			Target:  audit.OnDataRequest(of.ID),
-			Changed: changed,
-			Details: details,
-		},
-	)
+	return audit.AppendTx(tx, audit.Act{
+		Caller: caller, Action: audit.DataRequestUpdated, Target: audit.OnDataRequest(of.ID), Changed: changed,
+		Details: details,
+	})
 }
 
 // File files a request of a person and notifies operators by mail, or joins it to the open one of
@@ -233,10 +227,9 @@ func (s *Service) collect(
 	if err := markCollected(tx, request); err != nil {
 		return Collected{}, err
 	}
-	return collected, audit.AppendTx(
-		tx,
-		audit.Act{Caller: caller, Action: audit.DataRequestCollected, Target: audit.OnDataRequest(request)},
-	)
+	return collected, audit.AppendTx(tx, audit.Act{
+		Caller: caller, Action: audit.DataRequestCollected, Target: audit.OnDataRequest(request),
+	})
 }
 
 // ReplayTx deletes a bundle again that was collected according to the ledger.
@@ -254,14 +247,9 @@ func ReplayTx(tx *postgres.Tx, entry ledger.Entry) (ledger.Outcome, error) {
 	if err := markCollected(tx, entry.DataRequest()); err != nil {
 		return "", err
 	}
-	return ledger.Done, audit.AppendTx(
-		tx,
-		audit.Act{
-			Action:  audit.DataRequestCollected,
-			Target:  audit.OnDataRequest(entry.DataRequest()),
-			Details: entry.Details(),
-		},
-	)
+	return ledger.Done, audit.AppendTx(tx, audit.Act{
+		Action: audit.DataRequestCollected, Target: audit.OnDataRequest(entry.DataRequest()), Details: entry.Details(),
+	})
 }
 
 // ListAll returns the requests of all customers without the persons that they are about, newest
@@ -292,21 +280,18 @@ func (s *Service) View(
 				person = &Person{account.FirstName, account.LastName, account.Email}
 			}
 		}
-		return audit.AppendTx(
-			tx,
-			audit.Act{Caller: caller, Action: audit.DataRequestViewed, Target: audit.OnDataRequest(request)},
-		)
+		return audit.AppendTx(tx, audit.Act{
+			Caller: caller, Action: audit.DataRequestViewed, Target: audit.OnDataRequest(request),
+		})
 	})
 	return found, person, err
 }
 
 // inCustomerOf runs work in a transaction of the customer whose request it is.
 func (s *Service) inCustomerOf(ctx context.Context, request id.DataRequest, work func(tx *postgres.Tx) error) error {
-	of, err := postgres.Platform(
-		ctx,
-		s.db,
-		func(tx *postgres.Tx) (id.Customer, error) { return customerOf(tx, request) },
-	)
+	of, err := postgres.Platform(ctx, s.db, func(tx *postgres.Tx) (id.Customer, error) {
+		return customerOf(tx, request)
+	})
 	if err != nil {
 		return err
 	}

@@ -52,14 +52,8 @@ func (s *Service) Compare(ctx context.Context) ([]Difference, error) {
 	}
 	slices.SortFunc(differences, func(a, b Difference) int { return strings.Compare(a.Object, b.Object) })
 	for _, d := range differences {
-		s.log.ErrorContext(
-			ctx,
-			"the store of backups differs from the catalogue",
-			"kind",
-			string(d.Kind),
-			"object",
-			d.Object,
-		)
+		s.log.ErrorContext(ctx, "the store of backups differs from the catalogue",
+			"kind", string(d.Kind), "object", d.Object)
 	}
 	s.mu.Lock()
 	s.differences = differences

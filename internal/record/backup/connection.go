@@ -172,11 +172,8 @@ func (c *connection) truncateUnsaved(ctx context.Context, stores []postgres.Stor
 	if err != nil {
 		return err
 	}
-	rows, err := c.conn.Query(
-		ctx,
-		"select name from unnest($1::text[]) as name where to_regclass(name) is not null",
-		unsaved,
-	)
+	rows, err := c.conn.Query(ctx,
+		"select name from unnest($1::text[]) as name where to_regclass(name) is not null", unsaved)
 	if err != nil {
 		return err
 	}
