@@ -13,6 +13,7 @@ require (
 	github.com/fusionspim/steward/pkg/trailproof v0.0.0
 	github.com/fusionspim/steward/pkg/webhooksig v0.0.0
 	github.com/getkin/kin-openapi v0.153.0 // judges requests; reads the 3.1 contract as 3.0.3, 40 times faster than its 3.1 mode
+	github.com/go-json-experiment/json v1.27.2 // the tokens of strict JSON; encoding/json/jsontext from Go 1.27 on
 	github.com/golang-jwt/jwt/v5 v5.3.1 // access tokens, behind strict checks of our own
 	github.com/google/uuid v1.6.0 // UUIDv7
 	github.com/jackc/pgx/v5 v5.12.0 // the PostgreSQL driver, shared by everything
@@ -54,7 +55,6 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dprotaso/go-yit v0.0.0-20220510233725-9ba8df137936 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
-	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/go-openapi/jsonpointer v0.23.1 // indirect
 	github.com/go-openapi/swag/jsonname v0.26.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect

@@ -9,13 +9,12 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/fusionspim/steward/internal/account/user"
 	"github.com/fusionspim/steward/internal/base/fault"
 	"github.com/fusionspim/steward/internal/base/principal"
-	"github.com/fusionspim/steward/internal/infra/contract"
+	"github.com/fusionspim/steward/internal/infra/strictjson"
 )
 
 // The columns of a CSV file and the members of a line of NDJSON.
@@ -249,16 +248,16 @@ func (l *lines) next() (read, error) {
 		if long {
 			row.refuse(tooLong, "")
 		} else {
-			row.decode(string(text))
+			row.decode(text)
 		}
 		return row, nil
 	}
 }
 
-func (r *read) decode(text string) {
-	value, ok := contract.ReadJSON(strings.TrimSpace(text))
-	members, isObject := value.(map[string]any)
-	if !ok || !isObject {
+func (r *read) decode(text []byte) {
+	document, violation := strictjson.Decode(bytes.TrimSpace(text))
+	members, isObject := document.Value.(map[string]any)
+	if violation != nil || !isObject {
 		r.refuse(notJSON, "")
 		return
 	}

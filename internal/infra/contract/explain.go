@@ -10,6 +10,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/infra/strictjson"
 )
 
 const (
@@ -147,7 +148,7 @@ func (e *explanation) list(schema *openapi3.Schema, items []any, prefix []string
 
 // meant follows oneOf and anyOf for as long as the value's kind or its discriminator leaves one choice.
 func (e *explanation) meant(schema *openapi3.Schema, value any) *openapi3.Schema {
-	for range maxDepth {
+	for range strictjson.MaxDepth {
 		alternatives := append(slices.Clip(schema.OneOf), schema.AnyOf...)
 		if len(alternatives) == 0 || !isMereChoice(schema) {
 			return schema

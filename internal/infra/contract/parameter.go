@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/fusionspim/steward/internal/infra/strictjson"
 )
 
 // parameter is one declared parameter, made ready.
@@ -117,9 +119,8 @@ func (p *parameter) parse(text string) (any, bool) {
 	case openapi3.TypeBoolean:
 		return text == "true", text == "true" || text == "false"
 	}
-	d := decoder{text: text}
-	value, bad := d.number()
-	if bad != nil || d.at != len(text) {
+	value, ok := strictjson.Number(text)
+	if !ok {
 		return nil, false
 	}
 	if p.kind == openapi3.TypeInteger && strings.ContainsAny(text, ".eE") {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/fusionspim/steward/internal/base/fault"
+	"github.com/fusionspim/steward/internal/infra/strictjson"
 )
 
 // Check holds a request against the operation: the path parameters, the query, the declared headers, and the body. pathParams holds the
@@ -117,21 +118,21 @@ func (op *Operation) checkBody(r *http.Request) error {
 		return err
 	}
 	var found report
-	read, bad := decodeJSON(text)
-	if bad != nil {
-		found.add(pointer(bad.path), bad.detail)
+	document, violation := strictjson.Decode(text)
+	if violation != nil {
+		found.add(pointer(violation.Path), violation.Detail)
 		return found.fault()
 	}
-	if op.judge(op.media[mediaType], read.value, pointer, &found); len(found.members) > 0 {
+	if op.judge(op.media[mediaType], document.Value, pointer, &found); len(found.members) > 0 {
 		return found.fault()
 	}
-	r.Body = &body{Reader: strings.NewReader(read.plain), Closer: r.Body}
-	r.ContentLength = int64(len(read.plain))
+	r.Body = &body{Reader: strings.NewReader(document.Plain), Closer: r.Body}
+	r.ContentLength = int64(len(document.Plain))
 	return nil
 }
 
 // readAll reads the body up to its limit.
-func (op *Operation) readAll(r *http.Request) (string, error) {
+func (op *Operation) readAll(r *http.Request) ([]byte, error) {
 	size := int64(4 << 10)
 	if r.ContentLength >= 0 {
 		// One more, so that the end is found without growing; not all of a long one, which was only promised so far.
@@ -143,11 +144,11 @@ func (op *Operation) readAll(r *http.Request) (string, error) {
 		text = text[:len(text)+n]
 		switch {
 		case int64(len(text)) > op.MaxBodyBytes:
-			return "", op.tooLarge()
+			return nil, op.tooLarge()
 		case errors.Is(err, io.EOF):
-			return string(text), nil
+			return text, nil
 		case err != nil:
-			return "", unreadable(err)
+			return nil, unreadable(err)
 		case len(text) == cap(text):
 			text = slices.Grow(text, len(text))
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/fusionspim/steward/internal/infra/strictjson"
 )
 
 // CheckResponse holds an answer against the operation, and is meant for tests: the status has to be declared, the declared headers there and
@@ -48,13 +50,13 @@ func (c *Contract) CheckResponse(op *Operation, status int, header http.Header, 
 	if !isJSON(mediaType) {
 		return found.plain(where)
 	}
-	read, bad := decodeJSON(string(body))
-	if bad != nil {
-		found.add(pointer(bad.path), bad.detail)
+	document, violation := strictjson.Decode(body)
+	if violation != nil {
+		found.add(pointer(violation.Path), violation.Detail)
 		return found.plain(where)
 	}
 	if media.Schema != nil {
-		op.judge(media.Schema.Value, read.value, pointer, &found)
+		op.judge(media.Schema.Value, document.Value, pointer, &found)
 	}
 	return found.plain(where)
 }

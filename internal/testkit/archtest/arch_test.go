@@ -32,6 +32,7 @@ var pairs = map[[2]string]string{
 	{"base/inventory", "base/id"}: "whose rows they are is said by ids",
 	{"base/principal", "base/id"}: "a caller is named by ids",
 
+	{"infra/contract", "infra/strictjson"}:  "bodies are JSON, and parameters hold its numbers",
 	{"infra/idempotency", "infra/postgres"}: "remembered answers are rows",
 	{"infra/idempotency", "infra/seal"}:     "remembered answers are sealed",
 	{"infra/jobs", "infra/postgres"}:        "jobs are rows, enqueued by the transaction that asks for them",
@@ -83,17 +84,18 @@ var testOnly = []string{"internal/testkit", "examples"}
 // keepers say which package of ours alone may import a library, so that a change of library is a
 // change of one package.
 var keepers = map[string][]string{
-	"github.com/labstack/echo/v4":   {"internal/edge/httpapi", "api"},
-	"github.com/getkin/kin-openapi": {"internal/infra/contract"},
-	"gorm.io/":                      {"internal/infra/postgres"},
-	"github.com/golang-jwt/jwt/v5":  {"internal/infra/token"},
-	"github.com/pquerna/otp":        {"internal/infra/totp"},
-	"golang.org/x/crypto/argon2":    {"internal/infra/password"},
-	"github.com/pressly/goose/v3":   {"internal/infra/postgres"},
-	"github.com/riverqueue/river":   {"internal/infra/jobs", "internal/infra/postgres"},
-	"github.com/wneessen/go-mail":   {"internal/infra/mail"},
-	"github.com/emersion/":          {"internal/dev/devmail", "internal/infra/mail"},
-	"github.com/alecthomas/kong":    {"cmd/steward"},
+	"github.com/labstack/echo/v4":    {"internal/edge/httpapi", "api"},
+	"github.com/getkin/kin-openapi":  {"internal/infra/contract"},
+	"github.com/go-json-experiment/": {"internal/infra/strictjson"},
+	"gorm.io/":                       {"internal/infra/postgres"},
+	"github.com/golang-jwt/jwt/v5":   {"internal/infra/token"},
+	"github.com/pquerna/otp":         {"internal/infra/totp"},
+	"golang.org/x/crypto/argon2":     {"internal/infra/password"},
+	"github.com/pressly/goose/v3":    {"internal/infra/postgres"},
+	"github.com/riverqueue/river":    {"internal/infra/jobs", "internal/infra/postgres"},
+	"github.com/wneessen/go-mail":    {"internal/infra/mail"},
+	"github.com/emersion/":           {"internal/dev/devmail", "internal/infra/mail"},
+	"github.com/alecthomas/kong":     {"cmd/steward"},
 	"filippo.io/age": {
 		"internal/record/backup",
 		"internal/compliance/offboarding",
