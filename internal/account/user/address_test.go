@@ -20,7 +20,8 @@ func TestAnAddressThatMailCannotUseIsRefused(t *testing.T) {
 	for _, text := range []string{longInASCII, "a😀@acme.example", "a@localhost"} {
 		_, err := user.ParseAddress(text, "/email")
 		problem, ok := errors.AsType[*fault.Fault](err)
-		if !ok || problem.Code != fault.InvalidEmail || len(problem.Members) != 1 || problem.Members[0].Pointer != "/email" {
+		if !ok || problem.Code != fault.InvalidEmail || len(problem.Members) != 1 ||
+			problem.Members[0].Pointer != "/email" {
 			t.Errorf("%s: %v", text, err)
 		}
 		if err := invite(text); err == nil {
@@ -53,7 +54,10 @@ func TestMailReachesEveryAccount(t *testing.T) {
 		local := strings.Join(rapid.SliceOfN(piece(66), 1, 2).Draw(t, "local"), ".")
 		host := strings.Join(rapid.SliceOfN(piece(64), 1, 3).Draw(t, "labels"), ".")
 		if rapid.Bool().Draw(t, "many labels") {
-			host = strings.Repeat(rapid.SampledFrom([]string{"ü.", "a.", "例え."}).Draw(t, "label"), rapid.IntRange(1, 60).Draw(t, "count")) + host
+			host = strings.Repeat(
+				rapid.SampledFrom([]string{"ü.", "a.", "例え."}).Draw(t, "label"),
+				rapid.IntRange(1, 60).Draw(t, "count"),
+			) + host
 		}
 		accepted, err := user.ParseAddress(local+"@"+host, "/email")
 		if err != nil {

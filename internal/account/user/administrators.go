@@ -10,8 +10,8 @@ import (
 // maxNotified is how many administrators of a customer are notified of one thing.
 const maxNotified = 100
 
-// NotifyAdministratorsTx enqueues a mail to each active administrator of the transaction's customer,
-// to the hundred oldest accounts where there are more, and to nobody where no mail is sent.
+// NotifyAdministratorsTx enqueues a mail to each active administrator of the transaction's
+// customer, at most to the hundred oldest accounts. It enqueues none where mail is not configured.
 func NotifyAdministratorsTx(
 	tx *postgres.Tx, mailing mailjob.Mailing, queue *jobs.Queue, mailTo func(administrator id.User) jobs.Arguments,
 ) error {

@@ -6,7 +6,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/mailjob"
 )
 
-func TestNobodyIsNotifiedWhereNoMailIsSent(t *testing.T) {
+func TestNoAdministratorIsNotifiedWithoutMail(t *testing.T) {
 	t.Parallel()
 	if err := NotifyAdministratorsTx(nil, mailjob.Mailing{}, nil, nil); err != nil {
 		t.Error(err)

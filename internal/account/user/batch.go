@@ -9,29 +9,29 @@ import (
 	"github.com/fusionspim/steward/internal/record/audit"
 )
 
-// Candidate is one of many people who are to get accounts, checked and brought to the form in which people are kept.
+// Candidate is a person to create an account for, with many others; checked and normalised.
 type Candidate struct {
 	person
 	roleGiven   bool
 	allowErased bool
 }
 
-// NewCandidate checks somebody. With allowErased the person gets an account although somebody with the address was erased.
-// Faults: InvalidName, InvalidEmail.
+// NewCandidate checks and normalises a person. With allowErased, the account is created even if a
+// user with the same address was erased. Faults: InvalidName, InvalidEmail.
 func NewCandidate(in New, allowErased bool) (Candidate, error) {
 	person, err := in.clean()
 	return Candidate{person: person, roleGiven: in.Role != "", allowErased: allowErased}, err
 }
 
-// AddressKey is the form of the address in which addresses are compared.
+// AddressKey is the key by which the address is compared.
 func (c Candidate) AddressKey() string { return c.address.Key }
 
-// Verdict is what became of a candidate.
+// Verdict is the result of a candidate.
 type Verdict struct {
-	Status  VerdictStatus
-	User    id.User // who was made or was there; zero otherwise
-	Despite bool    // made although somebody with the address was erased
-	Refusal fault.Code
+	Status    VerdictStatus
+	User      id.User // created or existing; zero otherwise
+	WasErased bool    // created although a user with the same address was erased
+	Refusal   fault.Code
 }
 
 // VerdictStatus is the kind of a verdict. The set is closed.
@@ -39,28 +39,36 @@ type VerdictStatus string
 
 // The kinds of verdicts.
 const (
-	Made      VerdictStatus = "made"
-	WouldMake VerdictStatus = "would_make" // were this not a rehearsal
-	There     VerdictStatus = "there"      // there already, the same
-	NotTaken  VerdictStatus = "not_taken"  // Refusal is ForeignMailDomain, UserDiffers or AddressSuppressed
+	Created     VerdictStatus = "created"
+	WouldCreate VerdictStatus = "would_create" // in a dry run
+	Exists      VerdictStatus = "exists"       // with the same names and, if given, role
+	// Refusal is ForeignMailDomain, UserDiffers or AddressSuppressed
+	Rejected VerdictStatus = "rejected"
 )
 
-// Manner says how candidates become users.
-type Manner struct {
-	Rehearse bool // judge, and change nothing
-	Invite   bool // invite those who are made
+// BatchOptions are those of CreateManyTx.
+type BatchOptions struct {
+	DryRun bool // return verdicts and change nothing
+	Invite bool // invite the users who are created
 }
 
-// CreateManyTx makes users of candidates, no two of whom have the same address, and tells of each in order what became of it. Who is not taken does not stand in the
-// way of the others. It takes a few round trips, however many there are.
+// CreateManyTx creates users from candidates, whose addresses must be distinct, and returns the
+// verdict on each, in order. A rejected candidate does not affect the others. The number of round
+// trips does not depend on the number of candidates. Fault: ServiceUnavailable, if other
+// transactions keep creating the same users.
 //
-// It holds the customer's lock, as an erasure does. So of a person who is being erased at this moment either the account is seen or the mark of it, and two
-// who import the same people do so in turn.
-func (s *Service) CreateManyTx(tx *postgres.Tx, caller principal.Principal, candidates []Candidate, manner Manner) ([]Verdict, error) {
+// It locks the customer, as an erasure does. So it sees either the account of a user who is being
+// erased or the suppressed address, and two imports of the same people run one after the other.
+func (s *Service) CreateManyTx(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	candidates []Candidate,
+	options BatchOptions,
+) ([]Verdict, error) {
 	if err := customer.LockTx(tx); err != nil {
 		return nil, err
 	}
-	if err := lookUpByKeys(tx); err != nil {
+	if err := preferIndexes(tx); err != nil {
 		return nil, err
 	}
 	verdicts := make([]Verdict, len(candidates))
@@ -68,38 +76,39 @@ func (s *Service) CreateManyTx(tx *postgres.Tx, caller principal.Principal, cand
 	for i := range open {
 		open[i] = i
 	}
-	// Somebody who is created one by one at this moment stands in the way without being seen. The next look, which is a statement of its own, sees who it is.
+	// A user whom another transaction creates meanwhile conflicts before this statement can see the
+	// row. The next statement sees it.
 	for range 3 {
 		if len(open) == 0 {
 			break
 		}
 		var err error
-		if open, err = s.insertMany(tx, candidates, open, verdicts, manner.Rehearse); err != nil {
+		if open, err = s.insertMany(tx, candidates, open, verdicts, options.DryRun); err != nil {
 			return nil, err
 		}
 	}
 	if len(open) > 0 {
 		return nil, fault.New(fault.ServiceUnavailable, "Others are changing the same users at this moment. Try again.")
 	}
-	var made []id.User
-	var targets, returned []audit.Target
+	var created []id.User
+	var targets, recreated []audit.Target
 	for _, verdict := range verdicts {
-		if verdict.Status != Made {
+		if verdict.Status != Created {
 			continue
 		}
-		made, targets = append(made, verdict.User), append(targets, audit.OnUser(verdict.User))
-		if verdict.Despite {
-			returned = append(returned, audit.OnUser(verdict.User))
+		created, targets = append(created, verdict.User), append(targets, audit.OnUser(verdict.User))
+		if verdict.WasErased {
+			recreated = append(recreated, audit.OnUser(verdict.User))
 		}
 	}
 	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserCreated}, targets); err != nil {
 		return nil, err
 	}
-	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserRecreated}, returned); err != nil {
+	if err := audit.AppendEachTx(tx, audit.Act{Caller: caller, Action: audit.UserRecreated}, recreated); err != nil {
 		return nil, err
 	}
-	if !manner.Invite || len(made) == 0 {
+	if !options.Invite || len(created) == 0 {
 		return verdicts, nil
 	}
-	return verdicts, s.invite(tx, made...)
+	return verdicts, s.invite(tx, created...)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/fusionspim/steward/internal/infra/postgres"
 )
 
-// Credentials is what signing in and amending a password need to know of a person.
+// Credentials are what signing in and changing a password need of a user.
 type Credentials struct {
 	ID           id.User
 	Role         principal.Role
@@ -18,15 +18,16 @@ type Credentials struct {
 	FirstName    string
 	LastName     string
 	Email        string
-	PasswordHash string // empty: none is set
+	PasswordHash string // empty if none is set
 }
 
-// CredentialsByEmailTx looks a person up by the key of an address. A redacted person has no address and so is not found.
+// CredentialsByEmailTx finds a user by the key of an address. A redacted user has none and so is
+// not found.
 func CredentialsByEmailTx(tx *postgres.Tx, emailKey string) (found Credentials, ok bool, err error) {
 	return credentials(tx, "email_key = $2", emailKey)
 }
 
-// CredentialsTx looks a person up who is not redacted.
+// CredentialsTx finds a user who is not redacted.
 func CredentialsTx(tx *postgres.Tx, user id.User) (found Credentials, ok bool, err error) {
 	return credentials(tx, "id = $2", user)
 }
@@ -42,8 +43,9 @@ func credentials(tx *postgres.Tx, condition string, argument any) (found Credent
 	return found, err == nil, err
 }
 
-// HoldActiveTx makes sure that the person is active and still has the password that was verified, and keeps it so until the transaction ends.
-// It is what stands between a sign-in and an erasure at the same moment: whichever comes first, nothing of the account is left behind.
+// HoldActiveTx locks an active user who still has the password that was verified, until the end of
+// the transaction; ok is false for any other. The lock serialises a sign-in with an erasure:
+// whichever comes first, nothing of the account remains.
 func HoldActiveTx(tx *postgres.Tx, user id.User, passwordHash string) (role principal.Role, ok bool, err error) {
 	err = tx.QueryRow(`
 		select role from users
@@ -55,7 +57,8 @@ func HoldActiveTx(tx *postgres.Tx, user id.User, passwordHash string) (role prin
 	return role, err == nil, err
 }
 
-// ReplacePasswordTx sets a password hash in place of another. It tells false when the person is not active or the other is not there any more.
+// ReplacePasswordTx replaces a password hash, empty for none, by another. It returns false if the
+// user is not active or has another hash by now.
 func ReplacePasswordTx(tx *postgres.Tx, user id.User, before, after string) (bool, error) {
 	changed, err := tx.Exec(`
 		update users set password_hash = @after, version = version + 1, updated_at = @now
@@ -64,7 +67,8 @@ func ReplacePasswordTx(tx *postgres.Tx, user id.User, before, after string) (boo
 	return changed == 1, err
 }
 
-// HoldLivingTx makes sure that there is such a person, not redacted, and keeps it so until the transaction ends. Faults: ResourceNotFound, UserRedacted.
+// HoldLivingTx locks a user who is not redacted until the end of the transaction. Faults:
+// ResourceNotFound, UserRedacted.
 func HoldLivingTx(tx *postgres.Tx, user id.User) error {
 	found, err := lock(tx, user)
 	if err == nil && found.Status == Redacted {
@@ -73,14 +77,14 @@ func HoldLivingTx(tx *postgres.Tx, user id.User) error {
 	return err
 }
 
-// EndSessionsTx makes every session that the person has now count no more.
+// EndSessionsTx ends all present sessions of a user.
 func EndSessionsTx(tx *postgres.Tx, user id.User) error {
 	_, err := tx.Exec("update users set sessions_since = @now where customer_id = @customer and id = @user",
 		postgres.Args{"customer": tx.Customer, "user": user, "now": tx.Now})
 	return err
 }
 
-// RehashPasswordTx sets another hash of the same password. The person sees no change.
+// RehashPasswordTx replaces the hash by another of the same password. The version stays.
 func RehashPasswordTx(tx *postgres.Tx, user id.User, before, after string) error {
 	_, err := tx.Exec(`
 		update users set password_hash = @after
@@ -89,8 +93,9 @@ func RehashPasswordTx(tx *postgres.Tx, user id.User, before, after string) error
 	return err
 }
 
-// SetPasswordTx sets a password by a mailed link: it ends every session, and every link that there is. It tells false, and changes nothing, when the person is not active
-// or the links have ended since, so that of two at once only one succeeds.
+// SetPasswordTx sets a password by a mailed link, and ends all sessions and links of the user. It
+// returns false and changes nothing if the user is not active or the links have ended since, so
+// that only one of two concurrent calls succeeds.
 func SetPasswordTx(tx *postgres.Tx, user id.User, hash string, linksSince time.Time) (bool, error) {
 	changed, err := tx.Exec(`
 		update users set password_hash = @hash, sessions_since = @now, `+endLinks+`, version = version + 1,
@@ -102,17 +107,18 @@ func SetPasswordTx(tx *postgres.Tx, user id.User, hash string, linksSince time.T
 	return changed == 1, err
 }
 
-// Addressee is what a mail to a person needs to know.
+// Addressee is what a mail to a user needs.
 type Addressee struct {
 	FirstName   string
 	LastName    string
 	Email       string
 	PasswordSet bool
-	LinksSince  time.Time // mailed links are good while this is the same
+	LinksSince  time.Time // mailed links are valid while this is unchanged
 	Role        principal.Role
 }
 
-// HoldAddresseeTx reads somebody who is active and keeps the person so until the transaction ends: an erasure waits, or came before and nobody is found.
+// HoldAddresseeTx reads an active user and locks the row until the end of the transaction, so that
+// an erasure waits; ok is false if there is no such user.
 func HoldAddresseeTx(tx *postgres.Tx, user id.User) (found Addressee, ok bool, err error) {
 	err = tx.QueryRow(`
 		select first_name, last_name, email, password_hash is not null, links_since, role from users
@@ -124,13 +130,14 @@ func HoldAddresseeTx(tx *postgres.Tx, user id.User) (found Addressee, ok bool, e
 	return found, err == nil, err
 }
 
-// ExistsTx gives the fault ResourceNotFound when there is no such person.
+// ExistsTx returns the fault ResourceNotFound if there is no such user.
 func ExistsTx(tx *postgres.Tx, user id.User) error {
 	_, err := get(tx, user)
 	return err
 }
 
-// administrators returns at most limit of the customer's active administrators, the oldest accounts first.
+// administrators returns at most limit of the customer's active administrators, oldest accounts
+// first.
 func administrators(tx *postgres.Tx, limit int) ([]id.User, error) {
 	return postgres.Column[id.User](tx, `
 		select id from users

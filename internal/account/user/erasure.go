@@ -18,19 +18,19 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// The tables that an erasure does more to than their declarations say.
+// The tables that an erasure changes beyond their declarations.
 const (
-	accounts = "users"                // by redactRows and remove, at the end: others point at them
-	trail    = "audit_entries"        // what stays of a person who is redacted
-	marks    = "suppressed_addresses" // added to
+	accounts    = "users"                // last, because other tables refer to it
+	trail       = "audit_entries"        // keeps the entries of redacted users
+	suppression = "suppressed_addresses" // gets the hashes of their addresses
 )
 
-// labelLength is how many characters a label has at first; where it is taken, the next try has one more.
+// labelLength is the length of the first label tried, in characters; each retry adds one.
 const labelLength = 4
 
-// labelAll gives a label that no one else has to each person who is redacted. A label that a receipt has,
-// from the ledger, stays if it is free. The caller holds the lock of the customer, under which every
-// redaction runs, so what is free here stays so.
+// labelAll gives a unique label to each user who is redacted. A label from the ledger stays if it
+// is free. The caller holds the lock of the customer, which every redaction takes, so a free label
+// stays free.
 func labelAll(tx *postgres.Tx, redacted []erasure) error {
 	given := make(map[string]bool, len(redacted))
 	for length := labelLength; len(redacted) > 0; length++ {
@@ -51,8 +51,8 @@ func labelAll(tx *postgres.Tx, redacted []erasure) error {
 	return nil
 }
 
-// stillUnlabelled adds the labels that are free to those given, takes the others away again, and returns
-// whose they were.
+// stillUnlabelled adds the labels that are free to given, removes the others from their receipts,
+// and returns the erasures without a label.
 func stillUnlabelled(redacted []erasure, taken, given map[string]bool) (left []erasure) {
 	for _, e := range redacted {
 		if label := *e.receipt.Label; !taken[label] && !given[label] {
@@ -65,7 +65,7 @@ func stillUnlabelled(redacted []erasure, taken, given map[string]bool) (left []e
 	return left
 }
 
-// Plan tells what erasing a user would do, and changes nothing. Faults: ResourceNotFound, UserRedacted.
+// Plan returns what an erasure of a user would do. Faults: ResourceNotFound, UserRedacted.
 func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.User) (plan Plan, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		found, err := get(tx, user)
@@ -87,7 +87,7 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 		plan.CanDelete = plan.CanRedact && len(plan.Blocking) == 0
 		plan.Keeps = s.keptOf(plan.Blocking)
 		if _, err := ParseAddress(*found.Email, "/email"); err == nil {
-			plan.Keeps = append(plan.Keeps, s.kept(marks, 1))
+			plan.Keeps = append(plan.Keeps, s.kept(suppression, 1))
 		}
 		plan.Removes = []receipt.Removed{s.account()}
 		for _, store := range s.erased {
@@ -103,11 +103,18 @@ func (s *Service) Plan(ctx context.Context, caller principal.Principal, user id.
 	return plan, err
 }
 
-// Delete removes a person and everything of the account, if no entry of the trail names the person as its actor.
+// Delete deletes a user with all data of the account, if no audit entry names the user as its
+// actor.
 //
-// The row is locked against new references before the existing ones are counted, so that the refusal is true; the foreign key of the trail makes
-// sure of it a second time. Faults: ResourceNotFound, UserRedacted, PreconditionFailed, LastAdministrator, AuditTrailIncomplete.
-func (s *Service) Delete(ctx context.Context, caller principal.Principal, user id.User, condition version.Condition) (issued receipt.Receipt, err error) {
+// It locks the row against new references before it counts the existing ones; the foreign key of
+// the audit trail is a second guard. Faults: ResourceNotFound, UserRedacted, PreconditionFailed,
+// LastAdministrator, AuditTrailIncomplete.
+func (s *Service) Delete(
+	ctx context.Context,
+	caller principal.Principal,
+	user id.User,
+	condition version.Condition,
+) (issued receipt.Receipt, err error) {
 	err = s.db.InCustomer(ctx, caller.Customer, func(tx *postgres.Tx) error {
 		issued, err = s.delete(tx, caller, user, condition)
 		return err
@@ -115,33 +122,34 @@ func (s *Service) Delete(ctx context.Context, caller principal.Principal, user i
 	return issued, err
 }
 
-// erasure is somebody who is locked, and the receipt of what is to be done.
+// erasure is a locked user and the receipt of the erasure to do.
 type erasure struct {
 	person  User
 	receipt *receipt.Receipt
 }
 
-// carryOut deletes or redacts people who are locked, as their receipts say, and stores the receipts. The trail names nobody of those who are deleted. However many they
-// are, all but the receipts takes the same few round trips.
-func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
+// erase deletes or redacts locked users, by the kind of their receipts, and stores the receipts.
+// The audit trail must not name the deleted ones. Apart from the receipts, the number of round
+// trips does not depend on the number of users.
+func (s *Service) erase(tx *postgres.Tx, erasures []erasure) error {
 	if len(erasures) == 0 {
 		return nil
 	}
 	all := make([]id.User, len(erasures))
 	var deleted []id.User
 	var redacted []erasure
-	for i, one := range erasures {
-		all[i] = one.person.ID
-		if one.receipt.Kind == receipt.Deletion {
-			deleted = append(deleted, one.person.ID)
+	for i, e := range erasures {
+		all[i] = e.person.ID
+		if e.receipt.Kind == receipt.Deletion {
+			deleted = append(deleted, e.person.ID)
 		} else {
-			redacted = append(redacted, one)
+			redacted = append(redacted, e)
 		}
 	}
 	if err := labelAll(tx, redacted); err != nil {
 		return err
 	}
-	if err := s.keep(tx, redacted); err != nil {
+	if err := s.recordKept(tx, redacted); err != nil {
 		return err
 	}
 	if err := s.removeElsewhere(tx, all, erasures); err != nil {
@@ -154,38 +162,43 @@ func (s *Service) carryOut(tx *postgres.Tx, erasures []erasure) error {
 		return err
 	}
 	if err := remove(tx, deleted); postgres.Violates(err, "audit_entries_actor_user") {
-		return incomplete(deleted[0], nil) // the lock makes it impossible; the net holds nevertheless
+		return incomplete(deleted[0], nil) // a safeguard: the lock should make it impossible
 	} else if err != nil {
 		return err
 	}
-	for _, one := range erasures {
-		if err := s.receipts.Save(tx, one.receipt); err != nil {
+	for _, e := range erasures {
+		if err := s.receipts.Save(tx, e.receipt); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keep writes into the receipts of redactions what stays.
-func (s *Service) keep(tx *postgres.Tx, redacted []erasure) error {
+// recordKept records in the receipts of redactions what is kept.
+func (s *Service) recordKept(tx *postgres.Tx, redacted []erasure) error {
 	if len(redacted) == 0 {
 		return nil
 	}
 	users := make([]id.User, len(redacted))
-	for i, one := range redacted {
-		users[i] = one.person.ID
+	for i, e := range redacted {
+		users[i] = e.person.ID
 	}
 	named, err := audit.ReferencesToEachTx(tx, users)
 	if err != nil {
 		return err
 	}
-	for _, one := range redacted {
-		one.receipt.Kept = s.keptOf(named[one.person.ID])
+	for _, e := range redacted {
+		e.receipt.Kept = s.keptOf(named[e.person.ID])
 	}
 	return nil
 }
 
-func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.User, condition version.Condition) (receipt.Receipt, error) {
+func (s *Service) delete(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	user id.User,
+	condition version.Condition,
+) (receipt.Receipt, error) {
 	found, err := s.prepare(tx, user, lockForDelete, condition)
 	if err != nil {
 		return receipt.Receipt{}, err
@@ -201,7 +214,7 @@ func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.Us
 	if err != nil {
 		return receipt.Receipt{}, err
 	}
-	if err := s.carryOut(tx, []erasure{{found, &issued}}); err != nil {
+	if err := s.erase(tx, []erasure{{found, &issued}}); err != nil {
 		return receipt.Receipt{}, err
 	}
 	if err := s.ledger.AppendTx(tx, entryOf(issued)); err != nil {
@@ -210,8 +223,9 @@ func (s *Service) delete(tx *postgres.Tx, caller principal.Principal, user id.Us
 	return issued, audit.AppendTx(tx, audit.Act{Caller: caller, Action: audit.UserDeleted, Target: audit.OnUser(user)})
 }
 
-// EraseTx erases a person at the person's own wish, within another's transaction: it deletes if the trail allows it, and redacts otherwise.
-// Faults: ResourceNotFound, UserRedacted, LastAdministrator.
+// EraseTx erases a user at their own request, in the caller's transaction: it deletes the user if
+// the audit trail allows it, and redacts otherwise. Faults: ResourceNotFound, UserRedacted,
+// LastAdministrator.
 func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.User) (receipt.Receipt, error) {
 	issued, err := s.delete(tx, caller, user, version.Condition{})
 	var refused *fault.Fault
@@ -222,26 +236,30 @@ func (s *Service) EraseTx(tx *postgres.Tx, caller principal.Principal, user id.U
 	return s.redact(tx, caller, user, &reason, version.Condition{})
 }
 
-// Redact removes everything personal and leaves the id and a label. Redacting again returns the same
-// receipt. Faults: ResourceNotFound, PreconditionFailed, LastAdministrator.
+// Redact removes all personal data of a user and leaves the id and a label. It is idempotent:
+// redacting again returns the same receipt. Faults: ResourceNotFound, PreconditionFailed,
+// LastAdministrator.
 func (s *Service) Redact(
 	ctx context.Context, caller principal.Principal, user id.User, reason *receipt.Reason, condition version.Condition,
 	once *idempotency.Once[receipt.Receipt],
 ) (receipt.Receipt, error) {
 	if reason != nil && !reason.Known() {
-		return receipt.Receipt{}, fault.New(fault.MalformedRequest, "The reason is not one of those known.").
+		return receipt.Receipt{}, fault.New(fault.MalformedRequest, "The reason is unknown.").
 			At("/reason", "must be one of those in the contract")
 	}
-	issued, err := postgres.Write(ctx, s.db, caller.Customer, func(tx *postgres.Tx) (receipt.Receipt, error) {
-		return once.Do(tx, func() (receipt.Receipt, id.User, error) {
-			issued, err := s.redact(tx, caller, user, reason, condition)
-			return issued, id.User{}, err
-		})
+	issued, err := idempotency.Write(ctx, s.db, caller.Customer, once, func(tx *postgres.Tx) (receipt.Receipt, error) {
+		return s.redact(tx, caller, user, reason, condition)
 	})
-	return issued, asKnown(err)
+	return issued, constraintFault(err)
 }
 
-func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.User, reason *receipt.Reason, condition version.Condition) (receipt.Receipt, error) {
+func (s *Service) redact(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	user id.User,
+	reason *receipt.Reason,
+	condition version.Condition,
+) (receipt.Receipt, error) {
 	found, err := s.prepare(tx, user, lock, condition)
 	if fault.Is(err, fault.UserRedacted) {
 		return s.receipts.ByID(tx, *found.ReceiptID)
@@ -254,18 +272,21 @@ func (s *Service) redact(tx *postgres.Tx, caller principal.Principal, user id.Us
 		return receipt.Receipt{}, err
 	}
 	issued.Reason = reason
-	if err := s.carryOut(tx, []erasure{{found, &issued}}); err != nil {
+	if err := s.erase(tx, []erasure{{found, &issued}}); err != nil {
 		return receipt.Receipt{}, err
 	}
 	if err := s.ledger.AppendTx(tx, entryOf(issued)); err != nil {
 		return receipt.Receipt{}, err
 	}
 	return issued, audit.AppendTx(tx, audit.Act{
-		Caller: caller, Action: audit.UserRedacted, Target: audit.OnUser(user), Changed: []string{"first_name", "last_name", "email", "status"},
+		Caller:  caller,
+		Action:  audit.UserRedacted,
+		Target:  audit.OnUser(user),
+		Changed: []string{"first_name", "last_name", "email", "status"},
 	})
 }
 
-// keptOf is what stays of a person because the trail refers to it.
+// keptOf returns what a redaction keeps because the audit trail refers to the user.
 func (s *Service) keptOf(references []fault.Reference) []receipt.Kept {
 	if len(references) == 0 {
 		return []receipt.Kept{}
@@ -277,20 +298,25 @@ func (s *Service) keptOf(references []fault.Reference) []receipt.Kept {
 	return []receipt.Kept{s.kept(trail, count)}
 }
 
-// kept is what stays in a table, for the reason with which the table is declared.
+// kept is what an erasure keeps in a table, for the reason that the table declares.
 func (s *Service) kept(table string, count int64) receipt.Kept {
 	store := inventory.Find(s.stores, table)
 	return receipt.Kept{Store: store.ErasedAs(), Count: count, Why: store.Erase.Why}
 }
 
-// account is the account itself, as a plan or a receipt names it.
+// account is the account itself as an item of a plan or a receipt.
 func (s *Service) account() receipt.Removed {
 	return receipt.Removed{Store: inventory.Find(s.stores, accounts).ErasedAs(), Count: 1}
 }
 
-// prepare locks the customer and then the user, always in this order, and refuses what must not be erased. With the fault UserRedacted it
-// returns the user as well.
-func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx, id.User) (User, error), condition version.Condition) (User, error) {
+// prepare locks the customer and then the user, always in this order, and refuses an erasure that
+// is not allowed. With the fault UserRedacted it returns the user as well.
+func (s *Service) prepare(
+	tx *postgres.Tx,
+	user id.User,
+	lock func(*postgres.Tx, id.User) (User, error),
+	condition version.Condition,
+) (User, error) {
 	if err := customer.LockTx(tx); err != nil {
 		return User{}, err
 	}
@@ -315,44 +341,62 @@ func (s *Service) prepare(tx *postgres.Tx, user id.User, lock func(*postgres.Tx,
 	return found, nil
 }
 
-// suppress keeps the marks of the addresses of people who are about to be erased, so that an import does not bring them back unnoticed, and notes in their receipts that they
-// stay.
+// suppress stores the hashes of the addresses of users who are about to be erased, so that no
+// import recreates them unnoticed, and records in their receipts that the hashes are kept.
 func (s *Service) suppress(tx *postgres.Tx, erasures []erasure) error {
 	var hashes [][]byte
-	for _, one := range erasures {
-		if address, err := ParseAddress(*one.person.Email, "/email"); err == nil { // an address that is not taken any more comes in no import either
-			one.receipt.Kept = append(one.receipt.Kept, s.kept(marks, 1))
+	for _, e := range erasures {
+		// An import refuses the other addresses anyway.
+		if address, err := ParseAddress(*e.person.Email, "/email"); err == nil {
+			e.receipt.Kept = append(e.receipt.Kept, s.kept(suppression, 1))
 			hashes = append(hashes, s.suppressionHash(tx.Customer, address.Key))
 		}
 	}
 	return insertSuppressed(tx, hashes)
 }
 
-// removeElsewhere removes what other stores hold of people, and notes it in their receipts.
+// removeElsewhere removes the data of users in other stores, and records it in their receipts.
 func (s *Service) removeElsewhere(tx *postgres.Tx, users []id.User, erasures []erasure) error {
-	for _, one := range erasures {
-		one.receipt.Removed = []receipt.Removed{s.account()}
+	for _, e := range erasures {
+		e.receipt.Removed = []receipt.Removed{s.account()}
 	}
 	for _, store := range s.erased {
 		counts, err := removeFrom(tx, store, users)
 		if err != nil {
 			return err
 		}
-		for _, one := range erasures {
-			one.receipt.Removed = append(one.receipt.Removed, receipt.Removed{Store: store.ErasedAs(), Count: counts[one.person.ID]})
+		for _, e := range erasures {
+			e.receipt.Removed = append(e.receipt.Removed,
+				receipt.Removed{Store: store.ErasedAs(), Count: counts[e.person.ID]})
 		}
 	}
 	return nil
 }
 
 func incomplete(user id.User, references []fault.Reference) error {
-	f := fault.New(fault.AuditTrailIncomplete, "Entries of the audit trail name this user as their actor. Redact the user instead.")
+	f := fault.New(
+		fault.AuditTrailIncomplete,
+		"Entries of the audit trail name this user as their actor. Redact the user instead.",
+	)
 	f.References, f.Redaction = references, RedactionPath(user)
 	return f
 }
 
-func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind receipt.Kind, user id.User) (issued receipt.Receipt, err error) {
-	issued = receipt.Receipt{ID: id.New[id.Receipt](), Kind: kind, UserID: user, Authority: caller.Authority(), CompletedAt: tx.Now, Kept: []receipt.Kept{}, State: receipt.Pending}
+func (s *Service) newReceipt(
+	tx *postgres.Tx,
+	caller principal.Principal,
+	kind receipt.Kind,
+	user id.User,
+) (issued receipt.Receipt, err error) {
+	issued = receipt.Receipt{
+		ID:          id.New[id.Receipt](),
+		Kind:        kind,
+		UserID:      user,
+		Authority:   caller.Authority(),
+		CompletedAt: tx.Now,
+		Kept:        []receipt.Kept{},
+		State:       receipt.Pending,
+	}
 	if caller.IsAPIKey() {
 		issued.OrderedByAPIKey = &caller.APIKey
 	} else if !caller.User.IsZero() {
@@ -362,10 +406,15 @@ func (s *Service) newReceipt(tx *postgres.Tx, caller principal.Principal, kind r
 	return issued, err
 }
 
-// entryOf is an erasure as the ledger keeps it: everything that the same receipt can be made from again.
+// entryOf returns the ledger entry of an erasure, from which the same receipt can be issued again.
 func entryOf(r receipt.Receipt) ledger.Entry {
 	entry := ledger.Entry{
-		Kind: ledger.Deletion, Subject: r.UserID.UUID, Receipt: &r.ID, Authority: r.Authority, OrderedBy: r.OrderedByUser, OrderedByKey: r.OrderedByAPIKey,
+		Kind:         ledger.Deletion,
+		Subject:      r.UserID.UUID,
+		Receipt:      &r.ID,
+		Authority:    r.Authority,
+		OrderedBy:    r.OrderedByUser,
+		OrderedByKey: r.OrderedByAPIKey,
 	}
 	if r.Kind == receipt.Redaction {
 		entry.Kind, entry.Label = ledger.Redaction, *r.Label
@@ -376,8 +425,8 @@ func entryOf(r receipt.Receipt) ledger.Entry {
 	return entry
 }
 
-// newLabel makes a name for somebody who has none any more. It is random, so that nothing can be read out of it; the alphabet leaves out what is
-// easily mistaken (Crockford's base 32).
+// newLabel makes a pseudonym for a redacted user. It is random, so that it reveals nothing; the
+// alphabet omits characters that are easily confused (Crockford's base32).
 func newLabel(length int) string {
 	const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	random := make([]byte, length)

@@ -37,19 +37,24 @@ func Stores() []postgres.Store {
 			Erase:   postgres.Erasure{How: inventory.Null, As: "profile"},
 		},
 		{
-			Table: "suppressed_addresses", Title: "Addresses of people who were erased",
+			Table:   "suppressed_addresses",
+			Title:   "Addresses of people who were erased",
 			Purpose: "So that an import brings nobody back unnoticed.",
 			Whose:   inventory.OfPeople,
 			Columns: []inventory.Columns{
 				inventory.ID("customer_id").WithholdFromPerson(inventory.Employer),
 				inventory.Time("erased_at"),
-				inventory.Personal("hash").WithholdFromPerson(inventory.Others).WithholdFromCustomer(inventory.Derivative),
+				inventory.Personal("hash").
+					WithholdFromPerson(inventory.Others).
+					WithholdFromCustomer(inventory.Derivative),
 			},
 			Key:    []string{"hash"},
 			Refers: []string{"customers"},
 			Access: inventory.Access{App: "select insert"},
-			Keep:   postgres.Retention{Words: "as long as the employer is a customer; it takes the master key to find out whose one is"},
-			Erase:  postgres.Erasure{How: inventory.Kept, Why: "suppression"},
+			Keep: postgres.Retention{
+				Words: "as long as the employer is a customer; it takes the master key to find out whose one is",
+			},
+			Erase: postgres.Erasure{How: inventory.Kept, Why: "suppression"},
 		},
 	}
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// ReplayTx carries out once more what the ledger says of people, each entry of another person, by the same code as the first time, and records it as acts of the service
-// itself. It returns what became of each. However many there are, the round trips are few. The caller holds the lock of the customer. What a person did to the own
-// credentials is not here alone: see package replay.
+// ReplayTx replays ledger entries about users, at most one per user, by the same code as the
+// original acts, and audits them as acts of the service. It returns the outcome of each entry. The
+// number of round trips does not depend on the number of entries. The caller holds the lock of the
+// customer. Package replay also replays what users did to their own credentials.
 //
-// Whoever registered since with the same address is another person, of another id, whom no entry is about. That the last administrator goes is no reason here: it was
-// none when the order was given, or the order was not carried out.
+// A user who registered since with the same address has another id, so no entry concerns them. The
+// check for the last administrator does not apply: the original act passed it.
 func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Outcome, error) {
-	if err := lookUpByKeys(tx); err != nil {
+	if err := preferIndexes(tx); err != nil {
 		return nil, err
 	}
 	outcomes := make([]ledger.Outcome, len(entries))
@@ -32,10 +33,10 @@ func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Ou
 			outcomes[i] = ledger.Absent
 		}
 	}
-	if err := s.eraseAgain(tx, entries, erasures, outcomes); err != nil {
+	if err := s.replayErasures(tx, entries, erasures, outcomes); err != nil {
 		return nil, err
 	}
-	if err := changeAllAgain(tx, entries, changes, outcomes); err != nil {
+	if err := replayChanges(tx, entries, changes, outcomes); err != nil {
 		return nil, err
 	}
 	var acts []audit.Act
@@ -47,7 +48,7 @@ func (s *Service) ReplayTx(tx *postgres.Tx, entries []ledger.Entry) ([]ledger.Ou
 	return outcomes, audit.AppendAllTx(tx, acts)
 }
 
-// actOf is how an entry that was carried out once more stands in the trail.
+// actOf is the audit entry of a replayed ledger entry.
 func actOf(entry ledger.Entry, outcome ledger.Outcome) audit.Act {
 	act := audit.Act{Target: audit.OnUser(entry.User()), Details: entry.Details()}
 	erased := []string{"first_name", "last_name", "email", "status"}
@@ -77,15 +78,15 @@ func actOf(entry ledger.Entry, outcome ledger.Outcome) audit.Act {
 	return act
 }
 
-// changeAllAgain carries out those of the entries that change somebody who stays.
-func changeAllAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcomes []ledger.Outcome) error {
+// replayChanges replays the entries, by their indices, that change users without erasing them.
+func replayChanges(tx *postgres.Tx, entries []ledger.Entry, which []int, outcomes []ledger.Outcome) error {
 	if len(which) == 0 {
 		return nil
 	}
-	changes := make([]again, len(which))
+	changes := make([]replayedChange, len(which))
 	for i, at := range which {
 		entry := entries[at]
-		change := again{ID: entry.User()}
+		change := replayedChange{ID: entry.User()}
 		switch entry.Kind {
 		case ledger.AlertsSet:
 			change.OptedIn, change.SetBy, change.SetAt = entry.OptedIn, entry.Authority, &entry.At
@@ -97,25 +98,36 @@ func changeAllAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcom
 			change.Forget, change.SignOut, change.EndLinks = true, true, true
 		case ledger.Correction:
 			change.Corrected = true
-		case ledger.Redaction, ledger.Deletion, ledger.APIKeyRevoked, ledger.APIKeyEnds, ledger.BundleCollected, ledger.Offboarding, ledger.Void:
+		case ledger.Redaction,
+			ledger.Deletion,
+			ledger.APIKeyRevoked,
+			ledger.APIKeyEnds,
+			ledger.BundleCollected,
+			ledger.Offboarding,
+			ledger.Void:
 		}
 		changes[i] = change
 	}
-	there, err := changeAgain(tx, changes)
+	changed, err := applyReplayed(tx, changes)
 	if err != nil {
 		return err
 	}
 	for _, at := range which {
 		outcomes[at] = ledger.Absent
-		if there[entries[at].User()] {
+		if changed[entries[at].User()] {
 			outcomes[at] = ledger.Done
 		}
 	}
 	return nil
 }
 
-// eraseAgain carries out those of the entries that are erasures.
-func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []int, outcomes []ledger.Outcome) error {
+// replayErasures replays the entries, by their indices, that are erasures.
+func (s *Service) replayErasures(
+	tx *postgres.Tx,
+	entries []ledger.Entry,
+	which []int,
+	outcomes []ledger.Outcome,
+) error {
 	if len(which) == 0 {
 		return nil
 	}
@@ -131,17 +143,17 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 	if err != nil {
 		return err
 	}
-	expireAt, err := s.backups.ExpireBy(tx, tx.Now) // the backups that hold them are those of up to now
+	expireAt, err := s.backups.ExpireBy(tx, tx.Now) // backups up to now hold their data
 	if err != nil {
 		return err
 	}
 	var erasures []erasure
 	for _, at := range which {
 		entry := entries[at]
-		person, there := people[entry.User()]
+		person, exists := people[entry.User()]
 		issued := receiptOf(entry, expireAt)
 		switch {
-		case !there:
+		case !exists:
 			outcomes[at] = ledger.Absent
 			if err := s.receipts.SaveIfMissing(tx, &issued); err != nil {
 				return err
@@ -151,7 +163,7 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 			outcomes[at] = ledger.AlreadyDone
 			continue
 		case entry.Kind == ledger.Deletion && len(named[person.ID]) > 0:
-			// The trail, which must stay whole, names the person: everything personal goes all the same.
+			// The audit trail, which must stay complete, names the user, so the user is redacted.
 			issued.Kind = receipt.Redaction
 			outcomes[at] = ledger.RedactedInstead
 		default:
@@ -159,14 +171,23 @@ func (s *Service) eraseAgain(tx *postgres.Tx, entries []ledger.Entry, which []in
 		}
 		erasures = append(erasures, erasure{person, &issued})
 	}
-	return s.carryOut(tx, erasures)
+	return s.erase(tx, erasures)
 }
 
-// receiptOf is the receipt that an entry was made of, before it is known what is removed.
+// receiptOf returns the receipt of an erasure in the ledger, without what is removed.
 func receiptOf(entry ledger.Entry, expireAt *time.Time) receipt.Receipt {
 	issued := receipt.Receipt{
-		ID: id.New[id.Receipt](), Kind: receipt.Deletion, UserID: entry.User(), Authority: entry.Authority, OrderedByUser: entry.OrderedBy, OrderedByAPIKey: entry.OrderedByKey,
-		CompletedAt: entry.At, Removed: []receipt.Removed{}, Kept: []receipt.Kept{}, State: receipt.Pending, BackupsExpireAt: expireAt,
+		ID:              id.New[id.Receipt](),
+		Kind:            receipt.Deletion,
+		UserID:          entry.User(),
+		Authority:       entry.Authority,
+		OrderedByUser:   entry.OrderedBy,
+		OrderedByAPIKey: entry.OrderedByKey,
+		CompletedAt:     entry.At,
+		Removed:         []receipt.Removed{},
+		Kept:            []receipt.Kept{},
+		State:           receipt.Pending,
+		BackupsExpireAt: expireAt,
 	}
 	if entry.Receipt != nil {
 		issued.ID = *entry.Receipt
@@ -182,5 +203,6 @@ func receiptOf(entry ledger.Entry, expireAt *time.Time) receipt.Receipt {
 	return issued
 }
 
-// LostCorrectionsTx counts the people of whom a restore lost a correction that was not sent anew since.
+// LostCorrectionsTx counts the users with a correction that a restore lost and that was not resent
+// since.
 func LostCorrectionsTx(tx *postgres.Tx) (int64, error) { return countLostCorrections(tx) }

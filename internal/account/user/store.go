@@ -17,17 +17,17 @@ import (
 	"github.com/fusionspim/steward/internal/record/ledger"
 )
 
-// columns are those of a User, of a relation u of users and c of customers.
+// columns are those of a User, from relations u of users and c of customers.
 const columns = `u.id, u.role, u.status, u.first_name, u.last_name, u.email,
 	coalesce(c.mail_domain_policy = 'flag' and not split_part(u.email_key, '@', 2) = any (c.mail_domains), false),
-	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at, u.label, u.redacted_at, u.receipt_id, u.correction_lost_at,
-	u.version, u.created_at, u.updated_at`
+	u.password_hash is not null, u.alerts_opted_in, u.alerts_set_by, u.alerts_set_at,
+	u.label, u.redacted_at, u.receipt_id, u.correction_lost_at, u.version, u.created_at, u.updated_at`
 
 const usersWithCustomer = "users u join customers c on c.id = u.customer_id"
 
 const selectUser = "select " + columns + " from " + usersWithCustomer
 
-// fields are where the columns go, in their order.
+// fields are the destinations of columns, in their order.
 func (u *User) fields() []any {
 	return []any{
 		&u.ID, &u.Role, &u.Status, &u.FirstName, &u.LastName, &u.Email, &u.EmailFlagged, &u.PasswordSet,
@@ -49,14 +49,17 @@ func get(tx *postgres.Tx, user id.User) (User, error) {
 	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2", tx.Customer, user))
 }
 
-// lock reads a user and holds the row against changes. It does not keep the trail from referring to it.
+// lock reads a user and locks the row against changes, but not against new references to it.
 func lock(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2 for no key update of u", tx.Customer, user))
+	return scanUser(tx.QueryRow(
+		selectUser+" where u.customer_id = $1 and u.id = $2 for no key update of u", tx.Customer, user))
 }
 
-// lockForDelete reads a user and holds the row against everything, new references included: their foreign keys ask for a share of the key.
+// lockForDelete reads a user and locks the row against changes and new references, whose foreign
+// keys take a share lock of the key.
 func lockForDelete(tx *postgres.Tx, user id.User) (User, error) {
-	return scanUser(tx.QueryRow(selectUser+" where u.customer_id = $1 and u.id = $2 for update of u", tx.Customer, user))
+	return scanUser(tx.QueryRow(
+		selectUser+" where u.customer_id = $1 and u.id = $2 for update of u", tx.Customer, user))
 }
 
 func me(tx *postgres.Tx, user id.User) (found Me, err error) {
@@ -70,7 +73,7 @@ func me(tx *postgres.Tx, user id.User) (found Me, err error) {
 	return found, err
 }
 
-// afterAll follows every text that begins with a prefix, in the order of bytes.
+// afterAll, appended to a prefix, sorts after every text with that prefix, in the order of bytes.
 const afterAll = "\U0010FFFF"
 
 func list(tx *postgres.Tx, filter Filter, before id.User, limit int) ([]User, error) {
@@ -88,7 +91,7 @@ func list(tx *postgres.Tx, filter Filter, before id.User, limit int) ([]User, er
 	}
 	if filter.Prefix != "" {
 		from := Key(filter.Prefix)
-		// A range in place of LIKE, so that the index serves a prepared statement too.
+		// A range instead of LIKE, so that a prepared statement uses the index too.
 		where(`(u.first_name_key ~>=~ @from and u.first_name_key ~<~ @to
 			or u.last_name_key ~>=~ @from and u.last_name_key ~<~ @to
 			or u.email_key ~>=~ @from and u.email_key ~<~ @to)`, "from", from)
@@ -107,7 +110,7 @@ func list(tx *postgres.Tx, filter Filter, before id.User, limit int) ([]User, er
 		selectUser+" where "+strings.Join(conditions, " and ")+" order by u.id desc limit @limit", arguments)
 }
 
-// insert stores a new person, or tells that the customer refuses the domain of the address.
+// insert inserts a new user; foreign reports that the customer refuses the domain of the address.
 func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
 	err = tx.QueryRow(`
 		with c as (
@@ -120,14 +123,23 @@ func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
 				@first_name_key, @last_name_key, @email_key::text, @password_hash, true, 'creation', n.now,
 				n.now, n.now, 1, n.now, n.now
 			from c, (select @now::timestamptz as now) n
-			where not (c.mail_domain_policy = 'refuse' and not split_part(@email_key::text, '@', 2) = any (c.mail_domains))
+			where not (c.mail_domain_policy = 'refuse'
+				and not split_part(@email_key::text, '@', 2) = any (c.mail_domains))
 			returning *
 		)
 		select `+columns+` from u join c on c.id = u.customer_id`,
 		postgres.Args{
-			"customer": tx.Customer, "user": in.id, "role": in.role, "first_name": in.firstName, "last_name": in.lastName,
-			"email": in.address.Text, "first_name_key": Key(in.firstName), "last_name_key": Key(in.lastName),
-			"email_key": in.address.Key, "password_hash": in.passwordHash, "now": tx.Now,
+			"customer":       tx.Customer,
+			"user":           in.id,
+			"role":           in.role,
+			"first_name":     in.firstName,
+			"last_name":      in.lastName,
+			"email":          in.address.Text,
+			"first_name_key": Key(in.firstName),
+			"last_name_key":  Key(in.lastName),
+			"email_key":      in.address.Key,
+			"password_hash":  in.passwordHash,
+			"now":            tx.Now,
 		}).Scan(made.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, true, nil
@@ -136,25 +148,29 @@ func insert(tx *postgres.Tx, in person) (made User, foreign bool, err error) {
 	return made, false, err
 }
 
-// endLinks is the change by which every mailed link of a person ends, with the time as its argument. The value is one that it never had, whatever the clocks of the
-// replicas say.
+// endLinks is the assignment that ends all mailed links of a user, with the argument @now. The
+// value is a new one, whatever the clocks of the replicas say.
 const endLinks = "links_since = greatest(@now::timestamptz, links_since + interval '1 microsecond')"
 
-// corrected is what became of a correction.
+// corrected is the result of a correction.
 type corrected struct {
 	foreign       bool // the customer refuses the domain of the new address
 	versionBefore int64
-	user          User // after the correction, or as it is where nothing was to be changed
+	changed       []string // names of the members that differ; of those changed, if judge gives no fault
+	user          User     // after the correction
 }
 
-// carried are the columns that pass from one part of the statement of correct to the next.
-const carried = `customer_id, id, role, status, first_name, last_name, email, email_key, password_hash, alerts_opted_in, alerts_set_by, alerts_set_at, label,
-	redacted_at, receipt_id, correction_lost_at, version, created_at, updated_at`
+// carried are the columns that the parts of the statement of correct pass on.
+const carried = `customer_id, id, role, status, first_name, last_name, email, email_key,
+	password_hash, alerts_opted_in, alerts_set_by, alerts_set_at, label, redacted_at, receipt_id, correction_lost_at, version, created_at, updated_at`
 
-// correct changes a user, counts its version on and records the act with the names of what changed, in one statement. Nothing is changed where
-// the user is redacted, the condition is not met, the domain is refused, or everything is so already. Where the correction was marked in the ledger, the mark counts as
-// dealt with in any case.
-func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change, condition version.Condition, marked *ledger.Position,
+// correct changes a user, increments the version and audits the names of the changed members, in
+// one statement. It changes nothing if the user is redacted, the condition is not met, the domain
+// is refused, or no member differs. If the ledger has an entry of the correction, at marked, it is
+// recorded as applied in any case.
+func correct(
+	tx *postgres.Tx, caller principal.Principal, action audit.Action, user id.User, in change,
+	condition version.Condition, marked *ledger.Position,
 ) (out corrected, err error) {
 	var email, emailKey *string
 	if in.address != nil {
@@ -167,10 +183,20 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 		maps.Copy(arguments, more)
 	}
 	maps.Copy(arguments, postgres.Args{
-		"customer": tx.Customer, "user": user, "now": tx.Now, "versions": condition.Array(),
-		"first_name": in.firstName, "first_name_key": keyOf(in.firstName), "last_name": in.lastName,
-		"last_name_key": keyOf(in.lastName), "email": email, "email_key": emailKey, "role": in.role, "status": in.status,
+		"customer":       tx.Customer,
+		"user":           user,
+		"now":            tx.Now,
+		"versions":       condition.Array(),
+		"first_name":     in.firstName,
+		"first_name_key": keyOf(in.firstName),
+		"last_name":      in.lastName,
+		"last_name_key":  keyOf(in.lastName),
+		"email":          email,
+		"email_key":      emailKey,
+		"role":           in.role,
+		"status":         in.status,
 	})
+	var changed postgres.JSON[[]string]
 	err = tx.QueryRow(`
 		with c as (
 			select id, mail_domain_policy, mail_domains from customers where id = @customer
@@ -179,42 +205,53 @@ func correct(tx *postgres.Tx, caller principal.Principal, action audit.Action, u
 				@last_name::text as last_name, @last_name_key::text as last_name_key,
 				@email::text as email, @email_key::text as email_key, @role::text as role, @status::text as status
 		), b as (
-			select u.*, coalesce(c.mail_domain_policy = 'refuse' and not split_part(w.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
+			select u.*,
+				coalesce(c.mail_domain_policy = 'refuse'
+					and not split_part(w.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
 				array_remove(array[
 					case when w.first_name <> u.first_name then 'first_name' end,
 					case when w.last_name <> u.last_name then 'last_name' end,
 					case when w.email <> u.email then 'email' end,
 					case when w.role <> u.role then 'role' end,
 					case when w.status <> u.status then 'status' end,
-					case when u.correction_lost_at is not null and num_nonnulls(w.first_name, w.last_name, w.email) > 0 then 'correction_lost_at' end], null) as changed
+					case when u.correction_lost_at is not null and num_nonnulls(w.first_name, w.last_name, w.email) > 0
+						then 'correction_lost_at' end
+				], null) as changed
 			from users u join c on c.id = u.customer_id cross join wanted w
 			where u.id = @user for no key update of u
 		), u as (
 			update users u set
-				first_name = coalesce(w.first_name, u.first_name), first_name_key = coalesce(w.first_name_key, u.first_name_key),
-				last_name = coalesce(w.last_name, u.last_name), last_name_key = coalesce(w.last_name_key, u.last_name_key),
+				first_name = coalesce(w.first_name, u.first_name),
+				first_name_key = coalesce(w.first_name_key, u.first_name_key),
+				last_name = coalesce(w.last_name, u.last_name),
+				last_name_key = coalesce(w.last_name_key, u.last_name_key),
 				email = coalesce(w.email, u.email), email_key = coalesce(w.email_key, u.email_key),
 				role = coalesce(w.role, u.role), status = coalesce(w.status, u.status),
-				sessions_since = case when array['role', 'status'] && b.changed then @now::timestamptz else u.sessions_since end,
-				links_since = case when array['email', 'status'] && b.changed then greatest(@now::timestamptz, u.links_since + interval '1 microsecond')
-					else u.links_since end,
-				correction_lost_at = case when num_nonnulls(w.first_name, w.last_name, w.email) = 0 then u.correction_lost_at end,
+				sessions_since = case when array['role', 'status'] && b.changed
+					then @now::timestamptz else u.sessions_since end,
+				links_since = case when array['email', 'status'] && b.changed
+					then greatest(@now::timestamptz, u.links_since + interval '1 microsecond') else u.links_since end,
+				correction_lost_at = case when num_nonnulls(w.first_name, w.last_name, w.email) = 0
+					then u.correction_lost_at end,
 				version = u.version + 1, updated_at = @now::timestamptz
 			from b, wanted w
-			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign and cardinality(b.changed) > 0
+			where u.customer_id = b.customer_id and u.id = b.id and b.status <> 'redacted' and not b.is_foreign
+				and cardinality(b.changed) > 0
 				and (@versions::bigint[] is null or b.version = any (@versions::bigint[]))
 			returning u.*, b.changed
 		), entry as (
 			`+clause+`
 		)
-		select b.is_foreign, b.version, `+columns+`
+		select b.is_foreign, b.version, to_jsonb(b.changed), `+columns+`
 		from b join c on true
-		join (select `+carried+` from u union all select `+carried+` from b where not exists (select from u)) u on true`,
-		arguments).Scan(append([]any{&out.foreign, &out.versionBefore}, out.user.fields()...)...)
+		join (
+			select `+carried+` from u union all select `+carried+` from b where not exists (select from u)
+		) u on true`,
+		arguments).Scan(append([]any{&out.foreign, &out.versionBefore, &changed}, out.user.fields()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return corrected{}, notFound()
 	}
-	out.user.Alerts.Version = out.user.Version
+	out.changed, out.user.Alerts.Version = changed.Of, out.user.Version
 	return out, err
 }
 
@@ -237,17 +274,19 @@ func setAlerts(tx *postgres.Tx, user id.User, optedIn bool, by string) (User, er
 		postgres.Args{"customer": tx.Customer, "user": user, "opted_in": optedIn, "by": by, "now": tx.Now}))
 }
 
-// isLastAdministrator tells whether nobody else could administer the customer. The caller holds the lock of the customer.
+// isLastAdministrator reports whether no other user could administer the customer. The caller holds
+// the lock of the customer.
 func isLastAdministrator(tx *postgres.Tx, user User) (last bool, err error) {
 	err = tx.QueryRow(`
 		select not exists (
 			select from users
-			where customer_id = $1 and role = 'customer' and status = 'active' and password_hash is not null and id <> $2
+			where customer_id = $1 and id <> $2
+				and role = 'customer' and status = 'active' and password_hash is not null
 		)`, tx.Customer, user.ID).Scan(&last)
 	return last, err
 }
 
-// lockAll reads those of the people who are there, and holds their rows against everything, new references included.
+// lockAll reads the users that exist, and locks their rows as lockForDelete does.
 func lockAll(tx *postgres.Tx, users []id.User) (map[id.User]User, error) {
 	all, err := postgres.Collect(tx, scanUser,
 		selectUser+" where u.customer_id = $1 and u.id = any ($2) order by u.id for update of u", tx.Customer, users)
@@ -295,8 +334,10 @@ func redactRows(tx *postgres.Tx, redacted []erasure) error {
 		Receipt id.Receipt `json:"receipt"`
 	}
 	rows := make([]row, len(redacted))
-	for i, one := range redacted {
-		rows[i] = row{ID: one.person.ID, Label: *one.receipt.Label, At: one.receipt.CompletedAt, Receipt: one.receipt.ID}
+	for i, e := range redacted {
+		rows[i] = row{
+			ID: e.person.ID, Label: *e.receipt.Label, At: e.receipt.CompletedAt, Receipt: e.receipt.ID,
+		}
 	}
 	_, err := tx.Exec(`
 		update users u set status = 'redacted', first_name = null, last_name = null, email = null,
@@ -309,23 +350,23 @@ func redactRows(tx *postgres.Tx, redacted []erasure) error {
 	return err
 }
 
-// again is how the ledger says that a person was changed; what does not apply is empty.
-type again struct {
+// replayedChange is a change of a user in the ledger; empty members do not apply.
+type replayedChange struct {
 	ID        id.User    `json:"id"`
 	OptedIn   *bool      `json:"opted_in,omitempty"`
 	SetBy     string     `json:"set_by,omitempty"`
 	SetAt     *time.Time `json:"set_at,omitempty"`
 	Status    string     `json:"status,omitempty"`
 	Role      string     `json:"role,omitempty"`
-	Corrected bool       `json:"corrected"` // and the correction is lost
+	Corrected bool       `json:"corrected"` // in the ledger, so the correction is lost
 	SignOut   bool       `json:"sign_out"`
 	EndLinks  bool       `json:"end_links"`
 	Forget    bool       `json:"forget"` // the password
 }
 
-// changeAgain changes people who are not redacted as the ledger says, and returns who they are. The version goes on by two, so that it becomes one that no state of before the
-// restore ever had.
-func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err error) {
+// applyReplayed applies changes of the ledger to users who are not redacted, and returns which
+// these are. The version increases by two, so that no state before the restore had it.
+func applyReplayed(tx *postgres.Tx, changes []replayedChange) (changed map[id.User]bool, err error) {
 	users, err := postgres.Column[id.User](tx, `
 		update users u set
 			alerts_opted_in = coalesce(c.opted_in, u.alerts_opted_in),
@@ -342,7 +383,7 @@ func changeAgain(tx *postgres.Tx, changes []again) (there map[id.User]bool, err 
 			corrected boolean, sign_out boolean, end_links boolean, forget boolean)
 		where u.customer_id = @customer and u.id = c.id and u.status <> 'redacted'
 		returning u.id`,
-		postgres.Args{"customer": tx.Customer, "changes": postgres.JSON[[]again]{Of: changes}, "now": tx.Now})
+		postgres.Args{"customer": tx.Customer, "changes": postgres.JSON[[]replayedChange]{Of: changes}, "now": tx.Now})
 	return setOf(users), err
 }
 
@@ -352,22 +393,23 @@ func countLostCorrections(tx *postgres.Tx) (count int64, err error) {
 	return count, err
 }
 
-// MailColumns are what a sender of mail reads of a user, of users u, in a statement of its own
-// that also locks the row: the address (email), the status, and whether alerts are wanted
-// (alerts_opted_in). Everyone else asks this package for an address.
+// MailColumns are the columns, of users u, that a sender of mail reads in its own statement, which
+// also locks the row: the address (email), the status, and the alert setting (alerts_opted_in). All
+// others get an address from this package.
 const MailColumns = "u.email, u.status, u.alerts_opted_in"
 
-// countOf counts what a store holds of a person.
+// countOf counts the rows of a store about a user.
 func countOf(tx *postgres.Tx, store postgres.Store, user id.User) (count int64, err error) {
 	if store.Erase.Count != nil {
 		return store.Erase.Count(tx, user)
 	}
 	err = tx.QueryRow("select count(*) from "+store.Table+" t where t.customer_id = @customer and ("+store.Person.Where+")",
-		postgres.Args{"customer": tx.Customer, "people": []id.User{user}}).Scan(&count)
+		postgres.Args{"customer": tx.Customer, "people": []id.User{user}}).
+		Scan(&count)
 	return count, err
 }
 
-// removeFrom removes what a store holds of people, and returns how much there was of each.
+// removeFrom removes the rows of a store about users, and returns how many there were of each.
 func removeFrom(tx *postgres.Tx, store postgres.Store, users []id.User) (map[id.User]int64, error) {
 	if store.Erase.Remove != nil {
 		return store.Erase.Remove(tx, users)
@@ -375,28 +417,30 @@ func removeFrom(tx *postgres.Tx, store postgres.Store, users []id.User) (map[id.
 	return postgres.Counts[id.User](tx.Query(
 		"with gone as (delete from "+store.Table+" t where t.customer_id = @customer and ("+store.Person.Where+") returning "+
 			store.Person.Owner+" as person) select person, count(*) from gone group by person",
-		postgres.Args{"customer": tx.Customer, "people": users}))
+		postgres.Args{"customer": tx.Customer, "people": users},
+	))
 }
 
-func insertSuppressed(tx *postgres.Tx, marks [][]byte) error {
-	if len(marks) == 0 {
+func insertSuppressed(tx *postgres.Tx, hashes [][]byte) error {
+	if len(hashes) == 0 {
 		return nil
 	}
 	_, err := tx.Exec(`
 		insert into suppressed_addresses (customer_id, hash, erased_at)
 		select @customer, hash, @now from unnest(@hashes::bytea[]) as erased(hash) on conflict do nothing`,
-		postgres.Args{"customer": tx.Customer, "hashes": marks, "now": tx.Now})
+		postgres.Args{"customer": tx.Customer, "hashes": hashes, "now": tx.Now})
 	return err
 }
 
-// lookUpByKeys has the statements of the rest of the transaction, and the checks of foreign keys, look rows up by an index. A connection keeps its plans, and those
-// that were made while a table was nearly empty read all of it: bringing in the first ten thousand people would take minutes.
-func lookUpByKeys(tx *postgres.Tx) error {
+// preferIndexes makes the remaining statements of the transaction, and the checks of foreign keys,
+// use indexes. A connection caches its plans, and those that were made while a table was nearly
+// empty read all of it: importing the first ten thousand users would take minutes.
+func preferIndexes(tx *postgres.Tx) error {
 	_, err := tx.Exec("select set_config('enable_seqscan', 'off', true)")
 	return err
 }
 
-// wireCandidate is a candidate on its way into a statement.
+// wireCandidate is a candidate as an argument of a statement.
 type wireCandidate struct {
 	Row          int            `json:"row"`
 	ID           id.User        `json:"id"`
@@ -408,68 +452,72 @@ type wireCandidate struct {
 	FirstNameKey string         `json:"first_name_key"`
 	LastNameKey  string         `json:"last_name_key"`
 	EmailKey     string         `json:"email_key"`
-	Mark         string         `json:"mark"`
+	Suppression  string         `json:"suppression"` // hash, hexadecimal
 	AllowErased  bool           `json:"allow_erased"`
 }
 
-// The two forms of what is done with those who are judged good.
+// What insertMany does with the candidates that it accepts, in a normal and in a dry run.
 const (
-	insertGood = `insert into users (customer_id, id, role, status, first_name, last_name, email,
+	insertAccepted = `insert into users (customer_id, id, role, status, first_name, last_name, email,
 				first_name_key, last_name_key, email_key, alerts_opted_in, alerts_set_by, alerts_set_at,
 				sessions_since, links_since, version, created_at, updated_at)
-			select @customer, g.id, role, 'active', first_name, last_name, email,
+			select @customer, a.id, role, 'active', first_name, last_name, email,
 				first_name_key, last_name_key, email_key, true, 'creation', n.now,
 				n.now, n.now, 1, n.now, n.now
-			from good g, (select @now::timestamptz as now) n order by g.row
+			from accepted a, (select @now::timestamptz as now) n order by a.row
 			on conflict (customer_id, email_key) do nothing
 			returning id`
-	passGood = "select id from good"
+	selectAccepted = "select id from accepted"
 )
 
-// insertMany judges the candidates that are open and stores the good ones, in one round trip. It returns which are open still: those whom somebody else
-// created in the meantime.
-func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int, verdicts []Verdict, rehearse bool) (left []int, err error) {
+// insertMany decides on the candidates that are open, by their indices, and inserts the accepted
+// ones, in one round trip. It returns those that are still open: other transactions created them
+// meanwhile.
+func (s *Service) insertMany(
+	tx *postgres.Tx, candidates []Candidate, open []int, verdicts []Verdict, dryRun bool,
+) (left []int, err error) {
 	rows := make([]wireCandidate, len(open))
 	for i, number := range open {
-		one := candidates[number]
+		c := candidates[number]
 		rows[i] = wireCandidate{
-			Row: number, ID: one.id, Role: one.role, RoleGiven: one.roleGiven, FirstName: one.firstName, LastName: one.lastName, Email: one.address.Text,
-			FirstNameKey: Key(one.firstName), LastNameKey: Key(one.lastName), EmailKey: one.address.Key,
-			Mark: hex.EncodeToString(s.suppressionHash(tx.Customer, one.address.Key)), AllowErased: one.allowErased,
+			Row: number, ID: c.id, Role: c.role, RoleGiven: c.roleGiven,
+			FirstName: c.firstName, LastName: c.lastName, Email: c.address.Text,
+			FirstNameKey: Key(c.firstName), LastNameKey: Key(c.lastName), EmailKey: c.address.Key,
+			Suppression: hex.EncodeToString(s.suppressionHash(tx.Customer, c.address.Key)), AllowErased: c.allowErased,
 		}
 	}
-	making := insertGood
+	making := insertAccepted
 	arguments := postgres.Args{"customer": tx.Customer, "sent": postgres.JSON[[]wireCandidate]{Of: rows}, "now": tx.Now}
-	if rehearse {
-		making = passGood
+	if dryRun {
+		making = selectAccepted
 		delete(arguments, "now")
 	}
 	found, err := tx.Query(`
 		with sent as materialized (
 			select * from jsonb_to_recordset(@sent::jsonb) as s(
 				row int, id uuid, role text, role_given boolean, first_name text, last_name text, email text,
-				first_name_key text, last_name_key text, email_key text, mark text, allow_erased boolean)
+				first_name_key text, last_name_key text, email_key text, suppression text, allow_erased boolean)
 		), judged as materialized (
-			select s.*, u.id as there,
+			select s.*, u.id as existing,
 				u.first_name = s.first_name and u.last_name = s.last_name
 					and (not s.role_given or u.role = s.role) as same,
 				coalesce(c.mail_domain_policy = 'refuse'
 					and not split_part(s.email_key, '@', 2) = any (c.mail_domains), false) as is_foreign,
 				e.hash is not null as erased
 			from sent s join customers c on c.id = @customer left join lateral (
-				-- One by one by their key: a plain join reads every user once the batch is large enough.
+				-- One by one by the key: a plain join reads every user once the batch is large enough.
 				select id, role, first_name, last_name from users
 				where customer_id = @customer and email_key = s.email_key limit 1
 			) u on true left join lateral (
 				select hash from suppressed_addresses
-				where customer_id = @customer and hash = decode(s.mark, 'hex') limit 1
+				where customer_id = @customer and hash = decode(s.suppression, 'hex') limit 1
 			) e on true
-		), good as (
-			select * from judged where there is null and not is_foreign and (not erased or allow_erased)
+		), accepted as (
+			select * from judged where existing is null and not is_foreign and (not erased or allow_erased)
 		), made as (
 			`+making+`
 		)
-		select row, there, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made)
+		select row, existing, coalesce(same, false), is_foreign, erased, allow_erased, id in (select id from made)
 		from judged`, arguments)
 	if err != nil {
 		return nil, err
@@ -477,27 +525,27 @@ func (s *Service) insertMany(tx *postgres.Tx, candidates []Candidate, open []int
 	defer found.Close()
 	for found.Next() {
 		var number int
-		var there *id.User
+		var existing *id.User
 		var same, foreign, erased, allowed, made bool
-		if err := found.Scan(&number, &there, &same, &foreign, &erased, &allowed, &made); err != nil {
+		if err := found.Scan(&number, &existing, &same, &foreign, &erased, &allowed, &made); err != nil {
 			return nil, err
 		}
 		verdict := &verdicts[number]
 		switch {
-		case there != nil && same:
-			*verdict = Verdict{Status: There, User: *there}
-		case there != nil:
-			*verdict = Verdict{Status: NotTaken, Refusal: fault.UserDiffers}
+		case existing != nil && same:
+			*verdict = Verdict{Status: Exists, User: *existing}
+		case existing != nil:
+			*verdict = Verdict{Status: Rejected, Refusal: fault.UserDiffers}
 		case foreign:
-			*verdict = Verdict{Status: NotTaken, Refusal: fault.ForeignMailDomain}
+			*verdict = Verdict{Status: Rejected, Refusal: fault.ForeignMailDomain}
 		case erased && !allowed:
-			*verdict = Verdict{Status: NotTaken, Refusal: fault.AddressSuppressed}
+			*verdict = Verdict{Status: Rejected, Refusal: fault.AddressSuppressed}
 		case !made:
 			left = append(left, number)
-		case rehearse:
-			*verdict = Verdict{Status: WouldMake}
+		case dryRun:
+			*verdict = Verdict{Status: WouldCreate}
 		default:
-			*verdict = Verdict{Status: Made, User: candidates[number].id, Despite: erased}
+			*verdict = Verdict{Status: Created, User: candidates[number].id, WasErased: erased}
 		}
 	}
 	return left, found.Err()

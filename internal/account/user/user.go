@@ -1,10 +1,13 @@
-// Package user is the people: the user accounts that customers keep with Fusions.
+// Package user manages user accounts and their erasure.
 //
-// Owns: names, e-mail addresses, password hashes, roles, states and alert settings, and with them viewing, correcting, deleting and redacting
-// a person. It is the one home of the personal data of accounts; what else holds something of a person takes part in erasure as its declaration in the inventory says.
-// Does not own: sessions and login records (session), the trail (audit), and how passwords are hashed (password).
+// Owns: names, e-mail addresses, password hashes, roles, statuses and alert settings, and the
+// reading, correction, deletion and redaction of users. All personal data of accounts is here;
+// other tables that hold data of a user take part in erasure as they declare in the inventory.
+// Does not own: sessions and login records (session), the audit trail (audit), and the hashing of
+// passwords (password).
 //
-// A user is active, disabled or redacted. Active and disabled change into each other; redacted is final. A deleted user is gone.
+// A user is active, disabled or redacted. Active and disabled users can become the other; redaction
+// is final. A deleted user has no row.
 package user
 
 import (
@@ -23,17 +26,17 @@ import (
 	"github.com/fusionspim/steward/internal/record/receipt"
 )
 
-// Status is the state of a user. The set is closed.
+// Status of a user. The set is closed.
 type Status string
 
-// The states.
+// The statuses.
 const (
 	Active   Status = "active"
 	Disabled Status = "disabled"
 	Redacted Status = "redacted"
 )
 
-// User is one user. Of a redacted one, everything personal is nil.
+// User is a user account. All personal fields of a redacted one are nil.
 type User struct {
 	ID           id.User
 	Role         principal.Role
@@ -41,21 +44,21 @@ type User struct {
 	FirstName    *string
 	LastName     *string
 	Email        *string
-	EmailFlagged bool // lies outside the customer's mail domains, where their policy is to flag
+	EmailFlagged bool // outside the customer's mail domains, whose policy is to flag
 	PasswordSet  bool
 	Alerts       Alerts
-	Label        *string // what a redacted user is called
+	Label        *string // the pseudonym of a redacted user
 	RedactedAt   *time.Time
 	ReceiptID    *id.Receipt
 
-	CorrectionLostAt *time.Time // when a restore of the database lost a correction; nil: none, or corrected since
+	CorrectionLostAt *time.Time // when a restore lost a correction; nil: none, or corrected since
 
 	Version   int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// Alerts is whether a person gets e-mail alerts, and on whose authority that was last set.
+// Alerts is a user's setting of e-mail alerts, and on whose authority it was last set.
 type Alerts struct {
 	OptedIn bool
 	SetBy   string // creation, user, customer, api_key or operator
@@ -63,7 +66,7 @@ type Alerts struct {
 	Version int64 // of the user
 }
 
-// Me is what a person sees of the own account.
+// Me is what users see of their own account.
 type Me struct {
 	User
 	CustomerID      id.Customer
@@ -74,16 +77,16 @@ type Me struct {
 	PrivacyContact  *string
 }
 
-// New is a person who is to get an account.
+// New is a user to create.
 type New struct {
 	FirstName    string
 	LastName     string
 	Email        string
 	Role         principal.Role
-	PasswordHash string // empty: the person sets a password later
+	PasswordHash string // empty: the user sets a password later
 }
 
-// Patch corrects a user; nil leaves a member as it is.
+// Patch changes a user; nil leaves a member unchanged.
 type Patch struct {
 	FirstName *string
 	LastName  *string
@@ -92,7 +95,7 @@ type Patch struct {
 	Status    *Status
 }
 
-// Filter chooses users; zero members choose all.
+// Filter selects users; zero members select all.
 type Filter struct {
 	Email         string // whole address
 	Prefix        string // of a first name, a last name or an address
@@ -101,7 +104,7 @@ type Filter struct {
 	AlertsOptedIn *bool
 }
 
-// Plan is what erasing a person would do.
+// Plan is what an erasure of a user would do.
 type Plan struct {
 	CanDelete         bool
 	CanRedact         bool
@@ -109,28 +112,32 @@ type Plan struct {
 	Blocking          []fault.Reference
 	Removes           []receipt.Removed
 	Keeps             []receipt.Kept
-	BackupsExpireAt   *time.Time // if it were done now
+	BackupsExpireAt   *time.Time // of an erasure now
 }
 
-// RedactionPath is where a user is redacted.
+// RedactionPath is the path by which a user is redacted.
 func RedactionPath(user id.User) string { return "/v1/users/" + user.String() + "/redaction" }
 
-// maxName is the longest name, in Unicode code points.
+// maxName is the length limit of a name, in Unicode code points.
 const maxName = 100
 
-// CleanName brings a name to the form in which it is kept: NFC, without white space around it. It refuses what no name holds: control
-// characters, and the invisible characters that turn the direction of a line or pretend to be nothing.
+// CleanName normalises a name: NFC, without surrounding white space. It refuses control characters
+// and the invisible characters that reverse the direction of a line or look like nothing. Fault:
+// InvalidName at the pointer.
 func CleanName(text, pointer string) (string, error) {
 	name := norm.NFC.String(strings.TrimSpace(text))
-	if name == "" || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, forbiddenInNames) || !strings.ContainsFunc(name, visible) {
-		return "", fault.New(fault.InvalidName, "The name cannot be taken.").At(pointer, "must be 1 to 100 characters, without control characters")
+	if name == "" || utf8.RuneCountInString(name) > maxName ||
+		strings.ContainsFunc(name, forbiddenInNames) || !strings.ContainsFunc(name, visible) {
+		return "", fault.New(fault.InvalidName, "The name cannot be taken.").
+			At(pointer, "must be 1 to 100 characters, without control characters")
 	}
 	return name, nil
 }
 
 func forbiddenInNames(char rune) bool {
 	switch {
-	case char == '\u200c' || char == '\u200d': // the joiners that Persian, Hindi and others write names with
+	// joiners, which names in Persian, Hindi and others need
+	case char == '\u200c' || char == '\u200d':
 		return false
 	case char == '\u2028' || char == '\u2029' || char == utf8.RuneError:
 		return true
@@ -140,28 +147,28 @@ func forbiddenInNames(char rune) bool {
 
 func visible(char rune) bool { return unicode.IsGraphic(char) && !unicode.IsSpace(char) }
 
-// Key folds a text to the form in which names and addresses are compared: NFKC, letter case folded.
+// Key folds a text to the key by which names and addresses are compared: NFKC, case folded.
 func Key(text string) string { return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text))) }
 
-// Address is an e-mail address in the form in which it is kept and the form in which it is compared.
+// Address is an e-mail address as it is stored and as it is compared.
 type Address struct {
-	Text string // NFC; the domain as it was written, in lower case
+	Text string // NFC; the domain as written, in lower case
 	Key  string // local part folded, domain in ASCII form
 }
 
-// ParseAddress reads the address of a new or corrected account: what address.Parse accepts, and so
+// ParseAddress parses the address of a new or corrected account: what address.Parse accepts, and so
 // what mail can be sent to. Fault: InvalidEmail at the pointer.
 //
-// Two addresses are the same person's address when their keys are equal: letter case and Unicode
-// form do not count, and neither does the spelling of an international domain. Dots and +tags do.
+// Two addresses belong to the same account if their keys are equal: letter case, Unicode form and
+// the spelling of an international domain are ignored. Dots and +tags are significant.
 func ParseAddress(text, pointer string) (Address, error) {
 	parsed, ok := address.Parse(text)
 	return keyed(parsed, ok, pointer)
 }
 
-// LookupAddress reads the address by which an account is sought. It also finds the accounts that
-// were created before ParseAddress counted the ASCII form of an address. Fault: InvalidEmail at the
-// pointer.
+// LookupAddress parses the address by which an account is looked up. It also accepts the addresses
+// of accounts that were created before ParseAddress limited the ASCII form. Fault: InvalidEmail at
+// the pointer.
 func LookupAddress(text, pointer string) (Address, error) {
 	parsed, ok := address.ParseStored(text)
 	return keyed(parsed, ok, pointer)

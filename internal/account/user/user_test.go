@@ -89,7 +89,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-// Two spellings of one address are one account's; dots and tags make another.
+// Spellings of an address share an account; dots and tags do not.
 func TestAddressesAreComparedByTheirKeys(t *testing.T) {
 	t.Parallel()
 	key := func(text string) string {

@@ -207,8 +207,8 @@ func TestVerdictsAreCounted(t *testing.T) {
 	t.Parallel()
 	var counts Counts
 	for verdict, want := range map[user.Verdict]Status{
-		{Status: user.Made}: Created, {Status: user.WouldMake}: WouldCreate, {Status: user.There}: Existing,
-		{Status: user.NotTaken, Refusal: fault.UserDiffers}: Refused,
+		{Status: user.Created}: Created, {Status: user.WouldCreate}: WouldCreate, {Status: user.Exists}: Existing,
+		{Status: user.Rejected, Refusal: fault.UserDiffers}: Refused,
 	} {
 		row := read{Row: Row{Number: 3, Line: 7}, person: user.New{Role: principal.User}}
 		row.settle(verdict)

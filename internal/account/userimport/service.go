@@ -310,7 +310,7 @@ func (s *Service) add(
 			tx,
 			caller,
 			candidates,
-			user.Manner{Rehearse: begun.DryRun, Invite: begun.Invite},
+			user.BatchOptions{DryRun: begun.DryRun, Invite: begun.Invite},
 		)
 		if err != nil {
 			return err
@@ -342,13 +342,13 @@ func (r *read) settle(verdict user.Verdict) {
 		r.User = &verdict.User
 	}
 	switch verdict.Status {
-	case user.Made:
+	case user.Created:
 		r.Status = Created
-	case user.WouldMake:
+	case user.WouldCreate:
 		r.Status = WouldCreate
-	case user.There:
+	case user.Exists:
 		r.Status = Existing
-	case user.NotTaken:
+	case user.Rejected:
 		r.refuse(reasonOf(verdict.Refusal))
 	}
 }
