@@ -48,9 +48,6 @@ const (
 )
 
 // create makes a database that is dropped at the end of the test.
-//
-// The connection that does it is opened again each time. That costs a millisecond or two and saves
-// a pool that belongs to the process, which nobody could close.
 func create(t testing.TB, what kind) (sensitive.String, error) {
 	t.Helper()
 	server := sensitive.New(os.Getenv(Variable))
@@ -59,11 +56,11 @@ func create(t testing.TB, what kind) (sensitive.String, error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), makeTimeout)
 	defer cancel()
-	conn, err := connect(ctx, server)
+	conn, err := maintenance(ctx, server)
 	if err != nil {
 		return server, fmt.Errorf("dbtest: the server of %s: %w", Variable, err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+	defer release(conn)
 
 	template := "template0"
 	if what == migrated {
@@ -97,11 +94,11 @@ func copyOf(t testing.TB, of sensitive.String) (sensitive.String, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), makeTimeout)
 	defer cancel()
 	server := sensitive.New(os.Getenv(Variable))
-	conn, err := connect(ctx, server)
+	conn, err := maintenance(ctx, server)
 	if err != nil {
 		return server, err
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // nothing depends on how it ends
+	defer release(conn)
 	original, err := url.Parse(of.Reveal())
 	if err != nil {
 		return server, errNoURL
@@ -185,12 +182,12 @@ func drop(t testing.TB, server sensitive.String, name string) {
 	// the test's own context has ended
 	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
 	defer cancel()
-	conn, err := connect(ctx, server)
+	conn, err := maintenance(ctx, server)
 	if err != nil {
 		t.Errorf("dbtest: the server of %s, at the end of the test: %v", Variable, err)
 		return
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing depends on how it ends
+	defer release(conn)
 	left, err := leftOpen(ctx, conn, name)
 	if err != nil {
 		t.Errorf("dbtest: looking for connections left open: %v", err)
@@ -221,6 +218,36 @@ func leftOpen(ctx context.Context, conn *pgx.Conn, name string) (left []string, 
 		if err != nil || len(left) == 0 || time.Since(began) > patience {
 			return left, err
 		}
+	}
+}
+
+// idle holds the connections by which this process makes and drops databases while no test uses
+// them. They end with the process. A connection is a process of the server, which can cost more
+// than all that a test asks of it: some 25 ms of a processor where it was measured.
+var idle = make(chan *pgx.Conn, 4)
+
+// maintenance returns a connection to the server that the caller gives back with release.
+func maintenance(ctx context.Context, server sensitive.String) (*pgx.Conn, error) {
+	for {
+		select {
+		case conn := <-idle:
+			// The server may have ended it, for instance where it was restarted.
+			if conn.Ping(ctx) == nil {
+				return conn, nil
+			}
+			_ = conn.Close(ctx) // it is of no use already
+		default:
+			return connect(ctx, server)
+		}
+	}
+}
+
+// release gives back a connection of maintenance.
+func release(conn *pgx.Conn) {
+	select {
+	case idle <- conn:
+	default:
+		_ = conn.Close(context.Background()) // nothing depends on how it ends
 	}
 }
 
