@@ -1,8 +1,8 @@
 package app_test
 
 import (
-	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -176,7 +176,7 @@ func TestEachStoreIsDeclaredWhole(t *testing.T) {
 		}
 		if text, err := os.ReadFile("../" + store.Owner + "/inventory.go"); err != nil {
 			t.Error(err)
-		} else if store.Table != "" && !strings.Contains(string(text), fmt.Sprintf("Table: %q", store.Table)) {
+		} else if store.Table != "" && !regexp.MustCompile(`Table:\s+"`+store.Table+`"`).Match(text) {
 			t.Errorf("%s is declared elsewhere than in %s", name, store.Owner)
 		}
 		switch erase := store.Erase; {
